@@ -1,0 +1,40 @@
+"""What can go wrong, as types. Each message is one sentence for a person: what was wrong, what was expected, what to do.
+
+Library code raises these; the command line prints the sentence and exits with `exit_code`.
+"""
+
+
+class FeatherflowError(Exception):
+    """Base of every error that featherflow raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(FeatherflowError, ValueError):
+    """An argument, image or array that cannot be used: wrong size, type, range or values."""
+
+    exit_code = 2
+
+
+class FileError(FeatherflowError, OSError):
+    """A file that is missing, unreadable, unwritable, truncated or not of the format its name claims."""
+
+    exit_code = 3
+
+
+class WeightsError(FeatherflowError):
+    """A weight file that does not fit the network, or weights that are not there."""
+
+    exit_code = 4
+
+
+class MissingExtraError(FeatherflowError, ImportError):
+    """An optional part that is not installed; the message holds the `pip install` line that cures it."""
+
+    exit_code = 5
+
+
+class TrainingError(FeatherflowError):
+    """Training that cannot start, resume or go on."""
+
+    exit_code = 6
