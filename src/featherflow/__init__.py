@@ -19,7 +19,7 @@ _PUBLIC = {
 
 _ROOMS = ("data", "errors", "estimation", "evaluation", "flow", "networks", "ops", "training", "weights")
 
-__all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]  # noqa: PLE0604
+__all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]
 
 
 def __getattr__(name: str):

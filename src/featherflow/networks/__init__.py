@@ -1,0 +1,73 @@
+"""Networks by name. One file per network; what the rest of the package knows of a network stands in its `Network` entry."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import InputError
+from . import liteflownet
+
+
+@dataclass(frozen=True)
+class Network:
+    """One registered architecture."""
+
+    name: str
+    #: Builds the network with untrained weights.
+    build: Callable[[], nn.Module]
+    #: One line for tables.
+    summary: str
+    paper: str
+
+
+_REGISTRY: dict[str, Network] = {}
+
+
+def register(name: str, build: Callable[[], nn.Module], summary: str, paper: str) -> None:
+    """Add an architecture under a name of its own."""
+    if name in _REGISTRY:
+        raise ValueError(f"network '{name}' is registered twice")
+    _REGISTRY[name] = Network(name, build, summary, paper)
+
+
+def names() -> list[str]:
+    """Registered names, in order of registration."""
+    return list(_REGISTRY)
+
+
+def get(name: str) -> Network:
+    """The entry of a name.
+
+    Raises:
+        InputError: for an unknown name, with the nearest known ones.
+    """
+    if name not in _REGISTRY:
+        near = difflib.get_close_matches(name, _REGISTRY, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(_REGISTRY)}."
+        raise InputError(f"There is no network named '{name}'; {hint}")
+    return _REGISTRY[name]
+
+
+def build(name: str) -> nn.Module:
+    """A network with untrained weights, in evaluation mode."""
+    return get(name).build().eval()
+
+
+def _register_liteflownet_family() -> None:
+    first = "Hui, Tang, Loy, LiteFlowNet, CVPR 2018"
+    second = "Hui, Tang, Loy, A Lightweight Optical Flow CNN, TPAMI 2020"
+    family = (
+        ("liteflownet", liteflownet.LITEFLOWNET, "levels 6 to 2, flow at half size", first),
+        ("liteflownet2", liteflownet.LITEFLOWNET2, "deeper M and S, levels 6 to 3, flow at quarter size", second),
+        ("liteflownet2-kitti", liteflownet.LITEFLOWNET2_KITTI, "LiteFlowNet2 with a light level 2 for driving scenes", second),
+        ("liteflownetx", liteflownet.LITEFLOWNETX, "no matching, narrow; our reconstruction from the published counts", second),
+    )
+    for name, config, summary, paper in family:
+        register(name, lambda config=config: liteflownet.LiteFlowNet(config), summary, paper)
+
+
+_register_liteflownet_family()

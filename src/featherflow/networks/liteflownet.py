@@ -1,0 +1,465 @@
+"""LiteFlowNet, LiteFlowNet2 and LiteFlowNetX, top to bottom in data-flow order.
+
+    frame 1, frame 2 -> NetC: one feature pyramid each, levels 1 (full size) to 6 (1/32)
+    for level 6 down to the finest:
+        M  descriptor matching        cost volume of F1 and warped F2      -> flow + residual
+        S  sub-pixel refinement       F1, warped F2, flow                  -> flow + residual
+        R  flow regularization        brightness error, flow, F1           -> flow filtered by a kernel per pixel
+    finest flow * 20, enlarged to the frame
+
+Papers: Hui, Tang, Loy: "LiteFlowNet: A Lightweight Convolutional Neural Network for Optical Flow Estimation", CVPR 2018;
+Hui, Tang, Loy: "A Lightweight Optical Flow CNN: Revisiting Data Fidelity and Regularization", TPAMI 2020 (LiteFlowNet2,
+LiteFlowNetX). Where papers and official release differ, the network is that of the release.
+
+Inside the network a flow is u = (pixels of the full frame) / FLOW_SCALE at every level; it is not rescaled between levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..ops import bilinear_upsampling_kernel, correlate, downsample, full_precision, local_convolution, resize, warp
+
+FLOW_SCALE = 20.0
+COARSEST_LEVEL = 6
+SIZE_MULTIPLE = 32
+SMALLEST_SIZE = 64
+
+# Mean colour (B, G, R) of the first and the second frame in the official training, on the [0, 1] scale.
+OFFICIAL_MEANS = ((0.411618, 0.434631, 0.454253), (0.410782, 0.433645, 0.452793))
+
+
+# ------------------------------------------------------------------------------------------------ tables of numbers
+
+
+@dataclass(frozen=True)
+class LiteFlowNetConfig:
+    """One member of the family. Tuples that vary by level run from level 6 down to level 2."""
+
+    #: NetC: output channels of each 3x3 convolution (7x7 at level 1), one tuple per level 1..6.
+    features: tuple[tuple[int, ...], ...] = ((32,), (32, 32, 32), (64, 64), (96, 96), (128,), (192,))
+    #: Finest level with a full NetE unit: 2 (half size) or 3 (quarter size).
+    finest_level: int = 2
+    #: Hidden widths of M, S and R; an empty tuple leaves the unit out.
+    matching: tuple[int, ...] = (128, 64, 32)
+    subpixel: tuple[int, ...] = (128, 64, 32)
+    regularization: tuple[int, ...] = (128, 128, 64, 64, 32, 32)
+    #: Size of the flow layers and of the local convolution.
+    kernel_size: tuple[int, ...] = (3, 3, 5, 5, 7)
+    #: Cost volume: steps to each side, and spacing of positions and steps [px].
+    search_radius: tuple[int, ...] = (3, 3, 3, 3, 3)
+    search_stride: tuple[int, ...] = (1, 1, 1, 2, 2)
+    #: Width of the 1x1 layer before M and S at level 2 (F0_F1_64_L2).
+    expanded_features: int = 64
+    #: Width of the 1x1 layer before R at levels 4, 3, 2 (F0_128).
+    projected_features: int = 128
+    #: The distance of R at levels 4, 3, 2 as a K x 1 and a 1 x K convolution instead of one K x K.
+    separable_distance: bool = True
+    #: Warp F2 by the current flow before M and S (off only in ablations M and MS).
+    warping: bool = True
+    #: LiteFlowNet2 for KITTI: a light level 2 made from hidden features of level 3.
+    pseudo_level: bool = False
+    #: Section 6.5: image features, through a 1x1 layer of this width, beside the cost volume; 0 = none.
+    redirected_features: int = 0
+    #: Ours, off in all official networks: features are normalised to zero mean and unit variance per channel over the map
+    #: before they are matched. Costs then start informative, and training from scratch moves from the first minute.
+    normalized_matching: bool = False
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels with a full NetE unit, coarsest first."""
+        return tuple(range(COARSEST_LEVEL, self.finest_level - 1, -1))
+
+    def at(self, table: tuple[int, ...], level: int) -> int:
+        """Entry of a per-level table."""
+        return table[COARSEST_LEVEL - level]
+
+
+LITEFLOWNET = LiteFlowNetConfig()
+
+LITEFLOWNET2 = LiteFlowNetConfig(finest_level=3, matching=(128, 128, 96, 64, 32), subpixel=(128, 128, 96, 64, 32))
+LITEFLOWNET2_KITTI = replace(LITEFLOWNET2, pseudo_level=True)
+
+# Never published: 0.90 M weights in 69 layers, reconstructed from the counts in the paper.
+LITEFLOWNETX = LiteFlowNetConfig(
+    features=((16,), (16, 16, 16), (32, 32), (48, 48), (64,), (96,)),
+    matching=(),
+    subpixel=(40, 40, 16),
+    regularization=(40, 40, 40, 40, 16, 16),
+    expanded_features=32,
+    projected_features=64,
+    separable_distance=False,
+)
+
+# Table 6: feature warping (W), descriptor matching (M), sub-pixel refinement (S), regularization (R) switched off in turn.
+# Without M, S takes over its depth.
+ABLATIONS = {
+    "M": replace(LITEFLOWNET, warping=False, subpixel=(), regularization=()),
+    "MS": replace(LITEFLOWNET, warping=False, regularization=()),
+    "WM": replace(LITEFLOWNET, subpixel=(), regularization=()),
+    "WSR": replace(LITEFLOWNET, matching=(), subpixel=(128, 128, 128, 64, 64, 32, 32)),
+    "WMS": replace(LITEFLOWNET, regularization=()),
+    "ALL": LITEFLOWNET,
+}
+
+# Table 7: search range and stride of LiteFlowNet2's cost volumes; the middle one is the final design.
+COST_VOLUMES = {
+    "3/1": replace(LITEFLOWNET2, search_stride=(1, 1, 1, 1, 1)),
+    "3(6)/1(2)": LITEFLOWNET2,
+    "4/1": replace(LITEFLOWNET2, search_radius=(4, 4, 4, 4, 4), search_stride=(1, 1, 1, 1, 1)),
+}
+
+# Section 6.5: image features concatenated to the cost volume, as FlowNetC does it.
+LITEFLOWNET2_REDIRECTED = replace(LITEFLOWNET2, redirected_features=32)
+
+
+# ------------------------------------------------------------------------------------------------ building blocks
+
+
+def leaky(x: Tensor) -> Tensor:
+    return F.leaky_relu(x, 0.1)
+
+
+def conv(channels_in: int, channels_out: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Conv2d:
+    """Convolution with bias and "same" zero padding."""
+    kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
+    return nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
+
+
+def trunk(channels_in: int, widths: tuple[int, ...]) -> nn.ModuleList:
+    """The 3x3 convolutions of a unit; each is followed by a leaky ReLU."""
+    return nn.ModuleList(conv(a, b, 3) for a, b in zip((channels_in, *widths), widths, strict=False))
+
+
+def run(layers: nn.ModuleList, x: Tensor) -> Tensor:
+    for layer in layers:
+        x = leaky(layer(x))
+    return x
+
+
+class BilinearUpsampling(nn.Module):
+    """Grouped 4x4 transposed convolution of stride 2 with a fixed bilinear kernel. Official files store the kernel."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.register_buffer("weight", bilinear_upsampling_kernel(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to `(B, C, 2H, 2W)`; values unchanged."""
+        with full_precision(x):
+            return F.conv_transpose2d(x, self.weight.to(x.dtype), stride=2, padding=1, groups=x.shape[1])
+
+
+# ------------------------------------------------------------------------------------------------ NetC
+
+
+class NetC(nn.Module):
+    """Pyramidal feature extraction (LiteFlowNet, section 3.1; Table 8). The same weights serve both frames."""
+
+    def __init__(self, features: tuple[tuple[int, ...], ...]):
+        super().__init__()
+        self.levels = nn.ModuleList()
+        channels = 3
+        for index, widths in enumerate(features):
+            level = nn.ModuleList()
+            for position, width in enumerate(widths):
+                first = position == 0
+                level.append(conv(channels, width, 7 if index == 0 else 3, stride=2 if first and index > 0 else 1))
+                channels = width
+            self.levels.append(level)
+
+    def forward(self, image: Tensor) -> dict[int, Tensor]:
+        """Mean-free BGR image `(B, 3, H, W)` to features by level, 2 (1/2 size) to 6 (1/32)."""
+        pyramid = {}
+        x = image
+        for level, layers in enumerate(self.levels, start=1):
+            x = run(layers, x)
+            pyramid[level] = x
+        del pyramid[1]  # only a stepping stone
+        return pyramid
+
+
+# ------------------------------------------------------------------------------------------------ NetE
+
+
+class DescriptorMatching(nn.Module):
+    """M: flow residual from a cost volume of short search range (LiteFlowNet, section 3.2; Table 9)."""
+
+    def __init__(self, config: LiteFlowNetConfig, level: int, features: int):
+        super().__init__()
+        self.radius = config.at(config.search_radius, level)
+        self.stride = config.at(config.search_stride, level)
+        self.normalized = config.normalized_matching
+        costs = (2 * self.radius + 1) ** 2
+        self.upcost = BilinearUpsampling(costs) if self.stride > 1 else None
+        self.redirection = conv(features, config.redirected_features, 1) if config.redirected_features else None
+        self.convs = trunk(costs + config.redirected_features, config.matching)
+        self.flow = conv(config.matching[-1], 2, config.at(config.kernel_size, level))
+
+    def forward(self, features1: Tensor, features2: Tensor) -> Tensor:
+        """Features `(B, C, H, W)`, the second warped, to a residual of u `(B, 2, H, W)`."""
+        costs = leaky(correlate(features1, features2, self.radius, self.stride))
+        if self.upcost is not None:
+            height, width = features1.shape[-2:]
+            costs = self.upcost(costs)[..., :height, :width]
+        if self.redirection is not None:
+            costs = torch.cat((costs, leaky(self.redirection(features1))), dim=1)
+        return self.flow(run(self.convs, costs))
+
+
+class SubPixelRefinement(nn.Module):
+    """S: flow residual from the features themselves (LiteFlowNet, section 3.2; Table 10)."""
+
+    def __init__(self, config: LiteFlowNetConfig, level: int, features: int):
+        super().__init__()
+        self.convs = trunk(2 * features + 2, config.subpixel)
+        self.flow = conv(config.subpixel[-1], 2, config.at(config.kernel_size, level))
+
+    def forward(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Features `(B, C, H, W)`, the second warped by u, to a residual of u and the last hidden features."""
+        hidden = run(self.convs, torch.cat((features1, features2, u.to(features1.dtype)), dim=1))
+        return self.flow(hidden), hidden
+
+
+class FlowRegularization(nn.Module):
+    """R: feature-driven local convolution of the flow (LiteFlowNet, section 3.3; Table 11)."""
+
+    def __init__(self, config: LiteFlowNetConfig, level: int, features: int):
+        super().__init__()
+        size = config.at(config.kernel_size, level)
+        projected = level <= 4
+        width = config.projected_features if projected else features
+        self.projection = conv(features, width, 1) if projected else None
+        self.convs = trunk(3 + width, config.regularization)
+        self.distance = distance_layers(config.regularization[-1], size, projected and config.separable_distance)
+
+    def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean-free images `(B, 3, H, W)`, the second warped by u, and features of frame 1 to u filtered, and hidden features."""
+        if self.projection is not None:
+            features1 = leaky(self.projection(features1))
+        brightness_error = torch.linalg.vector_norm(image1 - image2, dim=1, keepdim=True)
+        u_mean_free = u - u.mean(dim=(2, 3), keepdim=True)
+        dtype = features1.dtype
+        hidden = run(self.convs, torch.cat((brightness_error.to(dtype), u_mean_free.to(dtype), features1), dim=1))
+        return regularize(u, self.distance(hidden)), hidden
+
+
+def distance_layers(channels: int, size: int, separable: bool) -> nn.Sequential:
+    """Distances D of each position to its size x size neighbours; rows first where separable, nothing in between."""
+    if separable:
+        return nn.Sequential(conv(channels, size * size, (size, 1)), conv(size * size, size * size, (1, size)))
+    return nn.Sequential(conv(channels, size * size, size))
+
+
+def regularize(u: Tensor, distance: Tensor) -> Tensor:
+    """Equation (8): neighbours weighed by softmax(-D^2), then f-lconv. D `(B, K*K, H, W)`."""
+    with full_precision(u):
+        filters = torch.softmax(-distance.float().square(), dim=1)
+        return local_convolution(u, filters)
+
+
+class FlowLevel(nn.Module):
+    """NetE at one level: up-sampled flow from the level above, then M, S, R, whichever the network has."""
+
+    def __init__(self, config: LiteFlowNetConfig, level: int):
+        super().__init__()
+        features = config.features[level - 1][-1]
+        self.pixels_per_unit = FLOW_SCALE / 2 ** (level - 1)  # m_k: internal unit to pixels of this level
+        self.warping = config.warping
+        self.upflow = BilinearUpsampling(2) if level < COARSEST_LEVEL else None
+        self.expansion = conv(features, config.expanded_features, 1) if level == 2 else None
+        expanded = config.expanded_features if level == 2 else features
+        self.matching = DescriptorMatching(config, level, expanded) if config.matching else None
+        self.subpixel = SubPixelRefinement(config, level, expanded) if config.subpixel else None
+        self.regularization = FlowRegularization(config, level, features) if config.regularization else None
+
+    def forward(self, frame1: FramePyramid, frame2: FramePyramid, level: int, above: FlowEstimate | None,
+                detach: bool = False) -> FlowEstimate:
+        """Flow of this level from both pyramids and the estimate of the level above (None at level 6)."""
+
+        def handed_over(u: Tensor) -> Tensor:
+            return u.detach() if detach else u
+
+        raw1, raw2 = frame1.features[level], frame2.features[level]
+        features1, features2 = raw1, raw2
+        if self.expansion is not None:
+            features1, features2 = leaky(self.expansion(raw1)), leaky(self.expansion(raw2))
+        u = None if above is None else self.upflow(handed_over(above.last))
+        u_matching = u_subpixel = u_regularized = hidden_subpixel = hidden_regularization = None
+
+        if self.matching is not None:
+            descriptors1, descriptors2 = features1, features2
+            if self.matching.normalized:
+                descriptors1, descriptors2 = normalize_features(features1), normalize_features(features2)
+            residual = self.matching(descriptors1, self._warp(descriptors2, u)).float()
+            u = u_matching = residual if u is None else u + residual
+        if u is None:
+            u = torch.zeros_like(raw1[:, :2], dtype=torch.float32)
+        if self.subpixel is not None:
+            u = handed_over(u)
+            residual, hidden_subpixel = self.subpixel(features1, self._warp(features2, u), u)
+            u = u_subpixel = u + residual.float()
+        if self.regularization is not None:
+            u = handed_over(u)
+            image2 = warp(frame2.images[level], u * self.pixels_per_unit)
+            u_regularized, hidden_regularization = self.regularization(frame1.images[level], image2, raw1, u)
+        return FlowEstimate(level, u_matching, u_subpixel, u_regularized, hidden_subpixel, hidden_regularization)
+
+    def _warp(self, features: Tensor, u: Tensor | None) -> Tensor:
+        if u is None or not self.warping:
+            return features
+        return warp(features, u * self.pixels_per_unit)
+
+
+def normalize_features(features: Tensor) -> Tensor:
+    """Zero mean and unit variance per channel over the map, in float32 (see `normalized_matching`)."""
+    with full_precision(features):
+        wide = features.float()
+        variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
+        return ((wide - mean) * torch.rsqrt(variance + 1e-6)).to(features.dtype)
+
+
+class PseudoLevel(nn.Module):
+    """The light level 2 of LiteFlowNet2 for KITTI: learned enlargement of level 3's hidden features instead of M, S, R."""
+
+    def __init__(self, config: LiteFlowNetConfig):
+        super().__init__()
+        size = config.at(config.kernel_size, 2)
+        subpixel, regularization = config.subpixel[-1], config.regularization[-1]
+        self.upflow = BilinearUpsampling(2)
+        self.upsubpixel = nn.ConvTranspose2d(subpixel, subpixel, 4, stride=2, padding=1)
+        self.flow = conv(subpixel, 2, size)
+        self.upregularization = nn.ConvTranspose2d(regularization, regularization, 4, stride=2, padding=1)
+        self.distance = distance_layers(regularization, size, separable=True)
+
+    def forward(self, above: FlowEstimate, detach: bool = False) -> FlowEstimate:
+        u = self.upflow(above.last.detach() if detach else above.last)
+        u_subpixel = u + self.flow(self.upsubpixel(above.hidden_subpixel)).float()
+        distance = self.distance(self.upregularization(above.hidden_regularization))
+        u_regularized = regularize(u_subpixel.detach() if detach else u_subpixel, distance)
+        return FlowEstimate(2, None, u_subpixel, u_regularized, None, None)
+
+
+# ------------------------------------------------------------------------------------------------ the network
+
+
+class FramePyramid(NamedTuple):
+    """What the network keeps of one frame: mean-free BGR images and NetC features, by level."""
+
+    images: dict[int, Tensor]
+    features: dict[int, Tensor]
+
+
+class FlowEstimate(NamedTuple):
+    """Flow u of one level in internal units, `(B, 2, H, W)` float32, after each unit that the network has."""
+
+    level: int
+    matching: Tensor | None
+    subpixel: Tensor | None
+    regularized: Tensor | None
+    hidden_subpixel: Tensor | None
+    hidden_regularization: Tensor | None
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The flows that exist, in data-flow order."""
+        return tuple(u for u in (self.matching, self.subpixel, self.regularized) if u is not None)
+
+    @property
+    def last(self) -> Tensor:
+        return self.outputs[-1]
+
+
+class LiteFlowNet(nn.Module):
+    """Any member of the family, built from its table of numbers.
+
+    Weights are as PyTorch initialises them until some are loaded or trained.
+    """
+
+    size_multiple = SIZE_MULTIPLE
+    smallest_size = SMALLEST_SIZE
+    size_rule = "resize"
+
+    def __init__(self, config: LiteFlowNetConfig = LITEFLOWNET):
+        super().__init__()
+        self.config = config
+        self.register_buffer("mean1", torch.tensor(OFFICIAL_MEANS[0]))
+        self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[1]))
+        self.netc = NetC(config.features)
+        self.nete = nn.ModuleDict({f"level{level}": FlowLevel(config, level) for level in config.levels})
+        self.pseudo = PseudoLevel(config) if config.pseudo_level else None
+
+    def encode(self, frame: Tensor, mean: Tensor) -> FramePyramid:
+        """Feature and image pyramid of one frame `(B, 3, H, W)` RGB in [0, 1], with the colour mean of its slot.
+
+        Images of levels 2, 3, 4 are made from the frame, those of 5 and 6 from level 4, as the release does it.
+        """
+        image = frame.flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
+        height, width = image.shape[-2:]
+        images = {}
+        if self.config.regularization:
+            with full_precision(image):
+                image = image.float()
+                for level in range(2, COARSEST_LEVEL + 1):
+                    if level in self.config.levels or level == 4:
+                        source = image if level <= 4 else images[4]
+                        images[level] = downsample(source, (height >> (level - 1), width >> (level - 1)))
+        return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype)))
+
+    def flows(self, frame1: FramePyramid, frame2: FramePyramid, detach: bool = False) -> list[FlowEstimate]:
+        """NetE: the estimates of all levels, coarsest first.
+
+        Args:
+            detach: cut the gradient where a flow is handed from unit to unit, so that each unit answers for its own
+                loss only. For training; the values do not change.
+        """
+        estimates: list[FlowEstimate] = []
+        for level in self.config.levels:
+            above = estimates[-1] if estimates else None
+            estimates.append(self.nete[f"level{level}"](frame1, frame2, level, above, detach))
+        if self.pseudo is not None:
+            estimates.append(self.pseudo(estimates[-1], detach))
+        return estimates
+
+    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """Flow from frame 1 to frame 2.
+
+        Args:
+            frame1, frame2: `(B, 3, H, W)` RGB in [0, 1], floating point; H and W multiples of 32 and at least 64.
+            size: (height, width) of the answer where the frames were resized to fit; the flow then goes from the finest
+                level to that size in one step and is measured in its pixels. Default: the size of the frames.
+
+        Returns:
+            `(B, 2, *size)` float32 [px].
+
+        Raises:
+            InputError: for any other shape, size or dtype.
+        """
+        check_frames(frame1, frame2)
+        height, width = frame1.shape[-2:]
+        size = (height, width) if size is None else size
+        u = self.flows(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2))[-1].last
+        scale = u.new_tensor((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height))
+        return resize(u, size) * scale.view(1, 2, 1, 1)
+
+
+def check_frames(frame1: Tensor, frame2: Tensor) -> None:
+    """Refuse what `LiteFlowNet.forward` cannot take, saying what it got."""
+    for name, frame in (("frame1", frame1), ("frame2", frame2)):
+        if frame.ndim != 4 or frame.shape[1] != 3 or not frame.is_floating_point():
+            got = f"{tuple(frame.shape)} of {str(frame.dtype).removeprefix('torch.')}"
+            raise InputError(f"{name} must be a floating-point tensor (B, 3, H, W) with RGB in [0, 1], got {got}.")
+    if frame1.shape != frame2.shape:
+        raise InputError(f"frame1 and frame2 must have one shape, got {tuple(frame1.shape)} and {tuple(frame2.shape)}.")
+    height, width = frame1.shape[-2:]
+    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or min(height, width) < SMALLEST_SIZE:
+        raise InputError(
+            f"The network takes heights and widths that are multiples of {SIZE_MULTIPLE} and at least {SMALLEST_SIZE} px, "
+            f"got {height}x{width}; featherflow.estimate takes any size."
+        )

@@ -1,0 +1,67 @@
+"""Change of grid: half-pixel bilinear resizing, the corner-aligned triangle filter, bilinear deconvolution kernels."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize(x: Tensor, size: tuple[int, int], swapped_offsets: bool = False) -> Tensor:
+    """Bilinear resize of `(B, C, H, W)` to `size` = (height, width), pixel areas aligned, edges clamped.
+
+    Args:
+        swapped_offsets: reproduce the official layer for enlarging exactly: its half-pixel offset of the x axis uses the vertical
+            factor and the other way round. It shifts by (fy - fx)/2 px and is there for comparison only.
+    """
+    height, width = x.shape[-2:]
+    if (height, width) == tuple(size):
+        return x
+    if not swapped_offsets:
+        return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    factor_y, factor_x = height / size[0], width / size[1]
+    rows = _triangle(height, torch.arange(size[0], device=x.device) * factor_y + factor_x / 2 - 0.5, 1.0)
+    columns = _triangle(width, torch.arange(size[1], device=x.device) * factor_x + factor_y / 2 - 0.5, 1.0)
+    return rows.to(x.dtype) @ x @ columns.to(x.dtype).T
+
+
+def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Corner-aligned reduction with a separable triangle filter, as the official "Downsample" layer does it.
+
+    On an axis of n_in to n_out with s = (n_in - 1)/(n_out - 1), output j is centred at j*s and weighs input i by
+    max(0, 1 - |i - j*s|/s), normalised to sum 1. For n_out = 1, where that is undefined, the plain mean.
+
+    Args:
+        x: `(B, C, H, W)`; size: (height, width), not larger than the input.
+
+    Returns:
+        `(B, C, *size)`; the input itself if the sizes are equal.
+    """
+    height, width = x.shape[-2:]
+    if (height, width) == tuple(size):
+        return x
+    return _reduction(height, size[0], x) @ x @ _reduction(width, size[1], x).T
+
+
+def _reduction(n_in: int, n_out: int, like: Tensor) -> Tensor:
+    if n_out == 1:
+        return torch.full((1, n_in), 1.0 / n_in, dtype=like.dtype, device=like.device)
+    spacing = (n_in - 1) / (n_out - 1)
+    return _triangle(n_in, torch.arange(n_out, device=like.device) * spacing, spacing).to(like.dtype)
+
+
+def _triangle(n_in: int, centres: Tensor, radius: float) -> Tensor:
+    """Rows of triangle weights of half-width `radius` around each centre, over inputs 0..n_in-1, summing to 1."""
+    centres = centres.to(torch.float32).clamp(0, n_in - 1)
+    inputs = torch.arange(n_in, dtype=torch.float32, device=centres.device)
+    weights = (1.0 - (inputs - centres.unsqueeze(1)).abs() / radius).clamp_min(0.0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def bilinear_upsampling_kernel(channels: int, factor: int = 2) -> Tensor:
+    """Weights `(channels, 1, 2*factor, 2*factor)` of a grouped transposed convolution that enlarges bilinearly.
+
+    Use with stride `factor` and padding `factor // 2`. The border comes out darker (0.75 for factor 2): nothing is
+    clamped there.
+    """
+    size = 2 * factor
+    taps = 1.0 - (torch.arange(size, dtype=torch.float32) - (size - 1) / 2).abs() / factor
+    return torch.outer(taps, taps).expand(channels, 1, size, size).clone()

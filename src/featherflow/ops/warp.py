@@ -1,0 +1,34 @@
+"""Backward warping of images and features towards the first frame."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """Pixel-centre coordinates `(1, 2, H, W)` float32 [px]: x in channel 0, y in channel 1."""
+    y = torch.arange(height, dtype=torch.float32, device=like.device).view(1, 1, height, 1).expand(1, 1, height, width)
+    x = torch.arange(width, dtype=torch.float32, device=like.device).view(1, 1, 1, width).expand(1, 1, height, width)
+    return torch.cat((x, y), dim=1)
+
+
+def warp(features: Tensor, flow: Tensor) -> Tensor:
+    """Bilinear sample of `features` at x + flow(x); each of the four neighbours outside the map counts as zero.
+
+    No validity mask and no renormalisation: a sample half a pixel outside returns half the border value.
+
+    Args:
+        features: `(B, C, H, W)` of the second frame.
+        flow: `(B, 2, H, W)` [px of this grid]; used in float32 whatever the dtype of the features.
+
+    Returns:
+        `(B, C, H, W)` in the dtype of `features`.
+
+    Source: LiteFlowNet, section 3.2, equation (1) (f-warp).
+    """
+    height, width = features.shape[-2:]
+    target = pixel_grid(height, width, features) + flow.float()
+    scale = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=features.device)
+    grid = target.permute(0, 2, 3, 1) * scale - 1.0
+    sampled = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return sampled.to(features.dtype)
