@@ -1,0 +1,277 @@
+"""The training loop: resumable at any step, safe against interruption and NaN, measured in samples.
+
+A run lives in a folder: `checkpoint.pt` (everything to go on from), `log.jsonl` (one line per report) and, at the end of
+each piece, `weights.safetensors` (the averaged weights, ready to use).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .. import networks
+from ..data import PairBatch, SceneConfig, TextureBank, render_pairs
+from ..errors import TrainingError
+from ..files import atomic_write
+from ..weights.store import WeightsInfo, save_weights
+from .initialization import initialize
+from .losses import multilevel_loss
+from .recipes import Recipe
+
+REPORT_EVERY = 20  # steps
+CHECKPOINT_EVERY = 120.0  # s
+MOST_BAD_STEPS = 20  # in a row
+
+Validation = Callable[[torch.nn.Module], dict[str, float]]
+
+
+class Trainer:
+    """State of a run and the means to advance it.
+
+    Args:
+        recipe: all numbers of the run.
+        folder: where the run lives; created if missing. A checkpoint found there is continued.
+        textures: photos and procedural textures the pairs are made of.
+        scene: the scenes to render; height and width come from the recipe.
+        start: weights to begin with instead of random ones; only for a new run.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        textures: TextureBank | None,
+        scene: SceneConfig | None = None,
+        device: str = "cpu",
+        start: dict[str, Tensor] | None = None,
+    ):
+        self.recipe, self.folder, self.device = recipe, Path(folder), torch.device(device)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.textures = textures
+        self.scene = dataclasses.replace(scene or SceneConfig(), height=recipe.height, width=recipe.width)
+        torch.manual_seed(recipe.seed)
+        self.network = networks.get(recipe.network).build(**recipe.options)
+        if start is None:
+            initialize(self.network, torch.Generator().manual_seed(recipe.seed))
+        else:
+            self.network.load_state_dict(start)
+        self.network.to(self.device, memory_format=torch.channels_last)
+        self.network.mean2.copy_(self.network.mean1)  # one mean for both frames: features can serve as either
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.optimizer = make_optimizer(self.network, recipe)
+        self.autocast = bfloat16_pays(self.device)
+        self.step = self.samples = self.skipped = 0
+        if self.checkpoint.exists():
+            self.resume()
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def save(self) -> None:
+        """Write everything that the next piece of the run needs; an interrupted write leaves the old file."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "samples": self.samples,
+            "skipped": self.skipped,
+            "recipe": dataclasses.asdict(self.recipe),
+        }
+        with atomic_write(self.checkpoint) as file:
+            torch.save(state, file)
+
+    def resume(self) -> None:
+        """Go on from the folder's checkpoint; recipe numbers given now win over those it was started with."""
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average = state["average"]
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.samples, self.skipped = state["step"], state["samples"], state["skipped"]
+        except Exception as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise TrainingError(f"The checkpoint '{self.checkpoint}' does not fit this run: {reason}") from error
+
+    def batch(self, step: int) -> PairBatch:
+        """The pairs of a step: a function of seed and step alone, so that a resumed run sees what it would have seen."""
+        generator = torch.Generator(self.device).manual_seed(self.recipe.seed * 1_000_003 + step)
+        return render_pairs(self.recipe.batch, self.scene, self.textures, generator, str(self.device), backward=False)
+
+    def train_step(self, pairs: PairBatch) -> dict[str, float]:
+        """One update of the weights, or none where loss or gradient is not finite."""
+        recipe = self.recipe
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.rate(self.samples) * group["rate_factor"]
+        network = self.network.train()
+        frame1 = pairs.frame1.contiguous(memory_format=torch.channels_last)
+        frame2 = pairs.frame2.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            pyramids = network.encode(frame1, network.mean1), network.encode(frame2, network.mean2)
+            estimates = network.flows(*pyramids, detach=recipe.detach)
+        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
+        levels = dict(zip(range(6, 1, -1), recipe.level_weights, strict=False))
+        loss = multilevel_loss(
+            estimates, pairs.flow, weight, levels, recipe.full_weight, recipe.epsilon, recipe.exponent
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
+        figures = {"loss": loss.item(), "norm": norm.item(), "epe": _end_point_error(estimates, pairs)}
+        self.step += 1
+        self.samples += recipe.batch
+        if math.isfinite(figures["loss"]) and math.isfinite(figures["norm"]):
+            self.optimizer.step()
+            self._update_average()
+        else:
+            self.skipped += 1
+            figures["skipped"] = 1.0
+        return figures
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
+        state = self.network.state_dict()
+        floating = [name for name, value in state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.average[n] for n in floating], [state[n] for n in floating], 1.0 - keep)
+
+    def averaged_network(self) -> torch.nn.Module:
+        """A copy of the network with the averaged weights, in evaluation mode."""
+        network = networks.get(self.recipe.network).build(**self.recipe.options).eval()
+        network.load_state_dict(self.average)
+        return network.to(self.device)
+
+    def export(self, path: Path, scores: dict[str, float] | None = None, **details: str) -> None:
+        """Write the averaged weights with their metadata."""
+        info = WeightsInfo(
+            architecture=self.recipe.network,
+            options=dict(self.recipe.options),
+            recipe=self.recipe.name,
+            samples_seen=self.samples,
+            scores=scores or {},
+            **details,
+        )
+        save_weights(path, self.average, info, dtype=torch.float16)
+
+    def run(
+        self,
+        minutes: float | None = None,
+        samples: int | None = None,
+        validate: Validation | None = None,
+        validate_every: float = 600.0,
+        report: Callable[[dict[str, float]], None] | None = None,
+    ) -> None:
+        """Train until the schedule, `minutes` or `samples` of this piece are over, or SIGINT or SIGTERM asks to stop.
+
+        Args:
+            validate: figures of the averaged network on held-out data, logged every `validate_every` seconds and at the end.
+            report: called with each line that goes to the log.
+
+        Raises:
+            TrainingError: after many steps in a row without a finite gradient; the last checkpoint is kept.
+        """
+        started = saved = validated = time.monotonic()
+        target = min(self.recipe.samples, self.samples + samples if samples else self.recipe.samples)
+        window, waited, bad = [], 0.0, 0
+        window_started = started
+        with _StopSignals() as stop, (self.folder / "log.jsonl").open("a") as log:
+
+            def write(line: dict[str, float]) -> None:
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                if report:
+                    report(line)
+
+            while self.samples < target and not stop.asked:
+                now = time.monotonic()
+                if minutes is not None and now - started > minutes * 60:
+                    break
+                pairs = self.batch(self.step)
+                waited += time.monotonic() - now
+                figures = self.train_step(pairs)
+                bad = bad + 1 if "skipped" in figures else 0
+                if bad > MOST_BAD_STEPS:
+                    raise TrainingError(f"No finite gradient in {bad} steps in a row; stopped at step {self.step}.")
+                window.append(figures)
+                if len(window) == REPORT_EVERY:
+                    now = time.monotonic()
+                    seconds = now - window_started
+                    means = {key: sum(f[key] for f in window) / len(window) for key in ("loss", "norm", "epe")}
+                    rates = {"rate": self.recipe.rate(self.samples), "samples_per_s": len(window) * self.recipe.batch / seconds}
+                    write({"step": self.step, "samples": self.samples, **means, **rates, "data_share": waited / seconds,
+                           "skipped": self.skipped})
+                    window, waited, window_started = [], 0.0, now
+                if time.monotonic() - saved > CHECKPOINT_EVERY:
+                    self.save()
+                    saved = time.monotonic()
+                if validate and time.monotonic() - validated > validate_every:
+                    write({"step": self.step, "samples": self.samples, "validation": validate(self.averaged_network())})
+                    validated = time.monotonic()
+                    window, waited, window_started = [], 0.0, validated
+            self.save()
+            scores = validate(self.averaged_network()) if validate else None
+            if scores is not None:
+                write({"step": self.step, "samples": self.samples, "validation": scores})
+        self.export(self.folder / "weights.safetensors", scores)
+
+
+def make_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; biases are not decayed."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim == 1]
+    groups = [
+        {"params": decayed, "weight_decay": recipe.weight_decay, "rate_factor": 1.0},
+        {"params": free, "weight_decay": 0.0, "rate_factor": 1.0},
+    ]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))
+
+
+def bfloat16_pays(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@torch.no_grad()
+def _end_point_error(estimates, pairs: PairBatch) -> float:
+    from ..networks.liteflownet import FLOW_SCALE
+    from ..ops import resize
+
+    flow = resize(estimates[-1].last * FLOW_SCALE, pairs.flow.shape[-2:])
+    error = (flow - pairs.flow).norm(dim=1, keepdim=True)
+    return (error * pairs.valid).sum().item() / max(pairs.valid.sum().item(), 1)
+
+
+class _StopSignals:
+    """Turns SIGINT and SIGTERM into a wish to stop after the step that is running; a second one acts at once."""
+
+    def __init__(self):
+        self.asked = False
+
+    def _ask(self, number, frame):
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self):
+        self.previous = {}
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.previous[number] = signal.signal(number, self._ask)
+        except ValueError:  # not in the main thread: whoever runs us handles signals
+            pass
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)

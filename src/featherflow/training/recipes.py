@@ -1,0 +1,106 @@
+"""Recipes: every number of a training run, typed, with a name."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field, replace
+
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """End-to-end training on procedural pairs. Amounts are in samples (pairs), so that batches can change."""
+
+    name: str
+    network: str
+    #: Fields of the network's config to replace, e.g. {"normalized_matching": True}; kept with the weights.
+    options: dict[str, object] = field(default_factory=dict)
+
+    #: Length of the whole schedule; warm-up and cool-down are shares of it.
+    samples: int = 500_000
+    batch: int = 8
+    height: int = 192  # px, multiples of 32
+    width: int = 256
+    seed: int = 0
+
+    learning_rate: float = 4e-4
+    warmup: float = 0.02
+    #: Share of the schedule at its end over which the learning rate falls to `final_rate` of its peak.
+    cooldown: float = 0.4
+    final_rate: float = 0.02
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    #: Cut gradients where a flow is handed from unit to unit.
+    detach: bool = True
+
+    epsilon: float = 0.05  # px
+    exponent: float = 0.7
+    level_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 4.0)  # levels 6 to 2
+    full_weight: float = 2.0
+    #: Occluded pixels count nothing at first, then more and more between these shares of the schedule.
+    occluded_from: float = 0.1
+    occluded_until: float = 0.4
+
+    def progress(self, samples_seen: int) -> float:
+        """Share of the schedule done, 0..1."""
+        return min(samples_seen / self.samples, 1.0)
+
+    def rate(self, samples_seen: int) -> float:
+        """Learning rate: linear warm-up, constant, linear cool-down."""
+        done = self.progress(samples_seen)
+        rising = min(1.0, done / self.warmup) if self.warmup else 1.0
+        falling = min(1.0, (1.0 - done) / self.cooldown) if self.cooldown else 1.0
+        return self.learning_rate * min(max(rising, 1e-3), self.final_rate + (1 - self.final_rate) * falling)
+
+    def occluded_weight(self, samples_seen: int) -> float:
+        """Weight of occluded pixels in the loss, 0..1."""
+        span = max(self.occluded_until - self.occluded_from, 1e-9)
+        return min(max((self.progress(samples_seen) - self.occluded_from) / span, 0.0), 1.0)
+
+
+_NORMALIZED = {"normalized_matching": True}
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("modern/liteflownet2", "liteflownet2", _NORMALIZED),
+        Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
+        Recipe("modern/liteflownetx", "liteflownetx", learning_rate=6e-4),
+    )
+}
+
+
+def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
+    """A recipe by name, with fields replaced by values given as text.
+
+    Raises:
+        InputError: for an unknown recipe or field, or a value that is not of the field's type.
+    """
+    if name not in RECIPES:
+        raise InputError(f"There is no recipe named '{name}'; known are {', '.join(RECIPES)}.")
+    recipe = RECIPES[name]
+    types = typing.get_type_hints(Recipe)
+    fields = {f.name for f in dataclasses.fields(Recipe)} - {"name", "network", "options"}
+    for key, text in (changes or {}).items():
+        if key not in fields:
+            raise InputError(f"Recipe '{name}' has no field '{key}'; its fields are {', '.join(sorted(fields))}.")
+        try:
+            value = _parse(types[key], text)
+        except ValueError:
+            kind = getattr(types[key], "__name__", str(types[key]))
+            raise InputError(f"Field '{key}' of a recipe takes a value of type {kind}, got '{text}'.") from None
+        recipe = replace(recipe, **{key: value})
+    return recipe
+
+
+def _parse(kind: object, text: str) -> object:
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if kind in (int, float):
+        return kind(text.replace("_", ""))
+    return tuple(float(part) for part in text.split(","))
