@@ -64,11 +64,11 @@ class SceneConfig:
     layer_size: tuple[float, float] = (0.10, 0.80)
     """Diameter of a layer over sqrt(height * width), drawn log-uniformly."""
 
-    small: tuple[float, float] = (0.50, 1.0)
+    small: tuple[float, float] = (0.42, 1.2)
     """Share of small motions and the mean of their exponential distribution [px]: many are below a pixel."""
-    medium: tuple[float, float] = (0.32, 5.0)
+    medium: tuple[float, float] = (0.33, 6.0)
     """Share of medium motions and their exponential mean [px/256]."""
-    large: float = 18.0
+    large: float = 20.0
     """Exponential mean of all other motions [px/256]."""
     cap: float = 0.35
     """Longest translation of a layer, over the width."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from torch import nn
 
@@ -17,8 +18,8 @@ class Network:
     """One registered architecture."""
 
     name: str
-    #: Builds the network with untrained weights.
-    build: Callable[[], nn.Module]
+    #: Builds the network with untrained weights; keywords replace fields of its config.
+    build: Callable[..., nn.Module]
     #: One line for tables.
     summary: str
     paper: str
@@ -27,7 +28,7 @@ class Network:
 _REGISTRY: dict[str, Network] = {}
 
 
-def register(name: str, build: Callable[[], nn.Module], summary: str, paper: str) -> None:
+def register(name: str, build: Callable[..., nn.Module], summary: str, paper: str) -> None:
     """Add an architecture under a name of its own."""
     if name in _REGISTRY:
         raise ValueError(f"network '{name}' is registered twice")
@@ -52,9 +53,9 @@ def get(name: str) -> Network:
     return _REGISTRY[name]
 
 
-def build(name: str) -> nn.Module:
-    """A network with untrained weights, in evaluation mode."""
-    return get(name).build().eval()
+def build(name: str, **options: object) -> nn.Module:
+    """A network with untrained weights, in evaluation mode; options replace fields of its config."""
+    return get(name).build(**options).eval()
 
 
 def _register_liteflownet_family() -> None:
@@ -64,10 +65,18 @@ def _register_liteflownet_family() -> None:
         ("liteflownet", liteflownet.LITEFLOWNET, "levels 6 to 2, flow at half size", first),
         ("liteflownet2", liteflownet.LITEFLOWNET2, "deeper M and S, levels 6 to 3, flow at quarter size", second),
         ("liteflownet2-kitti", liteflownet.LITEFLOWNET2_KITTI, "LiteFlowNet2 with a light level 2 for driving scenes", second),
+        ("liteflownet2-slim", liteflownet.LITEFLOWNET2_SLIM, "LiteFlowNet2 at half the width; ours", second),
         ("liteflownetx", liteflownet.LITEFLOWNETX, "no matching, narrow; our reconstruction from the published counts", second),
     )
     for name, config, summary, paper in family:
-        register(name, lambda config=config: liteflownet.LiteFlowNet(config), summary, paper)
+        register(name, partial(_build_liteflownet, config), summary, paper)
+
+
+def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, **options: object) -> nn.Module:
+    known = {field.name for field in fields(config)}
+    if unknown := sorted(set(options) - known):
+        raise InputError(f"The LiteFlowNet family has no option '{unknown[0]}'; its options are {', '.join(sorted(known))}.")
+    return liteflownet.LiteFlowNet(replace(config, **options))
 
 
 _register_liteflownet_family()
