@@ -27,7 +27,7 @@ _BEYOND_SCALE = 0.75  # how much a length beyond the scale is darkened
 SMALLEST_AUTOMATIC_SCALE = 0.01
 
 # Rows are coloured in bands, so that the float temporaries of a 4K field stay small.
-_BAND_PIXELS = 1 << 18
+_BAND_PIXELS = 1 << 16
 
 SCALE_KEY = "featherflow:flow-scale-px"
 
@@ -73,7 +73,7 @@ def automatic_scale(flow) -> float:
 
 
 def flow_to_rgb(flow, scale: float | None = None) -> np.ndarray:
-    """Draw a flow in the colours of the Middlebury benchmark (Baker et al., IJCV 2011, fig. 6 and colorcode.cpp).
+    """Draw a flow in the colours of the Middlebury benchmark (Baker et al., IJCV 2011; their colorcode.cpp).
 
     Hue is the direction (right red, down yellow, left blue-green, up violet), saturation the length: zero flow is
     white, `scale` px and more is full colour, and what is longer than `scale` is darkened by a quarter.
@@ -106,7 +106,7 @@ def _colour(field: np.ndarray, scale: float) -> np.ndarray:
     first = np.minimum(position.astype(np.intp), len(_WHEEL) - 1)
     between = (position - first)[..., None]
     full = _WHEEL[first] * (1 - between) + _WHEEL[(first + 1) % len(_WHEEL)] * between
-    # The same division as for the scale itself, so that the longest flow is exactly at full colour, not beyond it.
+    # The lengths are those of automatic_scale, bit by bit, so that the longest is exactly at full colour, not beyond.
     length = (np.hypot(x, y).astype(np.float64) / scale)[..., None]
     colours = np.where(length <= 1, 255 - length * (255 - full), full * _BEYOND_SCALE)
     colours[~valid] = 0
@@ -154,8 +154,9 @@ def colour_wheel_legend(size: int = 151) -> np.ndarray:
 def draw_arrows(image, flow, step: int | None = None, magnify: float | None = None, colour=None) -> np.ndarray:
     """Draw the flow as arrows over a frame.
 
-    Each arrow starts at a pixel of a regular grid and shows that pixel's flow exactly, `magnify` times as long as it
-    is. Pixels of unknown flow have no arrow, and those that move less than a twentieth of the longest have a dot.
+    Each arrow starts at a pixel of a regular grid, or where the flow is unknown there at the nearest known pixel of
+    the grid's cell, and shows that pixel's flow exactly, `magnify` times as long as it is. Cells without a known pixel
+    have no arrow, and pixels that move less than a twentieth of the longest arrow's have a dot.
 
     Args:
         image: `(H, W, 3)` or `(H, W)` uint8, the frame on whose grid the flow stands.
@@ -187,12 +188,10 @@ def draw_arrows(image, flow, step: int | None = None, magnify: float | None = No
     # Centred, so that the margins left and right, above and below are alike.
     columns = np.arange((width - 1) % step // 2, width, step)
     rows = np.arange((height - 1) % step // 2, height, step)
-    tails = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
-    vectors = field[tails[:, 1], tails[:, 0]]
-    shown = known(vectors)
-    tails, vectors = tails[shown].astype(np.float64), vectors[shown].astype(np.float64)
-    if len(vectors) == 0:
+    tails = _known_near(known(field), columns, rows, step)
+    if len(tails) == 0:
         return frame.copy()
+    vectors = field[tails[:, 1], tails[:, 0]].astype(np.float64)
     hues = flow_to_rgb((vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))[None], 1.0)[0]
     if magnify is None:
         magnify = 1.05 * step / max(np.percentile(np.linalg.norm(vectors, axis=1), 95), SMALLEST_AUTOMATIC_SCALE)
@@ -210,7 +209,7 @@ def draw_arrows(image, flow, step: int | None = None, magnify: float | None = No
     dot_below = lengths.max() / 20
     for index in order:
         ink = tuple(int(c) for c in (hues[index] if colour is None else colour))
-        tail = (tails[index] + 0.5) * fine
+        tail = (tails[index] + 0.5) * fine  # a pixel's centre lies half a pixel inside the picture
         if lengths[index] <= max(dot_below, 0.5):
             for radius, paint in ((thickness * 0.7 + halo, (0, 0, 0)), (thickness * 0.7, ink)):
                 pen.ellipse([*(tail - radius), *(tail + radius)], fill=(*paint, 255))
@@ -222,12 +221,31 @@ def draw_arrows(image, flow, step: int | None = None, magnify: float | None = No
     return np.asarray(picture.convert("RGB")).copy()
 
 
+def _known_near(valid: np.ndarray, columns: np.ndarray, rows: np.ndarray, step: int) -> np.ndarray:
+    """One pixel (x, y) for each grid cell that has a known one: the known pixel nearest to the cell's centre."""
+    reach = (step - 1) // 2
+    found = []
+    for y in rows:
+        for x in columns:
+            if valid[y, x]:
+                found.append((x, y))
+                continue
+            top, left = max(y - reach, 0), max(x - reach, 0)
+            near_y, near_x = np.nonzero(valid[top : y + reach + 1, left : x + reach + 1])
+            if len(near_y):
+                best = np.argmin((near_y + top - y) ** 2 + (near_x + left - x) ** 2)
+                found.append((near_x[best] + left, near_y[best] + top))
+    return np.array(found, np.intp).reshape(-1, 2)
+
+
 def _draw_arrow(pen, tail: np.ndarray, vector: np.ndarray, thickness: float, halo: float, ink) -> None:
     """One arrow as a single polygon, first wider in black, so that it stands out from any background."""
     length = float(np.linalg.norm(vector))
     along = vector / length
     across = np.array([-along[1], along[0]])
-    head = min(3.4 * thickness, 0.6 * length)  # a short arrow keeps some shaft
+    # Short arrows are thinner, so that they keep an arrow's proportions.
+    thickness *= float(np.clip(length / (6 * thickness), 0.55, 1))
+    head = min(3.4 * thickness, 0.6 * length)
     wing = max(0.5 * head, 0.9 * thickness)
     half = min(thickness / 2, 0.5 * wing)
     outline = [(0, half), (length - head, half), (length - head, wing), (length, 0)]

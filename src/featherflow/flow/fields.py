@@ -61,6 +61,6 @@ def as_mask(mask, shape: tuple[int, int], what: str = "the valid mask") -> np.nd
 
 
 def known(field: np.ndarray) -> np.ndarray:
-    """Boolean `(H, W)`: both components are numbers of a magnitude of at most 1e9 px, Middlebury's bound for "known"."""
+    """Boolean `(H, W)`: both components are numbers of at most 1e9 px in magnitude, Middlebury's bound for "known"."""
     with np.errstate(invalid="ignore"):
         return (np.abs(field) <= UNKNOWN_THRESHOLD).all(axis=-1)

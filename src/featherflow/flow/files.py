@@ -1,13 +1,13 @@
 """Flow files: one reader and one writer, the format chosen by the file name's suffix.
 
-| suffix  | format                                                                                          | unknown pixel |
-|---------|-------------------------------------------------------------------------------------------------|---------------|
-| `.flo`  | Middlebury: float32 magic 202021.25, int32 width and height, u and v interleaved, little-endian | 1.666666752e9 |
-| `.png`  | KITTI: 16-bit RGB, u = (R - 32768) / 64, v = (G - 32768) / 64, known where B > 0                | 0, 0, 0       |
-| `.pfm`  | FlyingThings3D: colour PFM, channels u, v, 0, rows from the bottom up, either byte order         | NaN           |
-| `.npz`  | NumPy archive: `flow` (H, W, 2), and `valid` (H, W) where pixels are unknown                     | NaN           |
-| `.npy`  | NumPy array (H, W, 2)                                                                            | NaN           |
-| `.flo5` | Spring: HDF5 dataset `flow` (H, W, 2); needs the extra `featherflow[flo5]`                       | NaN           |
+| suffix  | format                                                                                        | unknown    |
+|---------|-----------------------------------------------------------------------------------------------|------------|
+| `.flo`  | Middlebury: float32 magic 202021.25, int32 width, height, then u, v by pixel, little-endian   | 1.66667e9  |
+| `.png`  | KITTI: 16-bit RGB, u = (R - 32768) / 64, v = (G - 32768) / 64, known where B > 0              | 0, 0, 0    |
+| `.pfm`  | FlyingThings3D: colour PFM, channels u, v, 0, rows from the bottom up, either byte order      | NaN        |
+| `.npz`  | NumPy archive: `flow` (H, W, 2), and `valid` (H, W) where pixels are unknown                  | NaN        |
+| `.npy`  | NumPy array (H, W, 2)                                                                         | NaN        |
+| `.flo5` | Spring: HDF5 dataset `flow` (H, W, 2); needs the extra `featherflow[flo5]`                    | NaN        |
 
 In memory a flow is `(H, W, 2)` float32 in px, x to the right and then y down, with NaN in both components where it is
 unknown. A reader trusts no header: sizes are held against the file's length before any memory is asked for.
@@ -283,7 +283,7 @@ def _read_npz(path: Path, file: BinaryIO, size: int):
 def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, size: int):
     expands = {zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: _MOST_DEFLATE_EXPANDS}.get(member.compress_type)
     if expands is None:
-        raise FileError(f"{path} is packed by zip method {member.compress_type}: expected stored or deflate, as NumPy's")
+        raise FileError(f"{path} is packed by zip method {member.compress_type}: expected stored or deflate")
     if member.compress_size > size or member.file_size > expands * member.compress_size:
         raise FileError(f"{path} claims {member.file_size} bytes for '{member.filename}', which its {size} cannot hold")
     with archive.open(member) as file:
