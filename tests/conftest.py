@@ -1,0 +1,26 @@
+"""Where the shared material lies: beside the repository, never inside it. Tests that need it are skipped without it."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+def _shared(name: str) -> Path:
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {name} of the shared material beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real image pairs with ground truth, texture photos and demo frames."""
+    return _shared("data")
+
+
+@pytest.fixture(scope="session")
+def shared_golden() -> Path:
+    """Golden cases that prove a network exact."""
+    return _shared("golden")
