@@ -205,7 +205,7 @@ def draw_arrows(image, flow, step: int | None = None, magnify: float | None = No
     layer = Image.new("RGBA", (width * fine, height * fine), (0, 0, 0, 0))
     pen = ImageDraw.Draw(layer)
     thickness = float(np.clip(step / 11, 1.3, 5)) * fine
-    halo = max(0.9, step / 22) * fine
+    halo = float(np.clip(step / 22, 0.9, 2)) * fine
     dot_below = lengths.max() / 20
     for index in order:
         ink = tuple(int(c) for c in (hues[index] if colour is None else colour))

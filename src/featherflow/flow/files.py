@@ -172,7 +172,7 @@ def _read_kitti(path: Path, file: BinaryIO, size: int):
         for row in rows:
             values[count] = row
             count += 1
-    except (png.Error, zlib.error, ValueError, IndexError) as error:
+    except Exception as error:  # beside its own errors, pypng lets through what damage makes of its indices
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
     if count != height:
         raise FileError(f"{path} is a damaged PNG file: expected {height} rows, found {count}")
@@ -270,7 +270,9 @@ def _read_npz(path: Path, file: BinaryIO, size: int):
                 return flow, None
             with _open_member(path, archive, members["valid.npy"], size) as (member, length):
                 valid = _read_npy_array(path, member, length, "'valid'")
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except FileError:
+        raise
+    except Exception as error:  # beside BadZipFile, damage to names, sizes and streams raises many kinds
         raise FileError(f"{path} is not a readable .npz archive: {_first_line(error)}") from error
     if valid.shape != flow.shape[:2] or valid.dtype.kind not in "bfiu":
         raise FileError(
@@ -308,7 +310,7 @@ def _read_npy_array(path: Path, file: BinaryIO, size: int, what: str) -> np.ndar
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
         else:
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    except (ValueError, SyntaxError, TypeError, EOFError) as error:
+    except Exception as error:  # NumPy parses the header as Python, so damage raises whatever a tokenizer can
         raise FileError(f"{path} does not hold a readable NumPy array: {_first_line(error)}") from error
     if dtype.hasobject:
         raise FileError(f"{path} holds Python objects in {what}: expected numbers, and will not unpickle")
@@ -371,9 +373,9 @@ def _read_flo5(path: Path, file: BinaryIO, size: int):
                 )
             with np.errstate(over="ignore"):
                 return dataset[()].astype(np.float32), None
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        if isinstance(error, FileError):
-            raise
+    except FileError:
+        raise
+    except Exception as error:  # h5py turns the library's faults into OSError, RuntimeError, ValueError, KeyError, ...
         raise FileError(f"{path} is not a readable HDF5 file: {_first_line(error)}") from error
 
 
