@@ -191,10 +191,14 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
     matrix = tint[..., None] * matrix * contrast[..., None]
     offset = 0.5 * (1 - contrast) + brightness
     device = frames.device
-    changed = torch.baddbmm(offset[..., None].expand(-1, 3, 1).to(device), matrix.to(device), frames.flatten(2))
-    changed.clamp_(0, 1)
-    changed.addcmul_(changed * curve[..., None].to(device), 1 - changed)
-    return changed.view_as(frames)
+    parameters = zip(frames.flatten(2).split(4), matrix.to(device).split(4),
+                     offset[..., None].expand(-1, 3, 1).to(device).split(4), curve[..., None].to(device).split(4),
+                     strict=True)
+    # A few frames at a time keeps the temporaries within the cache.
+    for pixels, mixing, shift, bend in parameters:
+        changed = torch.baddbmm(shift, mixing, pixels).clamp_(0, 1)
+        pixels.copy_(changed).neg_().add_(1).mul_(changed).mul_(bend).add_(changed)
+    return frames
 
 
 # Quantisation of luma and chroma at quality 50: ITU-T T.81, annex K, tables K.1 and K.2.
