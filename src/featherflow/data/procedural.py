@@ -75,7 +75,7 @@ class SceneConfig:
     """Exponential mean of all other motions [px/256]."""
     cap: float = 0.35
     """Longest translation of a layer, over the width."""
-    static_camera: float = 0.25
+    static_camera: float = 0.18
     """Share of scenes whose camera stands still."""
     static_layer: float = 0.2
     """Share of layers that move with the camera only."""
@@ -165,7 +165,7 @@ def render_pairs(batch_size: int, config: SceneConfig | None = None, textures: T
 
 @lru_cache(maxsize=1)
 def _default_textures() -> TextureBank:
-    return TextureBank.procedural()
+    return TextureBank.procedural(48, 256)
 
 
 # --- Drawing a scene: small tables, one column per (sample, layer), layer 0 being the background ---
@@ -342,7 +342,7 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     inverse = torch.linalg.inv(motion)
 
     # Deformation: K waves per sample, shared by its layers, with amplitudes of their own.
-    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.6),
+    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.2, high=1.6),
                              draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.2)) * width
     frequency = 2 * math.pi / wavelength
     phase = draw.uniform(batch, WAVES, 2, high=2 * math.pi)
@@ -365,9 +365,14 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     texels = torch.where(tracers[:, None], draw.uniform(batch, layers, low=0.8, high=1.1), texels)
     turn = 0.25 * draw.normal(batch, layers)
     mirror = torch.where(draw.chance(batch, layers, p=0.5), 1.0, -1.0)
-    offset = draw.uniform(batch, layers, 2) * textures.size
     cos, sin = texels * turn.cos(), texels * turn.sin()
-    texture = _matrix([[mirror * cos, -mirror * sin, offset[..., 0]], [sin, cos, offset[..., 1]], [0.0, 0.0, 1.0]])
+    texture = _matrix([[mirror * cos, -mirror * sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    # Where in the texture a layer's centre lies: anywhere that keeps the layer within it, if it can.
+    middle = torch.cat((size.expand(batch, 1, 2) / 2, centre[:, 1:]), 1)
+    margin = torch.cat((size.amax().expand(batch, 1) / 2, half[:, 1:].amax(-1)), 1) * texels
+    margin = margin.clamp(max=textures.size / 2)[..., None]
+    offset = margin + draw.uniform(batch, layers, 2) * (textures.size - 2 * margin)
+    texture = _translation(offset) @ texture @ _translation(-middle)
     turn = draw.uniform(batch, layers, high=2 * math.pi)
     cos, sin = turn.cos(), turn.sin()
     to_shape = _matrix([[cos / half[..., 0], sin / half[..., 0], 0.0], [-sin / half[..., 1], cos / half[..., 1], 0.0],
@@ -622,19 +627,21 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
 
 def _occluded(to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor, batch: int, height: int,
               width: int) -> Tensor:
-    """`(B, 1, H, W)` bool: pixels that land out of the other frame, or where none of the four pixels around their
-    landing point belongs to their own layer."""
+    """`(B, 1, H, W)` bool: pixels that land out of the other frame, or on other layers: of the bilinear weights of the
+    four pixels around the landing point, less than a quarter falls to pixels that show the same layer."""
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    left, up = to_x.clamp(0, width - 1).to(torch.int32), to_y.clamp(0, height - 1).to(torch.int32)
+    to_x, to_y = to_x.clamp(0, width - 1), to_y.clamp(0, height - 1)
+    left, up = to_x.to(torch.int32), to_y.to(torch.int32)
     right, down = (left + 1).clamp_(max=width - 1), (up + 1).clamp_(max=height - 1)
+    a, b = to_x - left, to_y - up
     base = torch.arange(batch, device=owner.device, dtype=torch.int32)[:, None].expand(-1, height * width)
     base = base.reshape(-1) * (height * width)
-    seen = torch.zeros_like(inside)
-    for row in (up, down):
+    same = torch.zeros_like(a)
+    for row, over in ((up, 1 - b), (down, b)):
         start = base + row * width
-        for column in (left, right):
-            seen |= owners.index_select(0, start + column) == owner
-    return (~(seen & inside)).view(batch, 1, height, width)
+        for column, beside in ((left, 1 - a), (right, a)):
+            same.addcmul_(over * beside, (owners.index_select(0, start + column) == owner).float())
+    return (~((same >= 0.25) & inside)).view(batch, 1, height, width)
 
 
 def _undeform(scene: Scene, layer: Tensor, qx: Tensor, qy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
