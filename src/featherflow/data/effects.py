@@ -104,8 +104,9 @@ def apply_effects(frame1: Tensor, frame2: Tensor, flow: Tensor, config: EffectsC
     sigma = config.noise_sigma * uniform(batch).square()
     if len(index):
         local = _generator_on(device, generator)
-        noise = torch.randn((2 * len(index), 3, height, width), generator=local, device=device)
-        frames[both(index)] += noise.mul_(spread(sigma, index))
+        for which in both(index).split(4):
+            noise = torch.randn((len(which), 3, height, width), generator=local, device=device)
+            frames[which] += noise.mul_(sigma.to(device)[which % batch][:, None, None, None])
 
     frames.clamp_(0, 1)
     index = chosen(config.jpeg)
@@ -153,16 +154,15 @@ def _motion_blur(frames: Tensor, flow: Tensor, shutter: Tensor, samples: int = 5
 
 def _gaussian_blur(frames: Tensor, sigma: Tensor) -> Tensor:
     """Separable Gaussian with a deviation [px] of its own per frame."""
-    count, channels = frames.shape[:2]
     radius = 4
     offsets = torch.arange(-radius, radius + 1, device=frames.device)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    image = F.pad(frames, (radius,) * 4, mode="reflect").view(1, count * channels, *(s + 2 * radius for s in
-                                                                                     frames.shape[2:]))
-    image = F.conv2d(image, kernel[:, None, None, :], groups=count * channels)
-    image = F.conv2d(image, kernel[:, None, :, None], groups=count * channels)
-    return image.view_as(frames)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).t()[..., None, None, None]
+    for axis, padding in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
+        padded, side = F.pad(frames, padding, mode="reflect"), frames.shape[axis]
+        # Shifts and sums: a grouped convolution of varying batch size is slow, as it is planned anew for each.
+        frames = sum(padded.narrow(axis, shift, side) * weight for shift, weight in enumerate(kernel))
+    return frames
 
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -191,10 +191,14 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
     matrix = tint[..., None] * matrix * contrast[..., None]
     offset = 0.5 * (1 - contrast) + brightness
     device = frames.device
-    changed = torch.baddbmm(offset[..., None].expand(-1, 3, 1).to(device), matrix.to(device), frames.flatten(2))
-    changed.clamp_(0, 1)
-    changed.addcmul_(changed * curve[..., None].to(device), 1 - changed)
-    return changed.view_as(frames)
+    parameters = zip(frames.flatten(2).split(4), matrix.to(device).split(4),
+                     offset[..., None].expand(-1, 3, 1).to(device).split(4), curve[..., None].to(device).split(4),
+                     strict=True)
+    # A few frames at a time keeps the temporaries within the cache.
+    for pixels, mixing, shift, bend in parameters:
+        changed = torch.baddbmm(shift, mixing, pixels).clamp_(0, 1)
+        pixels.copy_(changed).neg_().add_(1).mul_(changed).mul_(bend).add_(changed)
+    return frames
 
 
 # Quantisation of luma and chroma at quality 50: ITU-T T.81, annex K, tables K.1 and K.2.
