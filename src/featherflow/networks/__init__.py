@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -17,8 +18,8 @@ class Network:
     """One registered architecture."""
 
     name: str
-    #: Builds the network with untrained weights.
-    build: Callable[[], nn.Module]
+    #: Builds the network with untrained weights; keywords replace numbers of its table, as recorded with some weights.
+    build: Callable[..., nn.Module]
     #: One line for tables.
     summary: str
     paper: str
@@ -27,7 +28,7 @@ class Network:
 _REGISTRY: dict[str, Network] = {}
 
 
-def register(name: str, build: Callable[[], nn.Module], summary: str, paper: str) -> None:
+def register(name: str, build: Callable[..., nn.Module], summary: str, paper: str) -> None:
     """Add an architecture under a name of its own."""
     if name in _REGISTRY:
         raise ValueError(f"network '{name}' is registered twice")
@@ -52,9 +53,16 @@ def get(name: str) -> Network:
     return _REGISTRY[name]
 
 
-def build(name: str) -> nn.Module:
-    """A network with untrained weights, in evaluation mode."""
-    return get(name).build().eval()
+def build(name: str, **options: object) -> nn.Module:
+    """A network with untrained weights, in evaluation mode.
+
+    Args:
+        options: numbers of the network's table to replace, e.g. `normalized_matching=True`.
+
+    Raises:
+        InputError: for an unknown name or option.
+    """
+    return get(name).build(**options).eval()
 
 
 def _register_liteflownet_family() -> None:
@@ -67,7 +75,11 @@ def _register_liteflownet_family() -> None:
         ("liteflownetx", liteflownet.LITEFLOWNETX, "no matching, narrow; our reconstruction from the published counts", second),
     )
     for name, config, summary, paper in family:
-        register(name, lambda config=config: liteflownet.LiteFlowNet(config), summary, paper)
+        register(name, partial(_build_liteflownet, config), summary, paper)
+
+
+def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: object) -> nn.Module:
+    return liteflownet.LiteFlowNet(liteflownet.with_options(config, options))
 
 
 _register_liteflownet_family()
