@@ -150,3 +150,16 @@ def test_unknown_name_points_to_the_nearest():
 
 def test_family_is_one_table_of_numbers():
     assert ABLATIONS["ALL"] is LITEFLOWNET and COST_VOLUMES["3(6)/1(2)"] is LITEFLOWNET2
+
+
+def test_options_replace_numbers_of_the_table():
+    network = networks.build("liteflownet2", normalized_matching=True, matching=[64, 32])
+    assert network.config.normalized_matching and network.config.matching == (64, 32)
+
+
+@pytest.mark.parametrize(
+    "options", [{"warp": True}, {"warping": 1}, {"finest_level": 1}, {"matching": [8, "x"]}, {"matching": 8}, {"features": [[-3]]}]
+)
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        networks.build("liteflownet2", **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import partial
 
 from torch import nn
@@ -18,7 +18,7 @@ class Network:
     """One registered architecture."""
 
     name: str
-    #: Builds the network with untrained weights; keywords replace fields of its config.
+    #: Builds the network with untrained weights; keywords replace numbers of its table, as recorded with some weights.
     build: Callable[..., nn.Module]
     #: One line for tables.
     summary: str
@@ -54,7 +54,14 @@ def get(name: str) -> Network:
 
 
 def build(name: str, **options: object) -> nn.Module:
-    """A network with untrained weights, in evaluation mode; options replace fields of its config."""
+    """A network with untrained weights, in evaluation mode.
+
+    Args:
+        options: numbers of the network's table to replace, e.g. `normalized_matching=True`.
+
+    Raises:
+        InputError: for an unknown name or option.
+    """
     return get(name).build(**options).eval()
 
 
@@ -65,18 +72,14 @@ def _register_liteflownet_family() -> None:
         ("liteflownet", liteflownet.LITEFLOWNET, "levels 6 to 2, flow at half size", first),
         ("liteflownet2", liteflownet.LITEFLOWNET2, "deeper M and S, levels 6 to 3, flow at quarter size", second),
         ("liteflownet2-kitti", liteflownet.LITEFLOWNET2_KITTI, "LiteFlowNet2 with a light level 2 for driving scenes", second),
-        ("liteflownet2-slim", liteflownet.LITEFLOWNET2_SLIM, "LiteFlowNet2 at half the width; ours", second),
         ("liteflownetx", liteflownet.LITEFLOWNETX, "no matching, narrow; our reconstruction from the published counts", second),
     )
     for name, config, summary, paper in family:
         register(name, partial(_build_liteflownet, config), summary, paper)
 
 
-def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, **options: object) -> nn.Module:
-    known = {field.name for field in fields(config)}
-    if unknown := sorted(set(options) - known):
-        raise InputError(f"The LiteFlowNet family has no option '{unknown[0]}'; its options are {', '.join(sorted(known))}.")
-    return liteflownet.LiteFlowNet(replace(config, **options))
+def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: object) -> nn.Module:
+    return liteflownet.LiteFlowNet(liteflownet.with_options(config, options))
 
 
 _register_liteflownet_family()

@@ -16,6 +16,7 @@ Inside the network a flow is u = (pixels of the full frame) / FLOW_SCALE at ever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -127,6 +128,32 @@ COST_VOLUMES = {
 
 # Section 6.5: image features concatenated to the cost volume, as FlowNetC does it.
 LITEFLOWNET2_REDIRECTED = replace(LITEFLOWNET2, redirected_features=32)
+
+
+def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> LiteFlowNetConfig:
+    """`config` with some fields replaced. Lists stand for tuples, so that options survive a trip through JSON.
+
+    Raises:
+        InputError: for a field that the table does not have, or a value of another kind than the field's.
+    """
+
+    def plain(value: object) -> object:
+        return tuple(plain(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+    def sane(value: object) -> bool:
+        return all(sane(entry) for entry in value) if isinstance(value, tuple) else type(value) is int and value >= 0
+
+    chosen = {key: plain(value) for key, value in options.items()}
+    for key, value in chosen.items():
+        if key not in LiteFlowNetConfig.__dataclass_fields__:
+            known = ", ".join(LiteFlowNetConfig.__dataclass_fields__)
+            raise InputError(f"The LiteFlowNet family has no option '{key}'; it has {known}.")
+        kind = type(getattr(config, key))
+        if type(value) is not kind or not (kind is bool or sane(value)):
+            raise InputError(f"Option '{key}' of the LiteFlowNet family must be like {getattr(config, key)}, got {value!r}.")
+    if not 2 <= chosen.get("finest_level", 2) <= COARSEST_LEVEL:
+        raise InputError(f"Option 'finest_level' must be from 2 to {COARSEST_LEVEL}, got {chosen['finest_level']}.")
+    return replace(config, **chosen)
 
 
 # ------------------------------------------------------------------------------------------------ building blocks

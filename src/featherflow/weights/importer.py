@@ -1,0 +1,288 @@
+"""Weights from elsewhere, made ours: official `.caffemodel` files and checkpoints of the PyTorch ports."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import networks
+from ..errors import FeatherflowError, FileError, WeightsError
+from ..networks.liteflownet import LiteFlowNetConfig
+from ..ops import bilinear_upsampling_kernel
+from . import catalogue, store
+from .caffe import read_caffemodel
+from .containers import MOST_BYTES, Contents, read_contents
+from .info import WeightsInfo, parse_name
+from .ports import OFFICIAL, Origin, constant_remarks, distance_remarks, normalize, recognize
+
+DEFAULT_TAG = "imported"
+_KINDS = ("weight", "bias")
+_LISTED = 8  # names spelled out in a remark
+
+
+class ImportedWeights(NamedTuple):
+    """Weights ready for one of our networks, and what a person should know about how they were read."""
+
+    state_dict: dict[str, Tensor]
+    info: WeightsInfo
+    remarks: list[str]
+
+
+def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWeights:
+    """Weights of another release as the state dict of a network of ours.
+
+    Reads official `.caffemodel` files, plain or in `.xz`, `.gz`, `.tar.gz`; `.pytorch` files of sniklaus' pytorch-liteflownet;
+    checkpoints of ptlflow and mmflow; safetensors with the names of any of these, or our own. The format is told by content.
+
+    Args:
+        file: a path, or contents already read.
+        name: the network, as `architecture` or `architecture:tag`; without a tag the weights are called "imported".
+
+    Raises:
+        InputError: for an unknown network or a malformed tag.
+        FileError: for a file that cannot be read, is damaged, or is of no known format.
+        WeightsError: for a file that does not fit the network, naming the first layer that is missing or mis-shaped, and
+            the network it does fit, if any.
+    """
+    architecture, tag = catalogue.checked_name(name)
+    tag = tag or DEFAULT_TAG
+    contents = file if isinstance(file, Contents) else read_contents(file)
+    if _is_safetensors(contents.data):
+        own = _own_weights(contents, file, architecture, tag)
+        if own is not None:
+            return own
+    entries, official = _entries(contents)
+    origin = OFFICIAL if official else recognize(entries)
+    if origin is None:
+        raise WeightsError(
+            f"The tensors of {contents.name} have names of no release that featherflow knows "
+            f"(the first is '{_printable(next(iter(entries), ''))}')."
+        )
+    fit = _chosen_fit(entries, origin, architecture, contents.name)
+    state, remarks = _state(fit, entries, origin)
+    info = WeightsInfo(
+        architecture=architecture,
+        tag=tag,
+        recipe=f"weights of {origin.title}",
+        licence_code="Apache-2.0",
+        licence_weights=origin.licence,
+        source=f"{Path(contents.name).name}, sha256 {hashlib.sha256(contents.data).hexdigest()} (unpacked)",
+        approximate=origin.approximate,
+    )
+    return ImportedWeights(state, info, remarks)
+
+
+def import_weights_to(
+    file: str | os.PathLike | Contents, name: str, out: str | os.PathLike | None = None
+) -> tuple[Path, ImportedWeights]:
+    """`import_weights`, written as a safetensors file in float32.
+
+    Args:
+        out: the file to write. Default: into the user's weights, so that `featherflow.load(name)` finds them.
+
+    Returns:
+        The path written, and what was imported.
+
+    Raises:
+        As `import_weights` does, and FileError for a path that cannot be written. Nothing is written then.
+    """
+    if out is None:
+        catalogue.destination(*_with_tag(name))  # refuse a name that is taken before the work is done
+    imported = import_weights(file, name)
+    path = Path(out) if out is not None else catalogue.destination(*_with_tag(name), create=True)
+    store.save_weights(path, imported.state_dict, imported.info, dtype=torch.float32)
+    return path, imported
+
+
+def _with_tag(name: str) -> tuple[str, str]:
+    architecture, tag = parse_name(name)
+    return architecture, tag or DEFAULT_TAG
+
+
+# ------------------------------------------------------------------------------------------------ formats
+
+
+def _entries(contents: Contents) -> tuple[dict[str, Tensor], bool]:
+    """Tensors of a file by name, and whether it is a Caffe model."""
+    data, name = contents
+    if _is_safetensors(data):
+        return normalize(_safetensors_entries(data, name)), False
+    if data.startswith(b"PK\x03\x04") or data[:1] == b"\x80":
+        return normalize(_torch_entries(data, name)), False
+    entries = {}
+    for layer in read_caffemodel(data, name).values():
+        for index, blob in enumerate(layer.blobs):
+            kind = _KINDS[index] if index < len(_KINDS) else str(index)
+            entries[f"{layer.name}.{kind}"] = torch.from_numpy(blob)
+    return entries, True
+
+
+def _is_safetensors(data: bytes) -> bool:
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+
+
+def _safetensors_entries(data: bytes, name: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise FileError(f"{name} is a damaged safetensors file ({error}).") from error
+
+
+def _own_weights(contents: Contents, file: object, architecture: str, tag: str) -> ImportedWeights | None:
+    """Our own file under another tag, or None where the file is not our own."""
+    if isinstance(file, Contents):
+        return None
+    try:
+        info = store.read_info(file)
+    except FeatherflowError:
+        return None
+    state, info = store.read_weights(file)
+    if info.architecture != architecture:
+        raise WeightsError(f"{contents.name} holds weights of {info.architecture}, not of {architecture}.")
+    return ImportedWeights(state, store.retagged(info, tag), [])
+
+
+def _torch_entries(data: bytes, name: str) -> dict[str, Tensor]:
+    """Tensors of a PyTorch checkpoint, read without running any code that it may hold."""
+    if data.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+        except (zipfile.BadZipFile, ValueError, OSError) as error:
+            raise FileError(f"{name} is a damaged or truncated PyTorch file; download it again.") from error
+        if unpacked > MOST_BYTES:
+            raise FileError(f"{name} holds more than {MOST_BYTES >> 20} MiB, too much for a weight file; it was not opened.")
+    try:
+        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
+            raise WeightsError(
+                f"{name} holds more than tensors and could run code when opened, so it was refused; "
+                "save its state_dict alone with torch.save, and import that."
+            ) from error
+        raise FileError(f"{name} is a damaged PyTorch file; download it again.") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise FileError(f"{name} is not a PyTorch file, or is damaged or truncated.") from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{name} holds no state dict; a checkpoint with named tensors was expected.")
+    return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+# ------------------------------------------------------------------------------------------------ fitting
+
+
+class _Fit(NamedTuple):
+    """How a file's entries answer the needs of one network."""
+
+    architecture: str
+    config: LiteFlowNetConfig
+    shapes: dict[str, tuple[int, ...]]
+    #: Entry for each of our tensors.
+    matched: dict[str, str]
+    #: Fixed bilinear kernels that the file does not have.
+    absent: list[str]
+    #: The first thing that does not fit, in one sentence; empty where all does.
+    problem: str
+
+
+def _fit(entries: Mapping[str, Tensor], origin: Origin, architecture: str, source: str) -> _Fit:
+    with torch.device("meta"):
+        network = networks.build(architecture)
+    config = network.config
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    fixed = {name for name, _ in network.named_buffers()}
+    matched, absent, problem = {}, [], ""
+    for ours, theirs in origin.layers(config).items():
+        for kind in _KINDS:
+            tensor, entry = f"{ours}.{kind}", f"{theirs}.{kind}"
+            if problem or tensor not in shapes:
+                continue
+            if entry in entries and _answers(tuple(entries[entry].shape), shapes[tensor]):
+                matched[tensor] = entry
+            elif entry in entries:
+                got = tuple(entries[entry].shape)
+                problem = f"Layer '{theirs}' of {source} has a {kind} of shape {got}; {architecture} needs {shapes[tensor]}."
+            elif tensor in fixed:
+                absent.append(tensor)
+            elif kind == "bias" and f"{theirs}.weight" in entries:
+                problem = f"Layer '{theirs}' of {source} has no bias, which {architecture} needs."
+            else:
+                problem = f"Layer '{theirs}', which {architecture} needs, is not in {source}."
+    return _Fit(architecture, config, shapes, matched, absent, problem)
+
+
+def _answers(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Equal shapes; a bias may come in the legacy form (1, 1, 1, N)."""
+    return shape == wanted or (len(wanted) == 1 and len(shape) == 4 and shape == (1, 1, 1, *wanted))
+
+
+def _chosen_fit(entries: Mapping[str, Tensor], origin: Origin, architecture: str, source: str) -> _Fit:
+    """The fit of the network asked for, unless another network makes more of the file."""
+    candidates = [name for name in networks.names() if name in origin.networks]
+    fits = {name: _fit(entries, origin, name, source) for name in candidates}
+    fitting = [fit for fit in fits.values() if not fit.problem]
+    best = max(fitting, key=lambda fit: len(fit.matched), default=None)
+    asked = fits.get(architecture)
+    if asked is not None and not asked.problem and len(asked.matched) >= len(best.matched):
+        return asked
+    if best is not None:
+        raise WeightsError(
+            f"{source} does not look like weights of {architecture} but of {best.architecture}; import it as '{best.architecture}'."
+        )
+    if asked is None:
+        known = " or ".join(origin.networks)
+        raise WeightsError(f"{source} is a file of {origin.title}, which holds weights of {known}, not of {architecture}.")
+    raise WeightsError(asked.problem)
+
+
+def _state(fit: _Fit, entries: Mapping[str, Tensor], origin: Origin) -> tuple[dict[str, Tensor], list[str]]:
+    """The network's state dict, complete and finite, and remarks."""
+    state = {}
+    for name, entry in fit.matched.items():
+        tensor = entries[entry]
+        if not tensor.is_floating_point():
+            raise WeightsError(f"Entry '{entry}' must hold floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}.")
+        state[name] = tensor.detach().reshape(fit.shapes[name]).to(torch.float32, copy=True)
+        if not state[name].isfinite().all():
+            raise WeightsError(f"Layer '{entry.rpartition('.')[0]}' holds values that are not finite.")
+    remarks = []
+    for name in fit.absent:
+        state[name] = bilinear_upsampling_kernel(fit.shapes[name][0])
+    if fit.absent:
+        remarks.append(f"{len(fit.absent)} fixed up-sampling kernels are not in the file; bilinear ones are used.")
+    remarks += origin.adapt(fit.config, state, entries)
+    for name in ("mean1", "mean2"):
+        if not state[name].isfinite().all():
+            raise WeightsError(f"The mean colour '{name}' in the file is not finite.")
+    remarks += constant_remarks(entries) + distance_remarks(state)
+    remarks += _ignored(fit, entries, origin)
+    return {name: state[name] for name in fit.shapes}, remarks
+
+
+def _ignored(fit: _Fit, entries: Mapping[str, Tensor], origin: Origin) -> list[str]:
+    used = {entry.rpartition(".")[0] for entry in fit.matched.values()}
+    layers = dict.fromkeys(_printable(entry.rpartition(".")[0]) for entry in entries)
+    left = [layer for layer in layers if layer not in used and layer not in origin.extra_layers]
+    if not left:
+        return []
+    listed = ", ".join(left[:_LISTED]) + (", ..." if len(left) > _LISTED else "")
+    return [f"{len(left)} layers that {fit.architecture} does not use are left out: {listed}."]
+
+
+def _printable(text: str) -> str:
+    """A name from a file, safe to print."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:80])

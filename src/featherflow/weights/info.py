@@ -1,0 +1,112 @@
+"""What is known about a set of weights, and how it travels in a file's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from dataclasses import dataclass, field
+
+from ..errors import InputError, WeightsError
+
+_TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_JSON_FIELDS = ("options", "scores")
+_FORMAT = "featherflow 1"
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Origin, terms and figures of a set of weights. Everything but the architecture may be left out."""
+
+    #: Name of the network, e.g. "liteflownet2".
+    architecture: str
+    #: Name of these weights among those of the architecture, e.g. "procedural".
+    tag: str = ""
+    #: Numbers of the network's table that differ from the architecture's, e.g. {"normalized_matching": True}.
+    options: dict[str, object] = field(default_factory=dict)
+    #: Training recipe, by name.
+    recipe: str = ""
+    #: Data it was trained on.
+    data: str = ""
+    #: Image pairs seen in training; 0 = not known.
+    samples_seen: int = 0
+    #: Figures by name, each name saying its data, metric and aggregator.
+    scores: dict[str, object] = field(default_factory=dict)
+    licence_code: str = ""
+    licence_weights: str = ""
+    #: Where the numbers come from: a file's name and hash, or a training run.
+    source: str = ""
+    #: Commit of featherflow that trained or converted it.
+    commit: str = ""
+    #: Why the network does not compute exactly what the weights' own release computes; empty where it does.
+    approximate: str = ""
+
+    @property
+    def name(self) -> str:
+        """`architecture:tag`, what `featherflow.load` takes."""
+        return f"{self.architecture}:{self.tag}" if self.tag else self.architecture
+
+    def as_dict(self) -> dict[str, object]:
+        """Fields as plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    def to_metadata(self) -> dict[str, str]:
+        """Fields as the strings that a safetensors file can hold; empty ones are left out.
+
+        Raises:
+            WeightsError: for options or scores that JSON cannot express.
+        """
+        metadata = {"format": _FORMAT}
+        for key, value in self.as_dict().items():
+            try:
+                text = json.dumps(value, sort_keys=True, allow_nan=False) if key in _JSON_FIELDS else str(value)
+            except (TypeError, ValueError) as error:
+                raise WeightsError(f"The {key} of weights must be plain numbers, texts and lists, got {value!r}.") from error
+            if value:
+                metadata[key] = text
+        return metadata
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str] | None, source: str) -> WeightsInfo:
+        """Inverse of `to_metadata`; keys it does not know are left alone.
+
+        Args:
+            source: what to call the file in messages.
+
+        Raises:
+            WeightsError: for metadata without an architecture, or with a field of the wrong kind.
+        """
+        metadata = metadata or {}
+        if not metadata.get("architecture"):
+            raise WeightsError(
+                f"{source} does not say which network it is for; `featherflow weights import` takes files from elsewhere."
+            )
+        values: dict[str, object] = {}
+        for spec in dataclasses.fields(cls):
+            text = metadata.get(spec.name)
+            if text is None:
+                continue
+            try:
+                if spec.name in _JSON_FIELDS:
+                    values[spec.name] = json.loads(text)
+                    if not isinstance(values[spec.name], dict):
+                        raise ValueError("not an object")
+                else:
+                    values[spec.name] = int(text) if spec.name == "samples_seen" else text
+            except (ValueError, RecursionError) as error:
+                raise WeightsError(f"The metadata of {source} are damaged: '{spec.name}' cannot be read.") from error
+        return cls(**values)
+
+
+def parse_name(name: str) -> tuple[str, str]:
+    """`"architecture:tag"` as two strings, the tag empty where there is none. Knows no networks: both may be unknown ones.
+
+    Raises:
+        InputError: for a tag that is no plain name.
+    """
+    architecture, colon, tag = name.partition(":")
+    if colon and not _TAG.fullmatch(tag):
+        raise InputError(
+            f"A tag is made of small letters, digits, dots, dashes and underscores (as in 'liteflownet2:procedural'), got '{name}'."
+        )
+    return architecture, tag

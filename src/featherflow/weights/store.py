@@ -1,0 +1,179 @@
+"""featherflow's own weight files: safetensors, with everything that is known about the weights in the metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .. import networks
+from ..errors import FeatherflowError, FileError, InputError, WeightsError
+from ..files import atomic_write
+from .info import WeightsInfo
+
+__all__ = ["WeightsInfo", "check_state", "describe_file", "layout", "read_info", "read_weights", "save_weights"]
+
+_STORED_DTYPES = {"F16", "BF16", "F32"}
+
+
+class Layout(NamedTuple):
+    """Tensors of a network's state dict."""
+
+    shapes: dict[str, tuple[int, ...]]
+    #: Names of those that are not trained: means and fixed kernels.
+    buffers: frozenset[str]
+
+
+def layout(architecture: str, options: Mapping[str, object] | None = None) -> Layout:
+    """Tensor names and shapes of a network, without memory for its weights.
+
+    Raises:
+        InputError: for an unknown architecture or options that make no network.
+    """
+    entry = networks.get(architecture)
+    try:
+        with torch.device("meta"):
+            network = entry.build(**(options or {}))
+    except FeatherflowError:
+        raise
+    except Exception as error:  # options come from files: whatever they break is the file's fault
+        raise InputError(f"The options {dict(options or {})} make no {architecture} network.") from error
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return Layout(shapes, frozenset(name for name, _ in network.named_buffers()))
+
+
+def check_state(shapes: Mapping[str, tuple[int, ...]], info: WeightsInfo, source: str) -> Layout:
+    """Compare tensor shapes with those of the network that `info` names; all must be there and no others.
+
+    Raises:
+        WeightsError: naming the first tensor that is missing, mis-shaped or unknown.
+    """
+    try:
+        wanted = layout(info.architecture, info.options)
+    except InputError as error:
+        raise WeightsError(f"{source} cannot be used: {error}") from error
+    for name, shape in wanted.shapes.items():
+        if name not in shapes:
+            raise WeightsError(f"{source} lacks the tensor '{name}' of {info.architecture}.")
+        if tuple(shapes[name]) != shape:
+            raise WeightsError(f"Tensor '{name}' of {source} has shape {tuple(shapes[name])}; {info.architecture} needs {shape}.")
+    for name in shapes:
+        if name not in wanted.shapes:
+            raise WeightsError(f"{source} holds a tensor '{name}' that {info.architecture} does not have.")
+    return wanted
+
+
+def save_weights(
+    path: str | os.PathLike, state_dict: Mapping[str, Tensor], info: WeightsInfo, dtype: torch.dtype = torch.float16
+) -> None:
+    """Write weights and what is known about them. The file appears complete or not at all.
+
+    Args:
+        state_dict: all tensors of the network, floating point.
+        dtype: how parameters are stored, float16 or float32; means and fixed kernels are always stored as float32.
+
+    Raises:
+        WeightsError: for tensors that do not fit the network, or values that are not finite (in `dtype`).
+        FileError: for a path that cannot be written.
+    """
+    from safetensors.torch import save
+
+    if dtype not in (torch.float16, torch.float32):
+        raise InputError(f"Weights are stored as float16 or float32, not {str(dtype).removeprefix('torch.')}.")
+    wanted = check_state({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, info, "The state dict")
+    stored = {}
+    for name in wanted.shapes:
+        tensor = state_dict[name].detach().to("cpu", torch.float32)
+        _check_finite(name, tensor, "the state dict")
+        stored[name] = tensor.to(torch.float32 if name in wanted.buffers else dtype).contiguous()
+        if not stored[name].isfinite().all():
+            raise WeightsError(f"Tensor '{name}' holds values too large for float16; store the weights as float32.")
+    # Tensors that share memory would be refused by safetensors.
+    data = save({name: tensor.clone() for name, tensor in stored.items()}, info.to_metadata())
+    with atomic_write(path) as file:
+        file.write(data)
+
+
+def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], WeightsInfo]:
+    """State dict in float32 on the CPU, and what is known about it.
+
+    Raises:
+        FileError: for a file that is missing or no safetensors file.
+        WeightsError: for a file that does not fit the network it names, or holds values that are not finite.
+    """
+    with _opened(path) as file:
+        info = WeightsInfo.from_metadata(file.metadata(), str(path))
+        wanted = check_state({key: _shape(file, key, path) for key in file.keys()}, info, str(path))
+        state = {name: file.get_tensor(name).float() for name in wanted.shapes}
+    for name, tensor in state.items():
+        _check_finite(name, tensor, str(path))
+    return state, info
+
+
+def read_info(path: str | os.PathLike) -> WeightsInfo:
+    """Metadata of a file, without reading its tensors. Raises as `read_weights` does."""
+    with _opened(path) as file:
+        return WeightsInfo.from_metadata(file.metadata(), str(path))
+
+
+def describe_file(path: str | os.PathLike) -> dict[str, object]:
+    """Metadata and figures of a file: `WeightsInfo`'s fields, and parameters, stored types and size [bytes]."""
+    state, info = read_weights(path)
+    with _opened(path) as file:
+        stored = sorted({file.get_slice(name).get_dtype() for name in state})
+    buffers = layout(info.architecture, info.options).buffers
+    return {
+        **info.as_dict(),
+        "parameters": sum(tensor.numel() for name, tensor in state.items() if name not in buffers),
+        "tensors": len(state),
+        "stored_as": stored,
+        "bytes": Path(path).stat().st_size,
+        "path": str(path),
+    }
+
+
+def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> nn.Module:
+    """The network that `info` names, in evaluation mode, with these weights and the attribute `weights_info`."""
+    network = networks.build(info.architecture, **info.options)
+    network.load_state_dict(dict(state_dict))
+    network.weights_info = info
+    return network
+
+
+def retagged(info: WeightsInfo, tag: str) -> WeightsInfo:
+    """`info` under another tag."""
+    return dataclasses.replace(info, tag=tag)
+
+
+def _opened(path: str | os.PathLike):
+    """An open safetensors file; whatever is wrong with it becomes one sentence."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.exists():
+        raise FileError(f"There is no file {path}.")
+    if path.is_dir():
+        raise FileError(f"{path} is a folder; a weight file was expected.")
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise FileError(f"{path} is not a safetensors file, or is truncated ({error}).") from error
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _shape(file, name: str, path: str | os.PathLike) -> tuple[int, ...]:
+    view = file.get_slice(name)
+    if view.get_dtype() not in _STORED_DTYPES:
+        raise WeightsError(f"Tensor '{name}' of {path} is stored as {view.get_dtype()}; float16 or float32 was expected.")
+    return tuple(view.get_shape())
+
+
+def _check_finite(name: str, tensor: Tensor, source: str) -> None:
+    if not tensor.isfinite().all():
+        raise WeightsError(f"Tensor '{name}' of {source} holds values that are not finite.")
