@@ -30,7 +30,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         weights: a `.safetensors` file to use in place of the model's own weights.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one.
-        dtype: of the convolutions: `"auto"` (float32), `"float32"`, `"bfloat16"`, `"float16"`; flow and coordinates stay in float32.
+        dtype: of the convolutions: `"auto"` (float32), `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32.
         backward: also the flow from `frame2` to `frame1`.
 
     Returns:

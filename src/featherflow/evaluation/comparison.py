@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,21 +21,21 @@ class Comparison:
     pairs: dict[str, int]
 
 
-def compare(methods: dict[str, Method], samples: Iterable[Sample], progress: Callable[[str], None] | None = None) -> Comparison:
+def compare(methods: dict[str, Method], samples: Sequence[Sample], progress: Callable[[int, int], None] | None = None) -> Comparison:
     """Run each method on each pair.
 
     Args:
         methods: name to a function of two frames `(H, W, 3)` uint8 RGB giving flow `(H, W, 2)` [px].
-        progress: called with a line before each pair.
+        progress: called with (pairs done, pairs in all).
     """
     metrics: dict[str, dict[str, FlowMetrics]] = {name: {} for name in methods}
     pairs: dict[str, int] = {}
-    for sample in samples:
+    for index, sample in enumerate(samples):
+        if progress:
+            progress(index, len(samples))
         frame1, frame2, truth, valid = sample.read()
         pairs[sample.group] = pairs.get(sample.group, 0) + 1
         for name, method in methods.items():
-            if progress:
-                progress(f"{sample.group} {sample.name}: {name}")
             metrics[name].setdefault(sample.group, FlowMetrics()).update(method(frame1, frame2), truth, valid)
     return Comparison(
         {name: {group: m.result().per_image.epe for group, m in groups.items()} for name, groups in metrics.items()}, pairs
