@@ -46,13 +46,16 @@ class EffectsConfig:
     """As libjpeg counts it."""
 
 
-def apply_effects(frame1: Tensor, frame2: Tensor, flow: Tensor, config: EffectsConfig,
-                  generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Both frames `(B, 3, H, W)` in [0, 1] after the effects, in [0, 1]; `flow` `(B, 2, H, W)` [px] guides the motion
-    blur. Pairs are handled as a batch of 2B, frame 1 first."""
-    batch, _, height, width = frame1.shape
-    device = frame1.device
-    frames = torch.cat((frame1, frame2))
+def apply_effects(frames: Tensor, flow: Tensor, config: EffectsConfig, generator: torch.Generator) -> Tensor:
+    """Change `frames` `(2B, 3, H, W)` RGB in [0, 1], all first frames before all second ones, in place.
+
+    Args:
+        frames: contiguous; also the result, in [0, 1].
+        flow: `(B, 2, H, W)` [px]; guides the motion blur.
+        config: probabilities and strengths.
+        generator: source of all randomness, on any device.
+    """
+    batch, height, width, device = len(flow), *frames.shape[2:], frames.device
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(shape, generator=generator, device=generator.device).mul_(high - low).add_(low)
@@ -98,7 +101,7 @@ def apply_effects(frame1: Tensor, frame2: Tensor, flow: Tensor, config: EffectsC
     if len(index):
         frames[both(index)] = _gaussian_blur(frames[both(index)], spread(sigma, index).flatten())
 
-    frames = _colour(frames, config, uniform, normal, batch)
+    _colour(frames, config, uniform, normal, batch)
 
     index = chosen(config.noise)
     sigma = config.noise_sigma * uniform(batch).square()
@@ -113,7 +116,7 @@ def apply_effects(frame1: Tensor, frame2: Tensor, flow: Tensor, config: EffectsC
     quality = uniform(batch, low=config.jpeg_quality[0], high=config.jpeg_quality[1])
     if len(index):
         frames[both(index)] = jpeg(frames[both(index)], spread(quality, index).flatten())
-    return frames[:batch], frames[batch:]
+    return frames
 
 
 def _generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
@@ -168,7 +171,7 @@ def _gaussian_blur(frames: Tensor, sigma: Tensor) -> Tensor:
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) -> Tensor:
+def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) -> None:
     """Brightness, contrast, saturation and tint as one 3 x 4 matrix per frame, then a tone curve v + g v (1 - v)."""
     shared = (uniform(batch, 1) < config.colour).float()
     differs = (uniform(batch, 1) < config.light).float() * config.light_strength
@@ -198,7 +201,6 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
     for pixels, mixing, shift, bend in parameters:
         changed = torch.baddbmm(shift, mixing, pixels).clamp_(0, 1)
         pixels.copy_(changed).neg_().add_(1).mul_(changed).mul_(bend).add_(changed)
-    return frames
 
 
 # Quantisation of luma and chroma at quality 50: ITU-T T.81, annex K, tables K.1 and K.2.

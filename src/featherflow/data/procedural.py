@@ -126,6 +126,11 @@ class PairBatch:
     occluded_backward: Tensor | None = None
     """`(B, 1, H, W)` bool: the same for frame 2's points in frame 1; None unless asked for."""
 
+    def part(self, begin: int, end: int) -> PairBatch:
+        """Views of the samples begin..end, the last left out."""
+        values = (getattr(self, entry.name) for entry in fields(self))
+        return PairBatch(*(None if value is None else value[begin:end] for value in values))
+
 
 @torch.no_grad()
 def render_pairs(batch_size: int, config: SceneConfig | None = None, textures: TextureBank | None = None,
@@ -154,13 +159,27 @@ def render_pairs(batch_size: int, config: SceneConfig | None = None, textures: T
     # On a CPU a few samples at a time: with larger temporaries the allocator returns its pages to the system after
     # every operation, and getting them back costs as much as the arithmetic.
     few = batch_size if scene.motion.is_cuda else max(1, CHUNK // (config.height * config.width))
-    parts = [_render(part, config, textures, shapes, backward) for part in scene.split(few)]
-    pairs = parts[0] if len(parts) == 1 else PairBatch(*(
-        torch.cat([getattr(part, entry.name) for part in parts]) if getattr(parts[0], entry.name) is not None else None
-        for entry in fields(PairBatch)))
+    frames = torch.empty((2 * batch_size, 3, config.height, config.width), device=device)
+    pairs = _blank(frames, backward)
+    for begin in range(0, batch_size, few):
+        _render(scene.part(begin, begin + few), textures, shapes, pairs.part(begin, begin + few))
     if config.effects is not None:
-        pairs.frame1, pairs.frame2 = apply_effects(pairs.frame1, pairs.frame2, pairs.flow, config.effects, generator)
+        apply_effects(frames, pairs.flow, config.effects, generator)
     return pairs
+
+
+def _blank(frames: Tensor, backward: bool) -> PairBatch:
+    """Memory for a batch; the frames are views of `frames` `(2B, 3, H, W)`, frame 1 first."""
+    batch, _, height, width = (len(frames) // 2, *frames.shape[1:])
+
+    def flow() -> Tensor:
+        return frames.new_empty((batch, 2, height, width))
+
+    def mask() -> Tensor:
+        return torch.empty((batch, 1, height, width), dtype=torch.bool, device=frames.device)
+
+    both_ways = (flow(), mask()) if backward else (None, None)
+    return PairBatch(frames[:batch], frames[batch:], flow(), mask(), mask(), *both_ways)
 
 
 @lru_cache(maxsize=1)
@@ -204,15 +223,11 @@ class Scene:
     radius: Tensor
     """`(N,)` half the smaller side of the shape's tile [px]."""
 
-    def split(self, few: int) -> list[Scene]:
-        """The scenes of at most `few` samples each."""
-        parts = []
-        for begin in range(0, self.batch, few):
-            end = min(begin + few, self.batch)
-            columns = slice(begin * self.layers, end * self.layers)
-            tables = (getattr(self, entry.name)[..., columns].contiguous() for entry in fields(self)[3:])
-            parts.append(Scene(end - begin, self.layers, self.waves[begin:end], *tables))
-        return parts
+    def part(self, begin: int, end: int) -> Scene:
+        """The scenes of the samples begin..end, the last left out."""
+        columns = slice(begin * self.layers, end * self.layers)
+        tables = [getattr(self, entry.name)[..., columns].contiguous() for entry in fields(self)[3:]]
+        return Scene(min(end, self.batch) - begin, self.layers, self.waves[begin:end], *tables)
 
 
 class _Draw:
@@ -421,8 +436,9 @@ def _draw_textures(draw: _Draw, batch: int, layers: int, tracers: Tensor, config
 # --- Rendering ---
 
 
-def _render(scene: Scene, config: SceneConfig, textures: TextureBank, shapes: ShapeBank, backward: bool) -> PairBatch:
-    batch, height, width = scene.batch, config.height, config.width
+def _render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairBatch) -> None:
+    """Fill `pairs`."""
+    batch, _, height, width = pairs.frame1.shape
     device = scene.motion.device
     waves_x, waves_y = _wave_fields(scene, height, width)
 
@@ -444,8 +460,10 @@ def _render(scene: Scene, config: SceneConfig, textures: TextureBank, shapes: Sh
 
     words, side = textures.texels(device), textures.size
 
+    surface = deformed(None, top1)
+
     def shade1(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
-        qx, qy = deformed(pixel, layer)
+        qx, qy = surface if pixel is None else deformed(pixel, layer)
         return _texel(words, side, scene.texture_index.index_select(0, layer),
                       _linear(scene.texture[:3], layer, qx, qy), _linear(scene.texture[3:], layer, qx, qy))
 
@@ -453,32 +471,35 @@ def _render(scene: Scene, config: SceneConfig, textures: TextureBank, shapes: Sh
         px, py = (x, y) if pixel is None else (x[pixel], y[pixel])
         return _texel(words, side, scene.texture_index.index_select(0, layer), *_map_by(scene.texture2, layer, px, py))
 
-    def frame(top: Tensor, under: Tensor, alpha: Tensor, shade) -> Tensor:
+    def paint(image: Tensor, top: Tensor, under: Tensor, alpha: Tensor, shade) -> None:
         # All pixels show their topmost layer; under an edge (a few in a hundred) the next one shines through.
         colours = shade(None, top)
         edge = (alpha < 255).nonzero().flatten()
         weight = alpha[edge].float() / 255
-        image = torch.empty((batch, 3, height, width), device=device)
         for channel, (colour, beneath) in enumerate(zip(colours, shade(edge, under[edge]), strict=True)):
             colour[edge] = torch.lerp(beneath, colour[edge], weight)
             image[:, channel] = colour.view(batch, height, width)
-        return image
 
-    frame1 = frame(top1, under1, alpha1, shade1)
-    frame2 = frame(top2, under2, alpha2, shade2)
-    to_x, to_y = _map_by(scene.motion, owner1, *deformed(None, owner1))
-    flow = torch.stack((to_x - x, to_y - y)).view(2, batch, height, width).transpose(0, 1).contiguous()
-    occluded = _occluded(to_x, to_y, owner1, owner2, batch, height, width)
-    valid = (flow.abs().amax(1, keepdim=True) < 2 * width) & torch.isfinite(flow).all(1, keepdim=True)
-    flow = torch.where(valid, flow, 0.0)
-    pairs = PairBatch(frame1, frame2, flow, occluded | ~valid, valid)
+    paint(pairs.frame1, top1, under1, alpha1, shade1)
+    paint(pairs.frame2, top2, under2, alpha2, shade2)
+    to_x, to_y = _map_by(scene.motion, top1, *surface)
+    yielded = (alpha1 < 128).nonzero().flatten()
+    below = under1[yielded]
+    to_x[yielded], to_y[yielded] = _map_by(scene.motion, below, *deformed(yielded, below))
+    def write(flow: Tensor, occluded: Tensor, to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor) -> Tensor:
+        """Returns where the flow is usable: a perspective may degenerate."""
+        occluded[:, 0] = _occluded(to_x, to_y, owner, owners, batch, height, width)
+        usable = ((to_x - x).abs() < 2 * width) & ((to_y - y).abs() < 2 * width)
+        for channel, step in enumerate((to_x - x, to_y - y)):
+            flow[:, channel] = step.where(usable, 0.0).view(batch, height, width)
+        usable = usable.view(batch, height, width)
+        occluded[:, 0] |= ~usable
+        return usable
 
-    if backward:
+    pairs.valid[:, 0] = write(pairs.flow, pairs.occluded, to_x, to_y, owner1, owner2)
+    if pairs.flow_backward is not None:
         from_x, from_y = _undeform(scene, owner2, *_map_by(scene.inverse_motion, owner2, x, y), height * width)
-        there = torch.stack((from_x - x, from_y - y)).view(2, batch, height, width).transpose(0, 1).contiguous()
-        pairs.flow_backward = torch.nan_to_num(there, 0.0, 0.0, 0.0)
-        pairs.occluded_backward = _occluded(from_x, from_y, owner2, owner1, batch, height, width)
-    return pairs
+        write(pairs.flow_backward, pairs.occluded_backward, from_x, from_y, owner2, owner1)
 
 
 def _wave_fields(scene: Scene, height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -627,21 +648,26 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
 
 def _occluded(to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor, batch: int, height: int,
               width: int) -> Tensor:
-    """`(B, 1, H, W)` bool: pixels that land out of the other frame, or on other layers: of the bilinear weights of the
+    """`(B, H, W)` bool: pixels that land out of the other frame, or on other layers: of the bilinear weights of the
     four pixels around the landing point, less than a quarter falls to pixels that show the same layer."""
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    to_x, to_y = to_x.clamp(0, width - 1), to_y.clamp(0, height - 1)
-    left, up = to_x.to(torch.int32), to_y.to(torch.int32)
+    first = torch.arange(batch, device=owner.device, dtype=torch.int32)[:, None].expand(-1, height * width)
+    first = first.reshape(-1) * (height * width)
+    x, y = to_x.clamp(0, width - 1), to_y.clamp(0, height - 1)
+    nearest = x.round().to(torch.int32).add_(first).add_(y.round().to(torch.int32), alpha=width)
+    seen = owners.index_select(0, nearest) == owner
+    # The nearest pixel has at least a quarter of the weight, so only those that differ from it need a closer look.
+    doubtful = (~seen & inside).nonzero().flatten()
+    x, y, first, owner = x[doubtful], y[doubtful], first[doubtful], owner[doubtful]
+    left, up = x.to(torch.int32), y.to(torch.int32)
     right, down = (left + 1).clamp_(max=width - 1), (up + 1).clamp_(max=height - 1)
-    a, b = to_x - left, to_y - up
-    base = torch.arange(batch, device=owner.device, dtype=torch.int32)[:, None].expand(-1, height * width)
-    base = base.reshape(-1) * (height * width)
+    a, b = x - left, y - up
     same = torch.zeros_like(a)
     for row, over in ((up, 1 - b), (down, b)):
-        start = base + row * width
         for column, beside in ((left, 1 - a), (right, a)):
-            same.addcmul_(over * beside, (owners.index_select(0, start + column) == owner).float())
-    return (~((same >= 0.25) & inside)).view(batch, 1, height, width)
+            same += over * beside * (owners[first + row * width + column] == owner)
+    seen[doubtful] = same >= 0.25
+    return (~(seen & inside)).view(batch, height, width)
 
 
 def _undeform(scene: Scene, layer: Tensor, qx: Tensor, qy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:
