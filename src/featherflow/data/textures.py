@@ -177,11 +177,11 @@ class TextureBank:
             The JPEG quality used.
 
         Raises:
-            ValueError: where even quality 30 does not fit.
+            ValueError: where not even a quality of about 30 fits.
         """
         from safetensors.torch import save_file
 
-        for quality_used in sorted({q for q in (quality, 80, 70, 60, 50, 40, 30) if q <= quality}, reverse=True):
+        for quality_used in range(quality, 29, -5):
             encoded = []
             for texture in self._storage.cpu().numpy():
                 buffer = io.BytesIO()
