@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -166,7 +167,7 @@ def _pairs(frames: Sequence[str | os.PathLike]) -> tuple[list[tuple[Path, Path]]
         raise FileError(f"There is no file or folder '{source}'.")
     if len(found) < 2:
         raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
-    return list(zip(found, found[1:], strict=False)), True
+    return list(itertools.pairwise(found)), True
 
 
 def _check_target(target: str | os.PathLike | None, many: bool) -> None:
