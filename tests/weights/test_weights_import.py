@@ -111,13 +111,13 @@ def altered(layers, name, change):
 
 
 BAD_LAYERS = {
-    "missing": (lambda layers: [e for e in layers if e[0] != "conv3_R_L4"], "Layer 'conv3_R_L4', which liteflownetx needs, is not"),
+    "missing": (lambda layers: [e for e in layers if e[0] != "conv3_R_L4"], "Layer 'conv3_R_L4', which liteflownetx needs"),
     "no bias": (lambda layers: altered(layers, "conv3_1", lambda b: b[:1]), "Layer 'conv3_1' of .* has no bias"),
     "mis-shaped": (lambda layers: altered(layers, "conv5", lambda b: [b[0][1:], b[1]]), r"'conv5' of .* shape \(63, 48, 3, 3\)"),
     "transposed": (lambda layers: altered(layers, "conv6", lambda b: [b[0].swapaxes(0, 1), b[1]]), r"'conv6' of .*\(64, 96"),
     "first of two": (lambda layers: [e for e in layers if e[0] not in ("conv1", "dist_R_L2")], "Layer 'conv1'"),
-    "not finite": (lambda layers: altered(layers, "conv2_2", lambda b: [b[0] * np.nan, b[1]]), "'conv2_2' holds values that are not"),
-    "mean of two": (lambda layers: altered(layers, "img0s_aug", lambda b: [*b[:2], b[2].ravel()[:2]]), "'img0s_aug' must hold a mean"),
+    "infinite": (lambda layers: altered(layers, "conv2_2", lambda b: [b[0] * np.inf, b[1]]), "'conv2_2' holds values"),
+    "mean of two": (lambda layers: altered(layers, "img0s_aug", lambda b: [*b[:2], b[2].ravel()[:2]]), "'img0s_aug' must"),
     "kernel of other shape": (
         lambda layers: altered(layers, "scaled_flow_R_L3to2", lambda b: [np.ones((2, 1, 8, 8))]),
         r"'scaled_flow_R_L3to2' of .* shape \(2, 1, 8, 8\)",
