@@ -17,7 +17,7 @@ _PUBLIC = {
     "flow_to_rgb": "featherflow.flow",
 }
 
-_ROOMS = ("data", "errors", "estimation", "evaluation", "flow", "networks", "ops", "training", "weights")
+_ROOMS = ("classical", "data", "demo", "errors", "estimation", "evaluation", "flow", "networks", "ops", "training", "weights")
 
 __all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]
 

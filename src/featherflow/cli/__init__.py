@@ -1,0 +1,54 @@
+"""The `featherflow` command: one small file per verb, no logic of its own.
+
+Each verb is imported when it is used, so that `--help` and `--version` answer at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App
+
+from .. import __version__
+from ..errors import FeatherflowError
+
+app = App(
+    name="featherflow",
+    help="Dense optical flow: how every pixel moves from one frame to the next.",
+    version=__version__,
+    help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
+)
+app.command("featherflow.cli.demo:demo")
+app.command("featherflow.cli.estimate:estimate")
+app.command("featherflow.cli.evaluate:evaluate")
+app.command("featherflow.cli.models:models")
+app.command("featherflow.cli.weights:app", name="weights")
+app.command("featherflow.cli.train:train")
+app.command("featherflow.cli.data:app", name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
+    try:
+        app(arguments)
+    except FeatherflowError as error:
+        _leave(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _leave("interrupted; nothing half-written is left.", 130)
+    except BrokenPipeError:  # the reader of our output went away
+        sys.stdout = open(os.devnull, "w")
+        sys.exit(141)
+    except MemoryError:
+        _leave("there is not enough memory for frames of this size; try smaller ones.", 1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _leave(f"the disk is full: {error.filename or 'a file'} could not be written.", 3)
+
+
+def _leave(message: str, code: int) -> None:
+    print(f"featherflow: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -46,13 +46,16 @@ class EffectsConfig:
     """As libjpeg counts it."""
 
 
-def apply_effects(frame1: Tensor, frame2: Tensor, flow: Tensor, config: EffectsConfig,
-                  generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Both frames `(B, 3, H, W)` in [0, 1] after the effects, in [0, 1]; `flow` `(B, 2, H, W)` [px] guides the motion
-    blur. Pairs are handled as a batch of 2B, frame 1 first."""
-    batch, _, height, width = frame1.shape
-    device = frame1.device
-    frames = torch.cat((frame1, frame2))
+def apply_effects(frames: Tensor, flow: Tensor, config: EffectsConfig, generator: torch.Generator) -> Tensor:
+    """Change `frames` `(2B, 3, H, W)` RGB in [0, 1], all first frames before all second ones, in place.
+
+    Args:
+        frames: contiguous; also the result, in [0, 1].
+        flow: `(B, 2, H, W)` [px]; guides the motion blur.
+        config: probabilities and strengths.
+        generator: source of all randomness, on any device.
+    """
+    batch, height, width, device = len(flow), *frames.shape[2:], frames.device
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(shape, generator=generator, device=generator.device).mul_(high - low).add_(low)
@@ -98,21 +101,22 @@ def apply_effects(frame1: Tensor, frame2: Tensor, flow: Tensor, config: EffectsC
     if len(index):
         frames[both(index)] = _gaussian_blur(frames[both(index)], spread(sigma, index).flatten())
 
-    frames = _colour(frames, config, uniform, normal, batch)
+    _colour(frames, config, uniform, normal, batch)
 
     index = chosen(config.noise)
     sigma = config.noise_sigma * uniform(batch).square()
     if len(index):
         local = _generator_on(device, generator)
-        noise = torch.randn((2 * len(index), 3, height, width), generator=local, device=device)
-        frames[both(index)] += noise.mul_(spread(sigma, index))
+        for which in both(index).split(4):
+            noise = torch.randn((len(which), 3, height, width), generator=local, device=device)
+            frames[which] += noise.mul_(sigma.to(device)[which % batch][:, None, None, None])
 
     frames.clamp_(0, 1)
     index = chosen(config.jpeg)
     quality = uniform(batch, low=config.jpeg_quality[0], high=config.jpeg_quality[1])
     if len(index):
         frames[both(index)] = jpeg(frames[both(index)], spread(quality, index).flatten())
-    return frames[:batch], frames[batch:]
+    return frames
 
 
 def _generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
@@ -153,22 +157,21 @@ def _motion_blur(frames: Tensor, flow: Tensor, shutter: Tensor, samples: int = 5
 
 def _gaussian_blur(frames: Tensor, sigma: Tensor) -> Tensor:
     """Separable Gaussian with a deviation [px] of its own per frame."""
-    count, channels = frames.shape[:2]
     radius = 4
     offsets = torch.arange(-radius, radius + 1, device=frames.device)
     kernel = torch.exp(-0.5 * (offsets / sigma[:, None]).square())
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)
-    image = F.pad(frames, (radius,) * 4, mode="reflect").view(1, count * channels, *(s + 2 * radius for s in
-                                                                                     frames.shape[2:]))
-    image = F.conv2d(image, kernel[:, None, None, :], groups=count * channels)
-    image = F.conv2d(image, kernel[:, None, :, None], groups=count * channels)
-    return image.view_as(frames)
+    kernel = (kernel / kernel.sum(1, keepdim=True)).t()[..., None, None, None]
+    for axis, padding in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
+        padded, side = F.pad(frames, padding, mode="reflect"), frames.shape[axis]
+        # Shifts and sums: a grouped convolution of varying batch size is slow, as it is planned anew for each.
+        frames = sum(padded.narrow(axis, shift, side) * weight for shift, weight in enumerate(kernel))
+    return frames
 
 
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) -> Tensor:
+def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) -> None:
     """Brightness, contrast, saturation and tint as one 3 x 4 matrix per frame, then a tone curve v + g v (1 - v)."""
     shared = (uniform(batch, 1) < config.colour).float()
     differs = (uniform(batch, 1) < config.light).float() * config.light_strength
@@ -191,10 +194,13 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
     matrix = tint[..., None] * matrix * contrast[..., None]
     offset = 0.5 * (1 - contrast) + brightness
     device = frames.device
-    changed = torch.baddbmm(offset[..., None].expand(-1, 3, 1).to(device), matrix.to(device), frames.flatten(2))
-    changed.clamp_(0, 1)
-    changed.addcmul_(changed * curve[..., None].to(device), 1 - changed)
-    return changed.view_as(frames)
+    parameters = zip(frames.flatten(2).split(4), matrix.to(device).split(4),
+                     offset[..., None].expand(-1, 3, 1).to(device).split(4), curve[..., None].to(device).split(4),
+                     strict=True)
+    # A few frames at a time keeps the temporaries within the cache.
+    for pixels, mixing, shift, bend in parameters:
+        changed = torch.baddbmm(shift, mixing, pixels).clamp_(0, 1)
+        pixels.copy_(changed).neg_().add_(1).mul_(changed).mul_(bend).add_(changed)
 
 
 # Quantisation of luma and chroma at quality 50: ITU-T T.81, annex K, tables K.1 and K.2.

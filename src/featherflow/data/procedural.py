@@ -22,7 +22,7 @@ Details" (2308.07378) for the mixture of motions and effects.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 
 import torch
@@ -36,6 +36,9 @@ from featherflow.errors import InputError
 
 BLOCK = 16
 """Side of the square blocks in which shapes are evaluated [px]."""
+
+CHUNK = 200_000
+"""Pixels of a frame that are rendered at a time on a CPU, rounded down to whole samples."""
 
 WAVES = 4
 """Sine products in a deformation."""
@@ -64,15 +67,15 @@ class SceneConfig:
     layer_size: tuple[float, float] = (0.10, 0.80)
     """Diameter of a layer over sqrt(height * width), drawn log-uniformly."""
 
-    small: tuple[float, float] = (0.50, 1.0)
+    small: tuple[float, float] = (0.42, 1.2)
     """Share of small motions and the mean of their exponential distribution [px]: many are below a pixel."""
-    medium: tuple[float, float] = (0.32, 5.0)
+    medium: tuple[float, float] = (0.33, 6.0)
     """Share of medium motions and their exponential mean [px/256]."""
-    large: float = 18.0
+    large: float = 20.0
     """Exponential mean of all other motions [px/256]."""
     cap: float = 0.35
     """Longest translation of a layer, over the width."""
-    static_camera: float = 0.25
+    static_camera: float = 0.18
     """Share of scenes whose camera stands still."""
     static_layer: float = 0.2
     """Share of layers that move with the camera only."""
@@ -94,7 +97,7 @@ class SceneConfig:
     texture_zoom: tuple[float, float] = (0.6, 1.3)
     """Texels per pixel, drawn log-uniformly. Well below 0.6 frames look blurred; above 1.5 they shimmer."""
 
-    effects: EffectsConfig | None = EffectsConfig()
+    effects: EffectsConfig | None = field(default_factory=EffectsConfig)
     """Everything that happens to the finished frames; None leaves them as rendered."""
 
     def __post_init__(self):
@@ -123,6 +126,11 @@ class PairBatch:
     occluded_backward: Tensor | None = None
     """`(B, 1, H, W)` bool: the same for frame 2's points in frame 1; None unless asked for."""
 
+    def part(self, begin: int, end: int) -> PairBatch:
+        """Views of the samples begin..end, the last left out."""
+        values = (getattr(self, entry.name) for entry in fields(self))
+        return PairBatch(*(None if value is None else value[begin:end] for value in values))
+
 
 @torch.no_grad()
 def render_pairs(batch_size: int, config: SceneConfig | None = None, textures: TextureBank | None = None,
@@ -148,12 +156,35 @@ def render_pairs(batch_size: int, config: SceneConfig | None = None, textures: T
         generator = torch.Generator()
         generator.seed()
     scene = _draw_scene(batch_size, config, textures, shapes, generator, torch.device(device))
-    return _render(scene, config, textures, shapes, generator, backward)
+    # On a CPU a few samples at a time: with larger temporaries the allocator returns its pages to the system after
+    # every operation, and getting them back costs as much as the arithmetic.
+    few = batch_size if scene.motion.is_cuda else max(1, CHUNK // (config.height * config.width))
+    frames = torch.empty((2 * batch_size, 3, config.height, config.width), device=device)
+    pairs = _blank(frames, backward)
+    for begin in range(0, batch_size, few):
+        _render(scene.part(begin, begin + few), textures, shapes, pairs.part(begin, begin + few))
+    if config.effects is not None:
+        apply_effects(frames, pairs.flow, config.effects, generator)
+    return pairs
+
+
+def _blank(frames: Tensor, backward: bool) -> PairBatch:
+    """Memory for a batch; the frames are views of `frames` `(2B, 3, H, W)`, frame 1 first."""
+    batch, _, height, width = (len(frames) // 2, *frames.shape[1:])
+
+    def flow() -> Tensor:
+        return frames.new_empty((batch, 2, height, width))
+
+    def mask() -> Tensor:
+        return torch.empty((batch, 1, height, width), dtype=torch.bool, device=frames.device)
+
+    both_ways = (flow(), mask()) if backward else (None, None)
+    return PairBatch(frames[:batch], frames[batch:], flow(), mask(), mask(), *both_ways)
 
 
 @lru_cache(maxsize=1)
 def _default_textures() -> TextureBank:
-    return TextureBank.procedural()
+    return TextureBank.procedural(48, 256)
 
 
 # --- Drawing a scene: small tables, one column per (sample, layer), layer 0 being the background ---
@@ -191,6 +222,12 @@ class Scene:
     """`(N,)` the same in frame 2."""
     radius: Tensor
     """`(N,)` half the smaller side of the shape's tile [px]."""
+
+    def part(self, begin: int, end: int) -> Scene:
+        """The scenes of the samples begin..end, the last left out."""
+        columns = slice(begin * self.layers, end * self.layers)
+        tables = [getattr(self, entry.name)[..., columns].contiguous() for entry in fields(self)[3:]]
+        return Scene(min(end, self.batch) - begin, self.layers, self.waves[begin:end], *tables)
 
 
 class _Draw:
@@ -320,7 +357,7 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     inverse = torch.linalg.inv(motion)
 
     # Deformation: K waves per sample, shared by its layers, with amplitudes of their own.
-    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.6),
+    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.2, high=1.6),
                              draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.2)) * width
     frequency = 2 * math.pi / wavelength
     phase = draw.uniform(batch, WAVES, 2, high=2 * math.pi)
@@ -343,9 +380,14 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     texels = torch.where(tracers[:, None], draw.uniform(batch, layers, low=0.8, high=1.1), texels)
     turn = 0.25 * draw.normal(batch, layers)
     mirror = torch.where(draw.chance(batch, layers, p=0.5), 1.0, -1.0)
-    offset = draw.uniform(batch, layers, 2) * textures.size
     cos, sin = texels * turn.cos(), texels * turn.sin()
-    texture = _matrix([[mirror * cos, -mirror * sin, offset[..., 0]], [sin, cos, offset[..., 1]], [0.0, 0.0, 1.0]])
+    texture = _matrix([[mirror * cos, -mirror * sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    # Where in the texture a layer's centre lies: anywhere that keeps the layer within it, if it can.
+    middle = torch.cat((size.expand(batch, 1, 2) / 2, centre[:, 1:]), 1)
+    margin = torch.cat((size.amax().expand(batch, 1) / 2, half[:, 1:].amax(-1)), 1) * texels
+    margin = margin.clamp(max=textures.size / 2)[..., None]
+    offset = margin + draw.uniform(batch, layers, 2) * (textures.size - 2 * margin)
+    texture = _translation(offset) @ texture @ _translation(-middle)
     turn = draw.uniform(batch, layers, high=2 * math.pi)
     cos, sin = turn.cos(), turn.sin()
     to_shape = _matrix([[cos / half[..., 0], sin / half[..., 0], 0.0], [-sin / half[..., 1], cos / half[..., 1], 0.0],
@@ -394,9 +436,9 @@ def _draw_textures(draw: _Draw, batch: int, layers: int, tracers: Tensor, config
 # --- Rendering ---
 
 
-def _render(scene: Scene, config: SceneConfig, textures: TextureBank, shapes: ShapeBank,
-            generator: torch.Generator, backward: bool) -> PairBatch:
-    batch, height, width = scene.batch, config.height, config.width
+def _render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairBatch) -> None:
+    """Fill `pairs`."""
+    batch, _, height, width = pairs.frame1.shape
     device = scene.motion.device
     waves_x, waves_y = _wave_fields(scene, height, width)
 
@@ -409,55 +451,55 @@ def _render(scene: Scene, config: SceneConfig, textures: TextureBank, shapes: Sh
 
     def deformed(pixel: Tensor | None, layer: Tensor) -> tuple[Tensor, Tensor]:
         """p + D(p) of all pixels, or of those listed."""
-        amplitude = scene.amplitude.index_select(1, layer)
         qx, qy = (x.clone(), y.clone()) if pixel is None else (x[pixel], y[pixel])
         for k in range(WAVES):
             along, across = (waves_x[k], waves_y[k]) if pixel is None else (waves_x[k][pixel], waves_y[k][pixel])
-            qx.addcmul_(amplitude[k], along)
-            qy.addcmul_(amplitude[WAVES + k], across)
+            qx.addcmul_(scene.amplitude[k].index_select(0, layer), along)
+            qy.addcmul_(scene.amplitude[WAVES + k].index_select(0, layer), across)
         return qx, qy
 
     words, side = textures.texels(device), textures.size
 
-    def shade1(pixel: Tensor | None, layer: Tensor, q: tuple[Tensor, Tensor] | None = None) -> list[Tensor]:
-        qx, qy = deformed(pixel, layer) if q is None else q
-        a = scene.texture.index_select(1, layer)
-        return _texel(words, side, scene.texture_index[layer], a[0] * qx + a[1] * qy + a[2],
-                      a[3] * qx + a[4] * qy + a[5])
+    surface = deformed(None, top1)
+
+    def shade1(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
+        qx, qy = surface if pixel is None else deformed(pixel, layer)
+        return _texel(words, side, scene.texture_index.index_select(0, layer),
+                      _linear(scene.texture[:3], layer, qx, qy), _linear(scene.texture[3:], layer, qx, qy))
 
     def shade2(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
         px, py = (x, y) if pixel is None else (x[pixel], y[pixel])
-        return _texel(words, side, scene.texture_index[layer], *_map(scene.texture2.index_select(1, layer), px, py))
+        return _texel(words, side, scene.texture_index.index_select(0, layer), *_map_by(scene.texture2, layer, px, py))
 
-    def frame(top: Tensor, under: Tensor, alpha: Tensor, shade, **given) -> Tensor:
+    def paint(image: Tensor, top: Tensor, under: Tensor, alpha: Tensor, shade) -> None:
         # All pixels show their topmost layer; under an edge (a few in a hundred) the next one shines through.
-        colours = shade(None, top, **given)
+        colours = shade(None, top)
         edge = (alpha < 255).nonzero().flatten()
         weight = alpha[edge].float() / 255
-        for colour, beneath in zip(colours, shade(edge, under[edge]), strict=True):
+        for channel, (colour, beneath) in enumerate(zip(colours, shade(edge, under[edge]), strict=True)):
             colour[edge] = torch.lerp(beneath, colour[edge], weight)
-        return torch.stack(colours).view(3, batch, height, width).transpose(0, 1).contiguous()
+            image[:, channel] = colour.view(batch, height, width)
 
-    frame1 = frame(top1, under1, alpha1, shade1)
-    frame2 = frame(top2, under2, alpha2, shade2)
+    paint(pairs.frame1, top1, under1, alpha1, shade1)
+    paint(pairs.frame2, top2, under2, alpha2, shade2)
+    to_x, to_y = _map_by(scene.motion, top1, *surface)
+    yielded = (alpha1 < 128).nonzero().flatten()
+    below = under1[yielded]
+    to_x[yielded], to_y[yielded] = _map_by(scene.motion, below, *deformed(yielded, below))
+    def write(flow: Tensor, occluded: Tensor, to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor) -> Tensor:
+        """Returns where the flow is usable: a perspective may degenerate."""
+        occluded[:, 0] = _occluded(to_x, to_y, owner, owners, batch, height, width)
+        usable = ((to_x - x).abs() < 2 * width) & ((to_y - y).abs() < 2 * width)
+        for channel, step in enumerate((to_x - x, to_y - y)):
+            flow[:, channel] = step.where(usable, 0.0).view(batch, height, width)
+        usable = usable.view(batch, height, width)
+        occluded[:, 0] |= ~usable
+        return usable
 
-    qx, qy = deformed(None, owner1)
-    to_x, to_y = _map(scene.motion.index_select(1, owner1), qx, qy)
-    flow = torch.stack((to_x - x, to_y - y)).view(2, batch, height, width).transpose(0, 1).contiguous()
-    occluded = _occluded(to_x, to_y, owner1, owner2, batch, height, width)
-    valid = (flow.abs().amax(1, keepdim=True) < 2 * width) & torch.isfinite(flow).all(1, keepdim=True)
-    flow = torch.where(valid, flow, 0.0)
-    pairs = PairBatch(frame1, frame2, flow, occluded | ~valid, valid)
-
-    if backward:
-        from_x, from_y = _undeform(scene, owner2, *_map(scene.inverse_motion.index_select(1, owner2), x, y),
-                                   height * width)
-        there = torch.stack((from_x - x, from_y - y)).view(2, batch, height, width).transpose(0, 1).contiguous()
-        pairs.flow_backward = torch.nan_to_num(there, 0.0, 0.0, 0.0)
-        pairs.occluded_backward = _occluded(from_x, from_y, owner2, owner1, batch, height, width)
-    if config.effects is not None:
-        pairs.frame1, pairs.frame2 = apply_effects(frame1, frame2, flow, config.effects, generator)
-    return pairs
+    pairs.valid[:, 0] = write(pairs.flow, pairs.occluded, to_x, to_y, owner1, owner2)
+    if pairs.flow_backward is not None:
+        from_x, from_y = _undeform(scene, owner2, *_map_by(scene.inverse_motion, owner2, x, y), height * width)
+        write(pairs.flow_backward, pairs.occluded_backward, from_x, from_y, owner2, owner1)
 
 
 def _wave_fields(scene: Scene, height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -474,9 +516,24 @@ def _wave_fields(scene: Scene, height: int, width: int) -> tuple[list[Tensor], l
 
 
 def _map(h: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The homographies `h` `(9, n)` (h22 = 1) at `n` points."""
+    """The homographies `h` `(9, ...)` (h22 = 1) at points of a shape that broadcasts with theirs."""
     w = (h[6] * x).addcmul_(h[7], y).add_(1.0).reciprocal_()
     return ((h[0] * x).addcmul_(h[1], y).add_(h[2]).mul_(w), (h[3] * x).addcmul_(h[4], y).add_(h[5]).mul_(w))
+
+
+def _linear(table: Tensor, column: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """a x + b y + c with the rows a, b, c of `table` `(3, N)` at `column` `(n,)`.
+
+    Tables are gathered row by row: one gather of all rows would need a temporary so large that the allocator hands
+    its pages back and forth, which costs more than the arithmetic."""
+    a, b, c = (table[row].index_select(0, column) for row in range(3))
+    return a.mul_(x).addcmul_(b, y).add_(c)
+
+
+def _map_by(table: Tensor, column: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The homographies of `table` `(9, N)` (h22 = 1), `column` `(n,)` saying which, at `n` points."""
+    w = _linear(table[6:], column, x, y).reciprocal_()
+    return _linear(table[:3], column, x, y).mul_(w), _linear(table[3:6], column, x, y).mul_(w)
 
 
 def _texel(words: Tensor, side: int, index: Tensor, u: Tensor, v: Tensor) -> list[Tensor]:
@@ -504,8 +561,8 @@ def _texel(words: Tensor, side: int, index: Tensor, u: Tensor, v: Tensor) -> lis
     for channel in range(3):
         total = None
         for corner, weight in zip(corners, weights, strict=True):
-            value = (corner >> (8 * channel) if channel else corner) & 255
-            total = value * weight if total is None else total.addcmul_(value.float(), weight)
+            value = corner.view(torch.uint8).view(-1, 4)[:, channel].float()
+            total = value.mul_(weight) if total is None else total.addcmul_(value, weight)
         colours.append(total)
     return colours
 
@@ -528,11 +585,13 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
     reach = 1 + (0.71 * BLOCK * 1.6 + scene.amplitude.abs().sum(0)) / scene.radius.clamp_min(1)
     scale = scene.scale2 if second else scene.scale
     touched = (torch.maximum(u.abs(), v.abs()) < reach[:, None]) & (scale > 0)[:, None]
-    touched.view(batch, layers, -1)[:, 0] = False
-    column, block = touched.nonzero().unbind(1)
+    touched = touched.view(batch, layers, -1).transpose(0, 1).contiguous()
+    touched[0] = False
+    per_layer = touched.flatten(1).sum(1).tolist()
+    layer, sample, block = touched.nonzero().unbind(1)
+    column = sample * layers + layer
 
     # Shape coordinates of all pixels of those blocks, n x 16 x 16.
-    sample, layer = column // layers, column % layers
     step = torch.arange(BLOCK, device=device)
     x = ((block % columns) * BLOCK)[:, None, None] + step
     y = (torch.div(block, columns, rounding_mode="floor") * BLOCK)[:, None, None] + step[:, None]
@@ -568,13 +627,14 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
 
     # (layer, coverage) as one number: the largest is the topmost, and a running second-largest the one below it.
     key = alpha.add_((layer * 256).to(torch.int16)[:, None]) * (alpha > (layer * 256)[:, None])
-    keys = torch.zeros((layers, batch, rows * columns, BLOCK * BLOCK), dtype=torch.int16, device=device)
-    keys[layer, sample, block] = key
-    top = torch.full_like(keys[0], 255)
+    place = sample * (rows * columns) + block
+    top = torch.full((batch * rows * columns, BLOCK * BLOCK), 255, dtype=torch.int16, device=device)
     under = top.clone()
-    for index in range(1, layers):
-        under = torch.maximum(under, torch.minimum(top, keys[index]))
-        top = torch.maximum(top, keys[index])
+    for new, where in zip(key.split(per_layer), place.split(per_layer), strict=True):
+        if len(where):
+            old = top.index_select(0, where)
+            under.index_copy_(0, where, torch.maximum(under.index_select(0, where), torch.minimum(old, new)))
+            top.index_copy_(0, where, torch.maximum(old, new))
 
     base = torch.arange(batch, device=device, dtype=torch.int32)[:, None, None] * layers
 
@@ -588,19 +648,26 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
 
 def _occluded(to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor, batch: int, height: int,
               width: int) -> Tensor:
-    """`(B, 1, H, W)` bool: pixels that land out of the other frame, or where none of the four pixels around their
-    landing point belongs to their own layer."""
+    """`(B, H, W)` bool: pixels that land out of the other frame, or on other layers: of the bilinear weights of the
+    four pixels around the landing point, less than a quarter falls to pixels that show the same layer."""
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)
-    left, up = to_x.clamp(0, width - 1).to(torch.int32), to_y.clamp(0, height - 1).to(torch.int32)
+    first = torch.arange(batch, device=owner.device, dtype=torch.int32)[:, None].expand(-1, height * width)
+    first = first.reshape(-1) * (height * width)
+    x, y = to_x.clamp(0, width - 1), to_y.clamp(0, height - 1)
+    nearest = x.round().to(torch.int32).add_(first).add_(y.round().to(torch.int32), alpha=width)
+    seen = owners.index_select(0, nearest) == owner
+    # The nearest pixel has at least a quarter of the weight, so only those that differ from it need a closer look.
+    doubtful = (~seen & inside).nonzero().flatten()
+    x, y, first, owner = x[doubtful], y[doubtful], first[doubtful], owner[doubtful]
+    left, up = x.to(torch.int32), y.to(torch.int32)
     right, down = (left + 1).clamp_(max=width - 1), (up + 1).clamp_(max=height - 1)
-    base = torch.arange(batch, device=owner.device, dtype=torch.int32)[:, None].expand(-1, height * width)
-    base = base.reshape(-1) * (height * width)
-    seen = torch.zeros_like(inside)
-    for row in (up, down):
-        start = base + row * width
-        for column in (left, right):
-            seen |= owners.index_select(0, start + column) == owner
-    return (~(seen & inside)).view(batch, 1, height, width)
+    a, b = x - left, y - up
+    same = torch.zeros_like(a)
+    for row, over in ((up, 1 - b), (down, b)):
+        for column, beside in ((left, 1 - a), (right, a)):
+            same += over * beside * (owners[first + row * width + column] == owner)
+    seen[doubtful] = same >= 0.25
+    return (~(seen & inside)).view(batch, height, width)
 
 
 def _undeform(scene: Scene, layer: Tensor, qx: Tensor, qy: Tensor, pixels: int) -> tuple[Tensor, Tensor]:

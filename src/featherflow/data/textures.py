@@ -177,11 +177,11 @@ class TextureBank:
             The JPEG quality used.
 
         Raises:
-            ValueError: where even quality 30 does not fit.
+            ValueError: where not even a quality of about 30 fits.
         """
         from safetensors.torch import save_file
 
-        for quality_used in sorted({q for q in (quality, 80, 70, 60, 50, 40, 30) if q <= quality}, reverse=True):
+        for quality_used in range(quality, 29, -5):
             encoded = []
             for texture in self._storage.cpu().numpy():
                 buffer = io.BytesIO()
@@ -264,12 +264,14 @@ def _grain(image: Tensor, generator: torch.Generator, strength: float) -> Tensor
 
 
 def _dead_leaves(size: int, generator: torch.Generator) -> Tensor:
-    """Occluding discs and polygons whose radii follow a power law of exponent -3 between 1.5 and size / 5 texels."""
+    """Occluding discs and polygons whose radii follow a power law of exponent -3, up to size / 5 texels."""
     double = 2 * size
-    image = Image.new("RGB", (double, double))
+    ground = (_palette(1, generator)[0] * 255).int().tolist()
+    image = Image.new("RGB", (double, double), tuple(ground))
     draw = ImageDraw.Draw(image)
-    smallest, largest = 2 * _uniform(generator, 1.5, 4), double / 5
-    count = int(0.6 * double**2 / (smallest * largest))
+    smallest, largest = 2 * _uniform(generator, 2, 5), double / 5
+    # So many that their areas add up to 2.5 times the image (mean radius^2 = 2 a^2 ln(b / a)): little ground is left.
+    count = int(2.5 * double**2 / (2 * math.pi * smallest**2 * math.log(largest / smallest)))
     u = torch.rand(count, generator=generator)
     radii = ((1 - u) * smallest**-2 + u * largest**-2).rsqrt().tolist()
     centres = (torch.rand((count, 2), generator=generator) * double).tolist()
@@ -312,7 +314,8 @@ def _stripes(size: int, generator: torch.Generator) -> Tensor:
 def _gradient(size: int, generator: torch.Generator) -> Tensor:
     """Smooth colours with faint grain: sky, skin, painted walls."""
     colour = _palette(1, generator)[0][:, None, None]
-    return _grain(colour + 0.15 * _noise(size, 2.4, generator, 3), generator, _uniform(generator, 0.005, 0.03))
+    smooth = 0.5 * (colour + 0.5) + 0.1 * _noise(size, 2.4, generator, 3)
+    return _grain(smooth, generator, _uniform(generator, 0.005, 0.03))
 
 
 def _particles(size: int, generator: torch.Generator) -> Tensor:

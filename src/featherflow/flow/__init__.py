@@ -1,0 +1,37 @@
+"""The flow field itself: files, colour, metrics and forward-backward consistency.
+
+The lowest room: it knows NumPy and no network, and imports torch, Pillow and the file codecs only where they are used.
+"""
+
+from featherflow.flow.colour import (
+    automatic_scale,
+    colour_wheel_legend,
+    draw_arrows,
+    error_map,
+    flow_to_rgb,
+    save_flow_picture,
+)
+from featherflow.flow.consistency import backward_warp, forward_backward_consistency, occlusion
+from featherflow.flow.files import SUFFIXES, read_flow, read_flow_with_valid, write_flow
+from featherflow.flow.metrics import FlowErrors, FlowMetrics, FlowResult, ImageErrors, epe
+
+__all__ = [
+    "SUFFIXES",
+    "FlowErrors",
+    "FlowMetrics",
+    "FlowResult",
+    "ImageErrors",
+    "automatic_scale",
+    "backward_warp",
+    "colour_wheel_legend",
+    "draw_arrows",
+    "epe",
+    "error_map",
+    "flow_to_rgb",
+    "forward_backward_consistency",
+    "occlusion",
+    "read_flow",
+    "read_flow_with_valid",
+    "save_flow_picture",
+    "write_flow",
+]

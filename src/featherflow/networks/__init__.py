@@ -72,6 +72,7 @@ def _register_liteflownet_family() -> None:
         ("liteflownet", liteflownet.LITEFLOWNET, "levels 6 to 2, flow at half size", first),
         ("liteflownet2", liteflownet.LITEFLOWNET2, "deeper M and S, levels 6 to 3, flow at quarter size", second),
         ("liteflownet2-kitti", liteflownet.LITEFLOWNET2_KITTI, "LiteFlowNet2 with a light level 2 for driving scenes", second),
+        ("liteflownet2-slim", liteflownet.LITEFLOWNET2_SLIM, "LiteFlowNet2 at half the width; ours", second),
         ("liteflownetx", liteflownet.LITEFLOWNETX, "no matching, narrow; our reconstruction from the published counts", second),
     )
     for name, config, summary, paper in family:

@@ -87,6 +87,16 @@ LITEFLOWNET = LiteFlowNetConfig()
 LITEFLOWNET2 = LiteFlowNetConfig(finest_level=3, matching=(128, 128, 96, 64, 32), subpixel=(128, 128, 96, 64, 32))
 LITEFLOWNET2_KITTI = replace(LITEFLOWNET2, pseudo_level=True)
 
+# Ours: LiteFlowNet2 at half the width throughout, a quarter of its multiplications.
+LITEFLOWNET2_SLIM = replace(
+    LITEFLOWNET2,
+    features=((16,), (16, 16, 16), (32, 32), (48, 48), (64,), (96,)),
+    matching=(64, 64, 48, 32, 16),
+    subpixel=(64, 64, 48, 32, 16),
+    regularization=(64, 64, 32, 32, 16, 16),
+    projected_features=64,
+)
+
 # Never published: 0.90 M weights in 69 layers, reconstructed from the counts in the paper.
 LITEFLOWNETX = LiteFlowNetConfig(
     features=((16,), (16, 16, 16), (32, 32), (48, 48), (64,), (96,)),

@@ -21,9 +21,9 @@ from .. import networks
 from ..data import PairBatch, SceneConfig, TextureBank, render_pairs
 from ..errors import TrainingError
 from ..files import atomic_write
-from ..weights.store import WeightsInfo, save_weights
 from .initialization import initialize
 from .losses import multilevel_loss
+from .optimizers import make_optimizer
 from .recipes import Recipe
 
 REPORT_EVERY = 20  # steps
@@ -58,7 +58,7 @@ class Trainer:
         self.textures = textures
         self.scene = dataclasses.replace(scene or SceneConfig(), height=recipe.height, width=recipe.width)
         torch.manual_seed(recipe.seed)
-        self.network = networks.get(recipe.network).build(**recipe.options)
+        self.network = networks.build(recipe.network, **recipe.options)
         if start is None:
             initialize(self.network, torch.Generator().manual_seed(recipe.seed))
         else:
@@ -146,12 +146,14 @@ class Trainer:
 
     def averaged_network(self) -> torch.nn.Module:
         """A copy of the network with the averaged weights, in evaluation mode."""
-        network = networks.get(self.recipe.network).build(**self.recipe.options).eval()
+        network = networks.build(self.recipe.network, **self.recipe.options)
         network.load_state_dict(self.average)
         return network.to(self.device)
 
     def export(self, path: Path, scores: dict[str, float] | None = None, **details: str) -> None:
         """Write the averaged weights with their metadata."""
+        from ..weights.store import WeightsInfo, save_weights
+
         info = WeightsInfo(
             architecture=self.recipe.network,
             options=dict(self.recipe.options),
@@ -222,17 +224,6 @@ class Trainer:
             if scores is not None:
                 write({"step": self.step, "samples": self.samples, "validation": scores})
         self.export(self.folder / "weights.safetensors", scores)
-
-
-def make_optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; biases are not decayed."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim == 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay, "rate_factor": 1.0},
-        {"params": free, "weight_decay": 0.0, "rate_factor": 1.0},
-    ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))
 
 
 def bfloat16_pays(device: torch.device) -> bool:

@@ -25,6 +25,9 @@ class Recipe:
     width: int = 256
     seed: int = 0
 
+    #: "adamw" or "muon" (orthogonal updates for the hidden convolutions, AdamW for the rest).
+    optimizer: str = "adamw"
+    muon_factor: float = 1.0
     learning_rate: float = 4e-4
     warmup: float = 0.02
     #: Share of the schedule at its end over which the learning rate falls to `final_rate` of its peak.
@@ -67,6 +70,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("modern/liteflownet2", "liteflownet2", _NORMALIZED),
+        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _NORMALIZED),
         Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
         Recipe("modern/liteflownetx", "liteflownetx", learning_rate=6e-4),
     )
@@ -103,4 +107,6 @@ def _parse(kind: object, text: str) -> object:
         return text.lower() == "true"
     if kind in (int, float):
         return kind(text.replace("_", ""))
+    if kind is str:
+        return text
     return tuple(float(part) for part in text.split(","))

@@ -1,0 +1,42 @@
+"""`featherflow models`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def models(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """List networks with their weights, and the classical methods.
+
+    Example: featherflow models --json
+
+    Parameters
+    ----------
+    json
+        Print the list as JSON.
+    """
+    from .. import classical, networks
+    from ..weights import available, default_model
+    from .output import print_json, print_table
+
+    weights: dict[str, list[str]] = {}
+    for info in available():
+        weights.setdefault(info.architecture, []).append(info.tag)
+    listed = []
+    for name in networks.names():
+        count = sum(parameter.numel() for parameter in networks.build(name).parameters())
+        entry = networks.get(name)
+        listed.append({"name": name, "kind": "network", "parameters": count, "weights": weights.get(name, []),
+                       "summary": entry.summary, "paper": entry.paper, "default": name == default_model()})
+    listed += [{"name": name, "kind": "classical", "summary": "OpenCV"} for name in classical.METHODS]
+    if json:
+        print_json(listed)
+        return
+    rows = []
+    for entry in listed:
+        size = f"{entry['parameters'] / 1e6:.2f} M" if "parameters" in entry else ""
+        name = f"{entry['name']} (default)" if entry.get("default") else entry["name"]
+        rows.append([name, entry["kind"], size, ", ".join(entry.get("weights", [])), entry["summary"]])
+    print_table(["name", "kind", "parameters", "weights", ""], rows)

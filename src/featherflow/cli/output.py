@@ -1,0 +1,61 @@
+"""What commands print: progress on standard error, results on standard output, as text or JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, shown from the second item on; gives a function of (done, total)."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn(),
+        console=Console(stderr=True), transient=True, disable=quiet,
+    )
+    task = None
+
+    def update(done: int, total: int) -> None:
+        nonlocal task
+        if total > 1 and task is None:
+            bar.start()
+            task = bar.add_task(unit, total=total)
+        if task is not None:
+            bar.update(task, completed=done)
+
+    try:
+        yield update
+    finally:
+        if task is not None:
+            bar.stop()
+
+
+def print_json(value: object) -> None:
+    """Plain JSON, one document, nothing else on standard output."""
+    print(json.dumps(value, indent=2))
+
+
+def print_table(header: list[str], rows: list[list[str]], title: str = "") -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*header, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def show_results(results: list, as_json: bool) -> None:
+    """Results of `featherflow.jobs.estimate_files`."""
+    if as_json:
+        documents = [dataclasses.asdict(result) for result in results]
+        print_json(documents[0] if len(documents) == 1 else documents)
+        return
+    for result in results:
+        print(result.sentence())

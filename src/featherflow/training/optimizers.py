@@ -1,0 +1,98 @@
+"""Optimisers: AdamW, and Muon for the hidden convolutions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .recipes import Recipe
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser. Weights decay, biases do not.
+
+    With Muon, the layers that answer with a flow or a distance, the first convolution and all biases keep AdamW: they
+    are no maps between hidden spaces, which is what the orthogonal update is for.
+    """
+    answering = {id(m.weight) for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and _is_answer(name)}
+    first = next(p for p in network.parameters() if p.ndim == 4)
+    hidden, other, biases = [], [], []
+    for parameter in network.parameters():
+        if parameter.ndim < 2:
+            biases.append(parameter)
+        elif recipe.optimizer == "muon" and parameter is not first and id(parameter) not in answering:
+            hidden.append(parameter)
+        else:
+            other.append(parameter)
+    groups = [
+        {"params": other, "weight_decay": recipe.weight_decay, "rate_factor": 1.0, "orthogonal": False},
+        {"params": biases, "weight_decay": 0.0, "rate_factor": 1.0, "orthogonal": False},
+    ]
+    if hidden:
+        groups.append(
+            {"params": hidden, "weight_decay": recipe.weight_decay, "rate_factor": recipe.muon_factor, "orthogonal": True}
+        )
+    return MuonAdamW(groups, lr=recipe.learning_rate)
+
+
+def _is_answer(module_name: str) -> bool:
+    return module_name.endswith(".flow") or ".distance" in module_name
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """AdamW for most parameters, Muon for groups with `orthogonal`: momentum whose update is made orthogonal.
+
+    Source: Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024); decoupled decay as in AdamW.
+    """
+
+    def __init__(self, groups, lr: float, betas: tuple[float, float] = (0.9, 0.99), momentum: float = 0.95, eps: float = 1e-8):
+        super().__init__(groups, {"lr": lr, "betas": betas, "momentum": momentum, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            with_gradient = [p for p in group["params"] if p.grad is not None]
+            for parameter in with_gradient:
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = 0
+                    state["momentum"] = torch.zeros_like(parameter)
+                    if not group["orthogonal"]:
+                        state["square"] = torch.zeros_like(parameter)
+                state["step"] += 1
+                parameter.mul_(1.0 - group["lr"] * group["weight_decay"])
+                update = self._muon(parameter, state, group) if group["orthogonal"] else self._adam(parameter, state, group)
+                parameter.add_(update, alpha=-group["lr"])
+
+    def _adam(self, parameter: Tensor, state: dict, group: dict) -> Tensor:
+        beta1, beta2 = group["betas"]
+        state["momentum"].lerp_(parameter.grad, 1.0 - beta1)
+        state["square"].lerp_(parameter.grad.square(), 1.0 - beta2)
+        mean = state["momentum"] / (1.0 - beta1 ** state["step"])
+        deviation = (state["square"] / (1.0 - beta2 ** state["step"])).sqrt_().add_(group["eps"])
+        return mean.div_(deviation)
+
+    def _muon(self, parameter: Tensor, state: dict, group: dict) -> Tensor:
+        state["momentum"].lerp_(parameter.grad, 1.0 - group["momentum"])
+        update = parameter.grad.lerp(state["momentum"], group["momentum"])
+        matrix = orthogonalize(update.flatten(1))
+        # A factor that gives each update the root mean square of Adam's, about 0.2 per entry at equal rates.
+        scale = 0.2 * math.sqrt(max(matrix.shape))
+        return matrix.view(update.shape).mul_(scale)
+
+
+def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
+    """Nearest orthogonal matrix, roughly: all singular values brought to within about 0.7 and 1.2.
+
+    Newton-Schulz iteration with the quintic of Jordan et al.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if wide else matrix.T
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.T
