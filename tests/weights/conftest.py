@@ -24,3 +24,12 @@ def home(tmp_path, monkeypatch):
     folder = tmp_path / "home"
     monkeypatch.setenv("FEATHERFLOW_HOME", str(folder))
     return folder / "weights"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Hundreds of small tensors: threads cost more than they bring, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

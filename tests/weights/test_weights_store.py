@@ -103,9 +103,9 @@ def rewritten(path, change, metadata=None):
 
 BAD_STATES = {
     "nan": (lambda s: s["netc.levels.1.0.weight"].view(-1)[3:4].fill_(float("nan")), "'netc.levels.1.0.weight' .* not finite"),
-    "missing": (lambda s: s.pop("netc.levels.3.1.bias"), "lacks the tensor 'netc.levels.3.1.bias'"),
+    "missing": (lambda s: s.pop("netc.levels.3.1.bias"), "'netc.levels.3.1.bias' of liteflownetx is not in"),
     "shape": (lambda s: s.update(mean2=torch.zeros(4)), r"'mean2' .* has shape \(4,\); liteflownetx needs \(3,\)"),
-    "extra": (lambda s: s.update(zzz=torch.zeros(4)), "a tensor 'zzz' that liteflownetx does not have"),
+    "extra": (lambda s: s.update(zzz=torch.zeros(4)), "'zzz' of .* is none of liteflownetx"),
     "integers": (lambda s: s.update(mean2=torch.zeros(3, dtype=torch.int64)), "'mean2' .* is stored as I64"),
 }
 

@@ -57,15 +57,15 @@ def check_state(shapes: Mapping[str, tuple[int, ...]], info: WeightsInfo, source
     try:
         wanted = layout(info.architecture, info.options)
     except InputError as error:
-        raise WeightsError(f"{source} cannot be used: {error}") from error
+        raise WeightsError(f"No network fits the metadata of {source}: {error}") from error
     for name, shape in wanted.shapes.items():
         if name not in shapes:
-            raise WeightsError(f"{source} lacks the tensor '{name}' of {info.architecture}.")
+            raise WeightsError(f"Tensor '{name}' of {info.architecture} is not in {source}.")
         if tuple(shapes[name]) != shape:
             raise WeightsError(f"Tensor '{name}' of {source} has shape {tuple(shapes[name])}; {info.architecture} needs {shape}.")
     for name in shapes:
         if name not in wanted.shapes:
-            raise WeightsError(f"{source} holds a tensor '{name}' that {info.architecture} does not have.")
+            raise WeightsError(f"Tensor '{name}' of {source} is none of {info.architecture}.")
     return wanted
 
 
@@ -86,7 +86,7 @@ def save_weights(
 
     if dtype not in (torch.float16, torch.float32):
         raise InputError(f"Weights are stored as float16 or float32, not {str(dtype).removeprefix('torch.')}.")
-    wanted = check_state({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, info, "The state dict")
+    wanted = check_state({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, info, "the state dict")
     stored = {}
     for name in wanted.shapes:
         tensor = state_dict[name].detach().to("cpu", torch.float32)
