@@ -14,7 +14,8 @@ import numpy as np
 from .errors import FileError, InputError
 from .estimation import estimate
 from .files import atomic_write
-from .flow import SUFFIXES, occlusion as find_occlusion, save_flow_picture, write_flow
+from .flow import SUFFIXES, save_flow_picture, write_flow
+from .flow import occlusion as find_occlusion
 from .frames import read_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")

@@ -26,10 +26,10 @@ class Recipe:
     seed: int = 0
 
     #: "adamw" or "muon" (orthogonal updates for the hidden convolutions, AdamW for the rest).
-    optimizer: str = "adamw"
+    optimizer: str = "muon"
     muon_factor: float = 1.0
-    learning_rate: float = 4e-4
-    warmup: float = 0.02
+    learning_rate: float = 6e-4
+    warmup: float = 0.005
     #: Share of the schedule at its end over which the learning rate falls to `final_rate` of its peak.
     cooldown: float = 0.4
     final_rate: float = 0.02
@@ -72,7 +72,7 @@ RECIPES = {
         Recipe("modern/liteflownet2", "liteflownet2", _NORMALIZED),
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _NORMALIZED),
         Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
-        Recipe("modern/liteflownetx", "liteflownetx", learning_rate=6e-4),
+        Recipe("modern/liteflownetx", "liteflownetx"),
     )
 }
 
