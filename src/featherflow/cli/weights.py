@@ -38,7 +38,7 @@ def import_(
     output
         Safetensors file to write; without it, the weights are kept under their name for all other commands.
     """
-    from featherflow.weights import import_weights_to
+    from ..weights import import_weights_to
 
     path, imported = import_weights_to(file, as_, output)
     _report(path, imported)
@@ -55,17 +55,17 @@ def list_(*, json: JsonFlag = False) -> None:
     json
         Print JSON instead of a table.
     """
-    from featherflow.weights import available
+    from ..weights import available
+    from .output import print_json, print_table
 
     infos = available()
     if json:
-        _print_json([info.as_dict() for info in infos])
+        print_json([info.as_dict() for info in infos])
     elif not infos:
         print("There are no weights yet; `featherflow weights import` and `featherflow weights fetch` get some.")
     else:
-        width = max(len(info.name) for info in infos)
-        for info in infos:
-            print(f"{info.name:{width}}  {info.recipe or '-'}  [weights: {info.licence_weights or 'licence not stated'}]")
+        rows = [[info.name, info.recipe, info.licence_weights or "not stated"] for info in infos]
+        print_table(["name", "recipe", "licence of the weights"], rows)
 
 
 @app.command
@@ -81,11 +81,12 @@ def show(weights: str, /, *, json: JsonFlag = False) -> None:
     json
         Print JSON instead of lines.
     """
-    from featherflow.weights import describe
+    from ..weights import describe
+    from .output import print_json
 
     facts = describe(weights)
     if json:
-        _print_json(facts)
+        print_json(facts)
     else:
         width = max(map(len, facts))
         for key, value in facts.items():
@@ -107,7 +108,8 @@ def fetch(name: str, /, *, agree: Annotated[bool, Parameter(negative=())] = Fals
     agree
         Say yes to the terms without being asked.
     """
-    from featherflow.weights import fetch as fetch_archive
+    from ..weights import fetch as fetch_archive
+    from .output import show_progress
 
     def ask(terms: str) -> bool:
         print(terms, file=sys.stderr)
@@ -118,7 +120,8 @@ def fetch(name: str, /, *, agree: Annotated[bool, Parameter(negative=())] = Fals
         print("Do you agree? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
-    path, imported = fetch_archive(name, ask, progress=_progress if sys.stderr.isatty() else None)
+    with show_progress("bytes", quiet=not sys.stderr.isatty()) as progress:
+        path, imported = fetch_archive(name, ask, progress=progress)
     _report(path, imported)
 
 
@@ -128,15 +131,6 @@ def _report(path: Path, imported) -> None:
     if imported.info.approximate:
         print(f"note: approximate, for {imported.info.approximate}.", file=sys.stderr)
     print(f"{imported.info.name} -> {path}")
-
-
-def _progress(received: int, expected: int) -> None:
-    of = f" of {expected / 2**20:.1f}" if expected else ""
-    print(f"\r{received / 2**20:.1f}{of} MiB", end="\n" if received == expected else "", file=sys.stderr, flush=True)
-
-
-def _print_json(value: object) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def _text(value: object) -> str:
