@@ -86,10 +86,10 @@ def estimate_files(
         raise InputError("--backward and --occlusion write beside the flow file: name one with -o.")
     if scale is not None and not scale > 0:
         raise InputError(f"The scale of a picture is a positive length in pixels, got {scale}.")
-    if not many and output is not None and Path(output).suffix.lower() not in SUFFIXES:
-        raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
     for target in (output, picture):
         _check_target(target, many)
+    if not many and output is not None and Path(output).suffix.lower() not in SUFFIXES:
+        raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
     results = []
     for index, (path1, path2) in enumerate(pairs):
         if progress:

@@ -230,11 +230,7 @@ class Trainer:
                 window.append(figures)
                 if len(window) == REPORT_EVERY:
                     now = time.monotonic()
-                    seconds = now - window_started
-                    means = {key: sum(f[key] for f in window) / len(window) for key in ("loss", "norm", "epe")}
-                    rates = {"rate": self.recipe.rate(self.samples), "samples_per_s": len(window) * self.recipe.batch / seconds}
-                    write({"step": self.step, "samples": self.samples, **means, **rates, "data_share": sum(f["data_seconds"] for f in window) / sum(f["seconds"] for f in window),
-                           "skipped": self.skipped})
+                    write(self._summary(window, now - window_started))
                     window, window_started = [], now
                 if time.monotonic() - saved > CHECKPOINT_EVERY:
                     self.save()
@@ -248,6 +244,19 @@ class Trainer:
             if scores is not None:
                 write({"step": self.step, "samples": self.samples, "validation": scores})
         self.export(self.folder / "weights.safetensors", scores)
+
+    def _summary(self, window: list[dict[str, float]], seconds: float) -> dict[str, float]:
+        """A line of the log: means over the steps of the window."""
+        means = {key: sum(figures[key] for figures in window) / len(window) for key in ("loss", "norm", "epe")}
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            **means,
+            "rate": self.recipe.rate(self.samples),
+            "samples_per_s": len(window) * self.recipe.batch / seconds,
+            "data_share": sum(f["data_seconds"] for f in window) / sum(f["seconds"] for f in window),
+            "skipped": self.skipped,
+        }
 
 
 def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:
