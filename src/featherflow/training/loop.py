@@ -185,7 +185,7 @@ class Trainer:
             options=dict(self.recipe.options),
             recipe=self.recipe.name,
             samples_seen=self.samples,
-            scores=scores or {},
+            scores={"epe_px_per_image": scores} if scores else {},
             **details,
         )
         save_weights(path, self.average, info, dtype=torch.float16)
