@@ -24,6 +24,8 @@ CASES = {
     "spynet": ("spynet", 1e-3, 1_440_300),
     "pwcnet": ("pwcnet", 1e-3, 9_374_340),
     "pwcnet-old": ("pwcnet_old", 1e-3, 8_749_280),
+    "raft": ("raft", 1e-3, 5_257_536),
+    "raft-small": ("raft_small", 1e-3, 990_162),
 }
 # Without golden case of their own; flownet2's proves the networks they are made of.
 COUNTS = {"flownet2-sd": 45_371_666, "flownet2-cs": 77_870_620, "flownet2-css": 116_565_942}
@@ -130,6 +132,16 @@ class Watched:
             hook.remove()
 
 
+class WatchedInputs(Watched):
+    """As `Watched`, for what the modules are given."""
+
+    def _keeper(self, name):
+        def keep(module, inputs, output):
+            self.outputs.setdefault(name, []).append(inputs)
+
+        return keep
+
+
 def flownet_intermediates(network, frame1, frame2, case):
     with Watched(**dict(network.named_children())) as kept:
         flows = network.flows(frame1, frame2)
@@ -198,6 +210,29 @@ def pwcnet_intermediates(network, frame1, frame2, case):
     return seen
 
 
+def raft_intermediates(network, frame1, frame2, case):
+    update = network.update_block
+    parts = {"fnet": network.fnet, "cnet": network.cnet, "motion": update.encoder, "gru": update.gru}
+    if hasattr(update, "mask"):
+        parts["mask"] = update.mask
+    with Watched(**parts) as kept, WatchedInputs(encoder=update.encoder) as given:
+        iterates = network.flows(frame1, frame2, iterations=12, last_only=True)
+    features1, features2 = kept["fnet"][0]
+    seen = {
+        "inter_fmap1_ch_every16": features1[::16],
+        "inter_fmap2_ch_every16": features2[::16],
+        "inter_cnet_raw_ch_every16": kept["cnet"][0][0, ::16],
+        "inter_corr_lookup_iter1": given["encoder"][0][1][0, :, ::4, ::4],
+        "inter_corr_lookup_iter6": given["encoder"][5][1][0, :, ::4, ::4],
+        "inter_motion_iter1_ch_every16": kept["motion"][0][0, ::16],
+        "inter_net_iter1_ch_every16": kept["gru"][0][0, ::16],
+        "inter_flow_low_iters": torch.stack([iterate.coarse[0] for iterate in iterates]),
+    }
+    if "mask" in parts:
+        seen["inter_upmask_scaled_iter12"] = 0.25 * kept["mask"][-1][0, :, ::6, ::6]
+    return seen
+
+
 INTERMEDIATES = {
     "flownets": flownet_intermediates,
     "flownetc": flownet_intermediates,
@@ -205,4 +240,6 @@ INTERMEDIATES = {
     "spynet": spynet_intermediates,
     "pwcnet": pwcnet_intermediates,
     "pwcnet-old": pwcnet_intermediates,
+    "raft": raft_intermediates,
+    "raft-small": raft_intermediates,
 }

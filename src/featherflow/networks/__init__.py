@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from ..errors import InputError
-from . import flownet2, flownetc, flownets, liteflownet, pwcnet, spynet
+from . import flownet2, flownetc, flownets, liteflownet, pwcnet, raft, spynet
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: obje
 def _register_lineage() -> None:
     first = "Dosovitskiy et al., FlowNet, ICCV 2015"
     second = "Ilg et al., FlowNet 2.0, CVPR 2017"
+    third = "Teed, Deng, RAFT, ECCV 2020"
     lineage = (
         ("flownets", flownets.FlowNetS, None, "stacked frames, contraction and refinement", first),
         ("flownetc", flownetc.FlowNetC, None, "FlowNet with a correlation layer", first),
@@ -99,6 +100,8 @@ def _register_lineage() -> None:
         ("spynet", spynet.SPyNet, None, "classical pyramid, a small network per level", "Ranjan, Black, SPyNet, CVPR 2017"),
         ("pwcnet", pwcnet.PWCNet, pwcnet.PWCNET, "pyramid, warping, cost volume", "Sun et al., PWC-Net, CVPR 2018"),
         ("pwcnet-old", pwcnet.PWCNet, pwcnet.PWCNET_OLD, "PWC-Net with the published count", "Sun et al., PWC-Net, CVPR 2018"),
+        ("raft", raft.RAFT, raft.RAFT_LARGE, "all-pairs correlation, one flow updated many times", third),
+        ("raft-small", raft.RAFT, raft.RAFT_SMALL, "RAFT with a fifth of the parameters", third),
     )
     for name, network, config, summary, paper in lineage:
         register(name, partial(_build, name, network, config), summary, paper)

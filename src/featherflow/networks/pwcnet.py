@@ -113,6 +113,7 @@ class PWCNet(nn.Module):
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
         pyramid1, pyramid2 = self.encode(frame1), self.encode(frame2)
         flows: list[Tensor] = []
+        dense = frame1  # replaced by the features of the level above before they are wanted
         for level in range(COARSEST_LEVEL, FINEST_LEVEL - 1, -1):
             features1, features2 = pyramid1[level], pyramid2[level]
             if level == COARSEST_LEVEL:

@@ -12,6 +12,8 @@ PyTorch conversion; `featherflow.weights.torch7` reads the original files.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +32,7 @@ class PyramidLevel(nn.Module):
     def __init__(self):
         super().__init__()
         layers: list[nn.Module] = []
-        for channels_in, channels_out in zip(WIDTHS[:-1], WIDTHS[1:], strict=True):
+        for channels_in, channels_out in pairwise(WIDTHS):
             layers += [nn.Conv2d(channels_in, channels_out, 7, padding=3), nn.ReLU()]
         self.moduleBasic = nn.Sequential(*layers[:-1])
 
