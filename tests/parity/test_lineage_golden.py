@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from featherflow import networks
-from featherflow.networks import flownet2, pwcnet
+from featherflow.networks import flownet2, gmflow, pwcnet
 from featherflow.ops import correlate, correlate_dilated
 from featherflow.weights.lineage import official_state
 
@@ -26,6 +26,8 @@ CASES = {
     "pwcnet-old": ("pwcnet_old", 1e-3, 8_749_280),
     "raft": ("raft", 1e-3, 5_257_536),
     "raft-small": ("raft_small", 1e-3, 990_162),
+    "gmflow": ("gmflow", 5e-3, 4_680_288),
+    "gmflow-refine": ("gmflow_refine", 5e-3, 4_716_720),
 }
 # Without golden case of their own; flownet2's proves the networks they are made of.
 COUNTS = {"flownet2-sd": 45_371_666, "flownet2-cs": 77_870_620, "flownet2-css": 116_565_942}
@@ -233,6 +235,32 @@ def raft_intermediates(network, frame1, frame2, case):
     return seen
 
 
+def gmflow_intermediates(network, frame1, frame2, case):
+    layers = network.transformer.layers
+    parts = {"self0": layers[0].self_attn, "self1": layers[1].self_attn, "cross0": layers[0].cross_attn_ffn}
+    parts |= {"backbone": network.backbone, "transformer": network.transformer, "propagated": network.feature_flow_attn}
+    with Watched(**parts) as kept, WatchedInputs(propagated=network.feature_flow_attn) as given:
+        network.flows(frame1, frame2)
+
+    def tokens(name):
+        return kept[name][0][0].flatten(0, 1)[::8, ::8]
+
+    seen = {
+        "inter_selfattn_layer0_tokens_every8_ch_every8": tokens("self0"),
+        "inter_selfattn_shifted_layer1_tokens_every8_ch_every8": tokens("self1"),
+        "inter_crossffn_layer0_tokens_every8_ch_every8": tokens("cross0"),
+    }
+    for scale in range(len(network.config.scales)):
+        matched, propagated = given["propagated"][scale][1][0], kept["propagated"][scale][0]
+        if scale:  # there the golden case holds what matching adds
+            matched = matched - gmflow.enlarged(kept["propagated"][scale - 1], 2)[0]
+        seen[f"inter_backbone_scale{scale}_ch_every16"] = kept["backbone"][0][scale][0, ::16]
+        seen[f"inter_transformer_f0_scale{scale}_ch_every16"] = kept["transformer"][scale][0][0, ::16]
+        seen[f"inter_matching_flow_scale{scale}"] = matched
+        seen[f"inter_propagated_flow_scale{scale}"] = propagated
+    return seen
+
+
 INTERMEDIATES = {
     "flownets": flownet_intermediates,
     "flownetc": flownet_intermediates,
@@ -242,4 +270,6 @@ INTERMEDIATES = {
     "pwcnet-old": pwcnet_intermediates,
     "raft": raft_intermediates,
     "raft-small": raft_intermediates,
+    "gmflow": gmflow_intermediates,
+    "gmflow-refine": gmflow_intermediates,
 }

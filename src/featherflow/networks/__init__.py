@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from ..errors import InputError
-from . import flownet2, flownetc, flownets, liteflownet, pwcnet, raft, spynet
+from . import flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, spynet
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def _register_lineage() -> None:
     first = "Dosovitskiy et al., FlowNet, ICCV 2015"
     second = "Ilg et al., FlowNet 2.0, CVPR 2017"
     third = "Teed, Deng, RAFT, ECCV 2020"
+    fourth = "Xu et al., GMFlow, CVPR 2022"
     lineage = (
         ("flownets", flownets.FlowNetS, None, "stacked frames, contraction and refinement", first),
         ("flownetc", flownetc.FlowNetC, None, "FlowNet with a correlation layer", first),
@@ -102,6 +103,8 @@ def _register_lineage() -> None:
         ("pwcnet-old", pwcnet.PWCNet, pwcnet.PWCNET_OLD, "PWC-Net with the published count", "Sun et al., PWC-Net, CVPR 2018"),
         ("raft", raft.RAFT, raft.RAFT_LARGE, "all-pairs correlation, one flow updated many times", third),
         ("raft-small", raft.RAFT, raft.RAFT_SMALL, "RAFT with a fifth of the parameters", third),
+        ("gmflow", gmflow.GMFlow, gmflow.GMFLOW, "transformer features, one global matching", fourth),
+        ("gmflow-refine", gmflow.GMFlow, gmflow.GMFLOW_REFINE, "GMFlow with a second, local matching", fourth),
     )
     for name, network, config, summary, paper in lineage:
         register(name, partial(_build, name, network, config), summary, paper)
