@@ -28,6 +28,7 @@ CASES = {
     "raft-small": ("raft_small", 1e-3, 990_162),
     "gmflow": ("gmflow", 5e-3, 4_680_288),
     "gmflow-refine": ("gmflow_refine", 5e-3, 4_716_720),
+    "flowformer": ("flowformer", 5e-4, 16_168_113),
 }
 # Without golden case of their own; flownet2's proves the networks they are made of.
 COUNTS = {"flownet2-sd": 45_371_666, "flownet2-cs": 77_870_620, "flownet2-css": 116_565_942}
@@ -261,6 +262,28 @@ def gmflow_intermediates(network, frame1, frame2, case):
     return seen
 
 
+def flowformer_intermediates(network, frame1, frame2, case):
+    encoder, decoder = network.memory_encoder, network.memory_decoder
+    perceiver, update = encoder.cost_perceiver_encoder, decoder.update_block
+    parts = {"context": network.context_encoder, "features": encoder.channel_convertor, "patches": perceiver.patch_embed}
+    parts |= {"latents": perceiver.input_layer, "memory": perceiver, "token": decoder.flow_token_encoder}
+    parts |= {"answer": decoder.decoder_layer.cross_attend, "aggregated": update.aggregator}
+    with Watched(**parts) as kept:
+        iterates = network.flows(frame1, frame2, iterations=12, last_only=True)
+    answer = kept["answer"][0].squeeze(1).T.unflatten(1, iterates[0].coarse.shape[-2:])
+    return {
+        "inter_context_ch_every16": kept["context"][0][0, ::16],
+        "inter_feat1_ch_every16": kept["features"][0][0, ::16],
+        "inter_patch_tokens_px_every32_ch_every4": kept["patches"][0][::32, :, ::4],
+        "inter_latents0_px_every32_ch_every4": kept["latents"][0][::32, :, ::4],
+        "inter_cost_memory_px_every32_ch_every4": kept["memory"][0][::32, :, ::4],
+        "inter_flow_token_iter1_ch_every4": kept["token"][0][0, ::4],
+        "inter_cost_global_iter1_ch_every4": answer[::4],
+        "inter_aggregated_motion_iter1_ch_every16": kept["aggregated"][0][0, ::16],
+        "inter_flow_low_iters": torch.stack([iterate.coarse[0] for iterate in iterates]),
+    }
+
+
 INTERMEDIATES = {
     "flownets": flownet_intermediates,
     "flownetc": flownet_intermediates,
@@ -272,4 +295,5 @@ INTERMEDIATES = {
     "raft-small": raft_intermediates,
     "gmflow": gmflow_intermediates,
     "gmflow-refine": gmflow_intermediates,
+    "flowformer": flowformer_intermediates,
 }

@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from ..errors import InputError
-from . import flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, spynet
+from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, spynet
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,7 @@ def _register_lineage() -> None:
         ("raft-small", raft.RAFT, raft.RAFT_SMALL, "RAFT with a fifth of the parameters", third),
         ("gmflow", gmflow.GMFlow, gmflow.GMFLOW, "transformer features, one global matching", fourth),
         ("gmflow-refine", gmflow.GMFlow, gmflow.GMFLOW_REFINE, "GMFlow with a second, local matching", fourth),
+        ("flowformer", flowformer.FlowFormer, None, "cost volume read by transformers", "Huang et al., FlowFormer, ECCV 2022"),
     )
     for name, network, config, summary, paper in lineage:
         register(name, partial(_build, name, network, config), summary, paper)
