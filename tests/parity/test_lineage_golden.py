@@ -29,6 +29,7 @@ CASES = {
     "gmflow": ("gmflow", 5e-3, 4_680_288),
     "gmflow-refine": ("gmflow_refine", 5e-3, 4_716_720),
     "flowformer": ("flowformer", 5e-4, 16_168_113),
+    "raft-stereo": ("raft_stereo", 1e-3, 11_116_176),
 }
 # Without golden case of their own; flownet2's proves the networks they are made of.
 COUNTS = {"flownet2-sd": 45_371_666, "flownet2-cs": 77_870_620, "flownet2-css": 116_565_942}
@@ -284,6 +285,20 @@ def flowformer_intermediates(network, frame1, frame2, case):
     }
 
 
+def raft_stereo_intermediates(network, frame1, frame2, case):
+    update = network.update_block
+    with Watched(fnet=network.fnet, cnet=network.cnet, motion=update.encoder, head=update.flow_head) as kept:
+        network.flows(frame1, frame2, iterations=12, last_only=True)
+    hidden, _ = kept["cnet"][0]
+    return {
+        "inter_fmap1_ch_every32": kept["fnet"][0][0, ::32],
+        "inter_context_net08_ch_every32": hidden[0][0, ::32],
+        "inter_context_net32_ch_every16": hidden[2][0, ::16],
+        "inter_motion_iter1_ch_every32": kept["motion"][0][0, ::32],
+        "inter_delta_x_iters": torch.stack([residual[0, 0] for residual in kept["head"]]),
+    }
+
+
 INTERMEDIATES = {
     "flownets": flownet_intermediates,
     "flownetc": flownet_intermediates,
@@ -296,4 +311,5 @@ INTERMEDIATES = {
     "gmflow": gmflow_intermediates,
     "gmflow-refine": gmflow_intermediates,
     "flowformer": flowformer_intermediates,
+    "raft-stereo": raft_stereo_intermediates,
 }

@@ -11,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from ..errors import InputError
-from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, spynet
+from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, raft_stereo, spynet
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def _register_lineage() -> None:
     second = "Ilg et al., FlowNet 2.0, CVPR 2017"
     third = "Teed, Deng, RAFT, ECCV 2020"
     fourth = "Xu et al., GMFlow, CVPR 2022"
+    fifth = "Lipson, Teed, Deng, RAFT-Stereo, 3DV 2021"
     lineage = (
         ("flownets", flownets.FlowNetS, None, "stacked frames, contraction and refinement", first),
         ("flownetc", flownetc.FlowNetC, None, "FlowNet with a correlation layer", first),
@@ -106,6 +107,7 @@ def _register_lineage() -> None:
         ("gmflow", gmflow.GMFlow, gmflow.GMFLOW, "transformer features, one global matching", fourth),
         ("gmflow-refine", gmflow.GMFlow, gmflow.GMFLOW_REFINE, "GMFlow with a second, local matching", fourth),
         ("flowformer", flowformer.FlowFormer, None, "cost volume read by transformers", "Huang et al., FlowFormer, ECCV 2022"),
+        ("raft-stereo", raft_stereo.RAFTStereo, None, "RAFT along the rows of a rectified pair", fifth),
     )
     for name, network, config, summary, paper in lineage:
         register(name, partial(_build, name, network, config), summary, paper)
