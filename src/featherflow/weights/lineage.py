@@ -1,17 +1,24 @@
 """Official files of the networks from FlowNet to FlowFormer. Our layers bear the names of these files, so only wrappers,
-twins and leftovers have to be dealt with; the exceptions are listed here, one `Release` per origin."""
+twins and leftovers have to be dealt with; the exceptions are listed here, one `Release` per origin.
+
+SPyNet's own files are Lua Torch's, six to a set, one per level: naming one of them stands for all.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .. import networks
-from ..errors import WeightsError
+from ..errors import FileError, WeightsError
+from .containers import Contents, read_contents
+from .torch7 import convolutions, read_torch7
 
 Entries = Mapping[str, Tensor]
 
@@ -128,6 +135,32 @@ def misfit(entries: Entries, architecture: str, source: str) -> str:
     return ""
 
 
+def chosen(entries: Entries, architecture: str, source: str) -> str:
+    """What is wrong with taking the entries of a file for a network, in one sentence; empty where nothing is.
+
+    Where another network fits, or is nearer, the sentence names it.
+    """
+    entries = unprefixed(entries)
+    ours = release_of(architecture) is not None
+    problem = misfit(entries, architecture, source) if ours else ""
+    if ours and not problem:
+        return ""
+    likeness = {name: _likeness(entries, name) for release in RELEASES for name in release.networks}
+    nearest = max(likeness, key=likeness.get)
+    if likeness[nearest] <= max(likeness.get(architecture, 0.0), 0.5):
+        return problem
+    advice = ", with something missing or changed" if misfit(entries, nearest, source) else f"; import it as '{nearest}'"
+    return f"{source} does not look like weights of {architecture} but of {nearest}{advice}."
+
+
+def _likeness(entries: Entries, architecture: str) -> float:
+    """Share of names and shapes that a file and a network have in common."""
+    wanted = shapes(architecture)
+    common = sum(1 for name, shape in wanted.items() if name in entries and tuple(entries[name].shape) == shape)
+    return common / max(len(wanted), len(entries), 1)
+
+
+@cache
 def shapes(architecture: str) -> dict[str, tuple[int, ...]]:
     """Shapes of a network's state dict, without memory for its weights."""
     with torch.device("meta"):
@@ -141,3 +174,34 @@ def _check_twins(entries: Entries, source: str) -> None:
         twin = name.replace(".norm3.", ".downsample.1.")
         if twin != name and not (twin in entries and torch.equal(tensor, entries[twin])):
             raise WeightsError(f"Entries '{name}' and '{twin}' of {source} must be equal, since they are one module.")
+
+
+# ------------------------------------------------------------------------------------------------ SPyNet's own files
+
+_LEVEL_IN_NAME = re.compile(r"(.*L)([1-6])((?:_.*)?\.t7)", re.DOTALL)
+
+
+def spynet_entries(contents: Contents) -> dict[str, Tensor]:
+    """Entries of SPyNet from one of its six files, `modelL<level>_<set>.t7`; the others must lie beside it.
+
+    Raises:
+        FileError: for a name without level, and for files that are missing or damaged.
+        WeightsError: for files that hold anything but a chain of convolutions.
+    """
+    path = Path(contents.name)
+    found = _LEVEL_IN_NAME.fullmatch(path.name)
+    if not found:
+        raise FileError(f"{path} is a Torch7 file whose name does not say its level; modelL1_F.t7 to modelL6_F.t7 were expected.")
+    entries = {}
+    for level in range(1, 7):
+        sibling = path.with_name(f"{found[1]}{level}{found[3]}")
+        if int(found[2]) == level:
+            part = contents
+        elif sibling.is_file():
+            part = read_contents(sibling)
+        else:
+            raise FileError(f"SPyNet's weights are six files, one per level; {sibling} is not there.")
+        for index, (weight, bias) in enumerate(convolutions(read_torch7(part.data, part.name), part.name)):
+            prefix = f"moduleBasic.{level - 1}.moduleBasic.{2 * index}"
+            entries |= {f"{prefix}.weight": torch.from_numpy(weight), f"{prefix}.bias": torch.from_numpy(bias)}
+    return entries
