@@ -1,7 +1,7 @@
 """FlowNetC: FlowNet with the comparison built in, a correlation layer between the features of the two frames.
 
     frame 1, frame 2 -> mean-free; conv1 ... conv3 each, with the same weights       1/8 size
-    correlation       441 displacements, 40 px of the frame apart at most 160
+    correlation       441 displacements, 16 px of the frame apart, up to 160
     conv3_1 ...       contraction and refinement as in FlowNetS
 
 Papers: Dosovitskiy et al., ICCV 2015; weights and details of Ilg et al., CVPR 2017 (FlowNet2-C).
