@@ -121,7 +121,12 @@ def run_network(network, first: torch.Tensor, second: torch.Tensor, device: torc
 
     def fit(frame: torch.Tensor) -> torch.Tensor:
         frame = frame.to(device)
-        frame = F.pad(frame, (left, right, top, bottom), mode="replicate") if pads else resize(frame, inner)
+        if pads:
+            frame = F.pad(frame, (left, right, top, bottom), mode="replicate")
+        elif inner != size:
+            frame = resize(frame, inner)
+            if getattr(network, "resized_to_8_bits", False):
+                frame = (frame * 255).round() / 255
         return frame.contiguous(memory_format=torch.channels_last)
 
     with torch.inference_mode(), torch.autocast(device.type, half) if half else nullcontext():

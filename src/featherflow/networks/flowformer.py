@@ -20,14 +20,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..ops import all_pairs, check_frames, convex_upsample, full_precision, lookup, pixel_grid, resize_flow
+from ..ops import (
+    all_pairs,
+    check_frames,
+    check_iterations,
+    convex_upsample,
+    full_precision,
+    lookup,
+    pixel_grid,
+    resize_flow,
+    starting_flow,
+)
 
 STRIDE = 8  # px of the frame per position of the feature maps
 FEATURES = 256
 HIDDEN = CONTEXT = 128
 TOKENS, TOKEN_CHANNELS = 8, 128  # latent tokens per cost map
 COST_LAYERS = 3
+MAPS_AT_ONCE = 2048  # cost maps encoded together: bounds the memory of their first convolutions
 PATCH = 8  # positions of a cost map per patch, each axis
 QUERY = 64  # channels of a flow token
 HEADS = 8
@@ -367,9 +377,12 @@ class CostPerceiver(nn.Module):
 
     def forward(self, costs: Tensor, context: Tensor) -> Tensor:
         """Costs `(B, H*W, H, W)` and context `(B, 256, H, W)` to `(B * H * W, 8, 128)`."""
-        patches = self.patch_embed(costs.flatten(0, 1).unsqueeze(1))
-        latents = self.latent_tokens.expand(patches.shape[0], -1, -1)
-        x = first = self.input_layer(latents, self.input_layer.k(patches), self.input_layer.v(patches))
+        parts = []
+        for maps in costs.flatten(0, 1).unsqueeze(1).split(MAPS_AT_ONCE):
+            patches = self.patch_embed(maps)
+            latents = self.latent_tokens.expand(patches.shape[0], -1, -1)
+            parts.append(self.input_layer(latents, self.input_layer.k(patches), self.input_layer.v(patches)))
+        x = first = torch.cat(parts)
         context = context.permute(0, 2, 3, 1)
         for inside, across in zip(self.encoder_layers, self.vertical_encoder_layers, strict=True):
             x = across(inside(x), context)
@@ -599,15 +612,9 @@ class FlowFormer(nn.Module):
             InputError: for frames, a flow or a number that cannot be used.
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
-        iterations = self.iterations if iterations is None else iterations
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise InputError(f"The number of iterations must be a whole number of at least 1, got {iterations!r}.")
-        batch, _, height, width = frame1.shape
-        shape = (batch, 2, height // STRIDE, width // STRIDE)
-        flow = frame1.new_zeros(shape, dtype=torch.float32) if initial_flow is None else initial_flow.float()
-        if tuple(flow.shape) != shape:
-            raise InputError(f"initial_flow must have the shape {shape}, got {tuple(flow.shape)}.")
+        iterations = check_iterations(self.iterations if iterations is None else iterations)
         context = self.context_encoder(frame1 * 2 - 1)
+        flow = starting_flow(initial_flow, context)
         costs, memory = self.memory_encoder(torch.cat((frame1, frame2)) * 2 - 1, context)
         return self.memory_decoder(costs, memory, context, flow, iterations, last_only)
 

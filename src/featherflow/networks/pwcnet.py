@@ -74,6 +74,7 @@ class PWCNet(nn.Module):
     size_multiple = 64
     smallest_size = 64
     size_rule = "resize"
+    resized_to_8_bits = True  # the release resizes stored images, before they become numbers in [0, 1]
 
     def __init__(self, config: PWCNetConfig = PWCNET):
         super().__init__()

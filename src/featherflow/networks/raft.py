@@ -19,8 +19,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..ops import all_pairs, check_frames, convex_upsample, full_precision, lookup, lookup_features, pixel_grid, pooled, resize_flow
+from ..ops import (
+    all_pairs,
+    check_frames,
+    check_iterations,
+    convex_upsample,
+    full_precision,
+    lookup,
+    lookup_features,
+    pixel_grid,
+    pooled,
+    resize_flow,
+    starting_flow,
+)
 
 STRIDE = 8  # px of the frame per position of the feature maps
 CORRELATION_LEVELS = 4
@@ -261,13 +272,13 @@ class RAFT(nn.Module):
             InputError: for frames, a flow or a number that cannot be used.
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
-        iterations = checked_iterations(self.iterations if iterations is None else iterations)
+        iterations = check_iterations(self.iterations if iterations is None else iterations)
         # Instance normalisation looks at each frame alone, so both frames can go through as one batch.
         features1, features2 = self.fnet(torch.cat((frame1, frame2)) * 2 - 1).chunk(2)
         hidden, context = self.cnet(frame1 * 2 - 1).split((self.config.hidden, self.config.context), dim=1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
         grid = pixel_grid(*features1.shape[-2:], features1)
-        flow = starting_flow(features1, initial_flow)
+        flow = starting_flow(initial_flow, features1)
         with full_precision(features1):
             costs = Correlation(features1.float(), features2.float(), self.config.radius, self._on_lookup(features1))
         iterates = []
@@ -340,19 +351,3 @@ class Correlation:
             else:
                 windows.append(lookup(maps, centres, self.radius))
         return torch.cat(windows, dim=1)
-
-
-def checked_iterations(iterations: int) -> int:
-    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-        raise InputError(f"The number of iterations must be a whole number of at least 1, got {iterations!r}.")
-    return iterations
-
-
-def starting_flow(features: Tensor, initial_flow: Tensor | None) -> Tensor:
-    """Flow `(B, 2, H, W)` float32 on the grid of `features`: the one given, or none."""
-    shape = (features.shape[0], 2, *features.shape[-2:])
-    if initial_flow is None:
-        return features.new_zeros(shape, dtype=torch.float32)
-    if tuple(initial_flow.shape) != shape:
-        raise InputError(f"initial_flow must have the shape {shape}, got {tuple(initial_flow.shape)}.")
-    return initial_flow.to(features.device, torch.float32)

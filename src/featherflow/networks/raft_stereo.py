@@ -21,8 +21,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..ops import check_frames, convex_upsample, full_precision, lookup_rows, pixel_grid, resize_flow
+from ..ops import (
+    check_frames,
+    check_iterations,
+    convex_upsample,
+    full_precision,
+    lookup_rows,
+    pixel_grid,
+    resize_flow,
+    starting_flow,
+)
 
 STRIDE = 4  # px of the frame per position of the finest maps
 HIDDEN = 128
@@ -236,19 +244,13 @@ class RAFTStereo(nn.Module):
             InputError: for frames, a flow or a number that cannot be used.
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
-        iterations = self.iterations if iterations is None else iterations
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
-            raise InputError(f"The number of iterations must be a whole number of at least 1, got {iterations!r}.")
+        iterations = check_iterations(self.iterations if iterations is None else iterations)
         features1, features2 = self.fnet(torch.cat((frame1, frame2)) * 2 - 1).chunk(2)
         hidden, contexts = self.cnet(frame1 * 2 - 1)
         hidden = [torch.tanh(x) for x in hidden]
         biases = [layer(torch.relu(x)).chunk(3, dim=1) for layer, x in zip(self.context_zqr_convs, contexts, strict=True)]
-        shape = (features1.shape[0], 2, *features1.shape[-2:])
-        flow = frame1.new_zeros(shape, dtype=torch.float32) if initial_flow is None else initial_flow.float()
-        if tuple(flow.shape) != shape:
-            raise InputError(f"initial_flow must have the shape {shape}, got {tuple(flow.shape)}.")
-        along_rows = flow.new_tensor((1.0, 0.0)).view(1, 2, 1, 1)
-        flow = flow * along_rows
+        along_rows = frame1.new_tensor((1.0, 0.0), dtype=torch.float32).view(1, 2, 1, 1)
+        flow = starting_flow(initial_flow, features1) * along_rows
         columns = pixel_grid(*features1.shape[-2:], features1)[:, 0]
         with full_precision(features1):
             levels = row_costs(features1.float(), features2.float())

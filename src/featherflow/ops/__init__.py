@@ -5,7 +5,7 @@ pixels of the grid it stands on, on the first frame's grid; warping is backward 
 """
 
 from .correlation import correlate, correlate_dilated
-from .frames import check_frames
+from .frames import check_frames, check_iterations, starting_flow
 from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
@@ -17,6 +17,7 @@ __all__ = [
     "all_pairs",
     "bilinear_upsampling_kernel",
     "check_frames",
+    "check_iterations",
     "convex_upsample",
     "correlate",
     "correlate_dilated",
@@ -31,5 +32,6 @@ __all__ = [
     "push_forward",
     "resize",
     "resize_flow",
+    "starting_flow",
     "warp",
 ]

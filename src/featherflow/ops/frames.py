@@ -1,5 +1,6 @@
-"""What every network asks of its frames, said in one way."""
+"""What the networks ask of what they are given, said in one way."""
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
@@ -27,3 +28,28 @@ def check_frames(frame1: Tensor, frame2: Tensor, multiple: int, smallest: int) -
             f"The network takes heights and widths that are multiples of {multiple} and at least {smallest} px, "
             f"got {height}x{width}; featherflow.estimate takes any size."
         )
+
+
+def check_iterations(iterations: int) -> int:
+    """The number of updates, if it is one.
+
+    Raises:
+        InputError: for anything but a whole number of at least 1.
+    """
+    if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 1:
+        raise InputError(f"The number of iterations must be a whole number of at least 1, got {iterations!r}.")
+    return iterations
+
+
+def starting_flow(initial_flow: Tensor | None, features: Tensor) -> Tensor:
+    """Flow to start from on the grid of `features`, `(B, 2, H, W)` float32: the one given, or none at all.
+
+    Raises:
+        InputError: for a flow of another shape.
+    """
+    shape = (features.shape[0], 2, *features.shape[-2:])
+    if initial_flow is None:
+        return features.new_zeros(shape, dtype=torch.float32)
+    if tuple(initial_flow.shape) != shape:
+        raise InputError(f"initial_flow must have the shape {shape}, got {tuple(initial_flow.shape)}.")
+    return initial_flow.to(features.device, torch.float32)
