@@ -31,8 +31,8 @@ CASES = {
     "flowformer": ("flowformer", 5e-4, 16_168_113),
     "raft-stereo": ("raft_stereo", 1e-3, 11_116_176),
 }
-# Without golden case of their own; flownet2's proves the networks they are made of.
-COUNTS = {"flownet2-sd": 45_371_666, "flownet2-cs": 77_870_620, "flownet2-css": 116_565_942}
+# Without golden case of their own; those above prove the parts they are made of.
+COUNTS = {"raft-stereo-realtime": 9_865_568, "flownet2-sd": 45_371_666, "flownet2-cs": 77_870_620, "flownet2-css": 116_565_942}
 HALF = 2e-3  # intermediates are stored in float16: relative to their largest value
 SINGLE = 1e-4
 

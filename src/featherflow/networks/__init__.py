@@ -107,7 +107,8 @@ def _register_lineage() -> None:
         ("gmflow", gmflow.GMFlow, gmflow.GMFLOW, "transformer features, one global matching", fourth),
         ("gmflow-refine", gmflow.GMFlow, gmflow.GMFLOW_REFINE, "GMFlow with a second, local matching", fourth),
         ("flowformer", flowformer.FlowFormer, None, "cost volume read by transformers", "Huang et al., FlowFormer, ECCV 2022"),
-        ("raft-stereo", raft_stereo.RAFTStereo, None, "RAFT along the rows of a rectified pair", fifth),
+        ("raft-stereo", raft_stereo.RAFTStereo, raft_stereo.RAFT_STEREO, "RAFT along the rows of a rectified pair", fifth),
+        ("raft-stereo-realtime", raft_stereo.RAFTStereo, raft_stereo.RAFT_STEREO_REALTIME, "RAFT-Stereo at 1/8 size", fifth),
     )
     for name, network, config, summary, paper in lineage:
         register(name, partial(_build, name, network, config), summary, paper)

@@ -15,6 +15,7 @@ with its sign changed: a point at column x of the left frame is at x + flow = x 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -32,12 +33,30 @@ from ..ops import (
     starting_flow,
 )
 
-STRIDE = 4  # px of the frame per position of the finest maps
 HIDDEN = 128
 FEATURES = 256
-LEVELS = 3  # of hidden states: 1/4, 1/8 and 1/16 size
 CORRELATION_LEVELS = 4
 RADIUS = 4
+
+
+@dataclass(frozen=True)
+class RAFTStereoConfig:
+    """Options of the release's models."""
+
+    #: Halvings down to the finest maps: 2 = 1/4 size.
+    halvings: int = 2
+    #: Sizes that have a hidden state, each half as large as the one before; at most 3.
+    levels: int = 3
+    #: One trunk for features and context (section 4.4).
+    shared_backbone: bool = False
+    #: Before each update, another one of the coarse hidden states alone (section 3.3, "Slow-fast bi-level GRU").
+    slow_fast: bool = False
+    #: Updates per call where the call does not say.
+    iterations: int = 32
+
+
+RAFT_STEREO = RAFTStereoConfig()
+RAFT_STEREO_REALTIME = RAFTStereoConfig(halvings=3, levels=2, shared_backbone=True, slow_fast=True, iterations=7)
 
 NORMS = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
 
@@ -70,53 +89,53 @@ def stage(channels_in: int, channels_out: int, norm: str, stride: int) -> nn.Seq
 
 
 class Trunk(nn.Module):
-    """Frame to features at 1/4 size: RAFT's encoder, strided only where it must be."""
+    """Frame to the finest maps: RAFT's encoder, its strides given up from the front where fewer halvings are wanted."""
 
-    def __init__(self, norm: str):
+    def __init__(self, norm: str, halvings: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, padding=3)
+        self.conv1 = nn.Conv2d(3, 64, 7, stride=2 if halvings > 2 else 1, padding=3)
         self.norm1 = NORMS[norm](64)
         self.layer1 = stage(64, 64, norm, 1)
-        self.layer2 = stage(64, 96, norm, 2)
-        self.layer3 = stage(96, HIDDEN, norm, 2)
+        self.layer2 = stage(64, 96, norm, 2 if halvings > 1 else 1)
+        self.layer3 = stage(96, HIDDEN, norm, 2 if halvings > 0 else 1)
 
-    def quarter(self, image: Tensor) -> Tensor:
-        """`(B, 3, H, W)` in [-1, 1] to `(B, 128, H/4, W/4)`."""
+    def finest(self, image: Tensor) -> Tensor:
+        """`(B, 3, H, W)` in [-1, 1] to `(B, 128, H/4, W/4)`, or as many halvings as there are."""
         x = F.relu(self.norm1(self.conv1(image)))
         return self.layer3(self.layer2(self.layer1(x)))
 
 
 class FeatureNetwork(Trunk):
-    def __init__(self):
-        super().__init__("instance")
+    def __init__(self, halvings: int):
+        super().__init__("instance", halvings)
         self.conv2 = nn.Conv2d(HIDDEN, FEATURES, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.conv2(self.quarter(image))
+        return self.conv2(self.finest(image))
 
 
 class ContextNetwork(Trunk):
     """At each of three sizes a map to start the hidden state from, and one for the gates (section 3.3)."""
 
-    def __init__(self):
-        super().__init__("batch")
+    def __init__(self, halvings: int):
+        super().__init__("batch", halvings)
         self.layer4 = stage(HIDDEN, HIDDEN, "batch", 2)
         self.layer5 = stage(HIDDEN, HIDDEN, "batch", 2)
 
         def head() -> nn.Sequential:
             return nn.Sequential(ResidualBlock(HIDDEN, HIDDEN, "batch"), nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1))
 
-        # Named for 1/8, 1/16 and 1/32 size, which these would be with one more halving.
+        # Named for 1/8, 1/16 and 1/32 size, which these are with three halvings. All are in every file, used or not.
         self.outputs08 = nn.ModuleList((head(), head()))
         self.outputs16 = nn.ModuleList((head(), head()))
         self.outputs32 = nn.ModuleList(nn.Conv2d(HIDDEN, HIDDEN, 3, padding=1) for _ in range(2))
 
-    def forward(self, image: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Image to maps for hidden states and for contexts, each fine to coarse, before their activations."""
-        quarter = self.quarter(image)
-        eighth = self.layer4(quarter)
-        maps = (quarter, eighth, self.layer5(eighth))
-        heads = (self.outputs08, self.outputs16, self.outputs32)
+    def forward(self, finest: Tensor, levels: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The trunk's maps to maps for hidden states and for contexts, each fine to coarse, before their activations."""
+        maps = [finest]
+        for layer in (self.layer4, self.layer5)[: levels - 1]:
+            maps.append(layer(maps[-1]))
+        heads = (self.outputs08, self.outputs16, self.outputs32)[:levels]
         hidden, contexts = ([pair[side](x) for pair, x in zip(heads, maps, strict=True)] for side in (0, 1))
         return hidden, contexts
 
@@ -172,23 +191,36 @@ class FlowHead(nn.Module):
 class UpdateBlock(nn.Module):
     """Hidden states at three sizes, each told about its neighbours (section 3.3, figure 3)."""
 
-    def __init__(self):
+    def __init__(self, config: RAFTStereoConfig):
         super().__init__()
         self.encoder = MotionEncoder()
-        self.gru08 = ConvGRU(2 * HIDDEN)
-        self.gru16 = ConvGRU(2 * HIDDEN)
+        self.gru08 = ConvGRU(HIDDEN + (HIDDEN if config.levels > 1 else 0))
+        self.gru16 = ConvGRU(HIDDEN + (HIDDEN if config.levels > 2 else 0))
         self.gru32 = ConvGRU(HIDDEN)
         self.flow_head = FlowHead()
-        self.mask = nn.Sequential(nn.Conv2d(HIDDEN, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * STRIDE**2, 1))
+        factor = 2**config.halvings
+        self.mask = nn.Sequential(nn.Conv2d(HIDDEN, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * factor**2, 1))
+
+    def coarse(self, hidden: list[Tensor], biases: list[tuple[Tensor, ...]], finest: int = 1) -> list[Tensor]:
+        """Hidden states, those of level `finest` and coarser renewed, coarse to fine."""
+        hidden = list(hidden)
+        grus = (self.gru08, self.gru16, self.gru32)
+        for level in range(len(hidden) - 1, finest - 1, -1):
+            inputs = [halved(hidden[level - 1])]
+            if level + 1 < len(hidden):
+                inputs.append(enlarged(hidden[level + 1], hidden[level]))
+            hidden[level] = grus[level](hidden[level], biases[level], *inputs)
+        return hidden
 
     def forward(self, hidden: list[Tensor], biases: list[tuple[Tensor, ...]], costs: Tensor,
                 flow: Tensor) -> tuple[list[Tensor], Tensor]:
         """New hidden states, and the residual of the flow in float32; everything fine to coarse."""
-        fine, middle, coarse = hidden
-        coarse = self.gru32(coarse, biases[2], halved(middle))
-        middle = self.gru16(middle, biases[1], halved(fine), enlarged(coarse, middle))
-        fine = self.gru08(fine, biases[0], self.encoder(flow, costs), enlarged(middle, fine))
-        return [fine, middle, coarse], self.flow_head(fine).float()
+        hidden = self.coarse(hidden, biases)
+        inputs = [self.encoder(flow, costs)]
+        if len(hidden) > 1:
+            inputs.append(enlarged(hidden[1], hidden[0]))
+        hidden[0] = self.gru08(hidden[0], biases[0], *inputs)
+        return hidden, self.flow_head(hidden[0]).float()
 
 
 def halved(x: Tensor) -> Tensor:
@@ -212,7 +244,7 @@ class FlowIterate(NamedTuple):
 
 
 class RAFTStereo(nn.Module):
-    """RAFT-Stereo with the options of its default models.
+    """RAFT-Stereo, with the options of the release's default models or of its real-time model.
 
     Attributes:
         iterations: updates per call where the call does not say (the release's evaluation).
@@ -221,14 +253,28 @@ class RAFTStereo(nn.Module):
     size_multiple = 32
     smallest_size = 64
     size_rule = "pad"
-    iterations = 32
 
-    def __init__(self):
+    def __init__(self, config: RAFTStereoConfig = RAFT_STEREO):
         super().__init__()
-        self.cnet = ContextNetwork()
-        self.update_block = UpdateBlock()
-        self.context_zqr_convs = nn.ModuleList(nn.Conv2d(HIDDEN, 3 * HIDDEN, 3, padding=1) for _ in range(LEVELS))
-        self.fnet = FeatureNetwork()
+        self.config = config
+        self.iterations = config.iterations
+        self.cnet = ContextNetwork(config.halvings)
+        self.update_block = UpdateBlock(config)
+        self.context_zqr_convs = nn.ModuleList(nn.Conv2d(HIDDEN, 3 * HIDDEN, 3, padding=1) for _ in range(config.levels))
+        if config.shared_backbone:
+            self.conv2 = nn.Sequential(ResidualBlock(HIDDEN, HIDDEN, "instance"), nn.Conv2d(HIDDEN, FEATURES, 3, padding=1))
+        else:
+            self.fnet = FeatureNetwork(config.halvings)
+
+    def encode(self, image1: Tensor, image2: Tensor) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+        """Images in [-1, 1] to the features of both, and the maps for hidden states and contexts of the first."""
+        both = torch.cat((image1, image2))
+        if self.config.shared_backbone:
+            finest = self.cnet.finest(both)
+            features1, features2 = self.conv2(finest).chunk(2)
+            return features1, features2, *self.cnet(finest.chunk(2)[0], self.config.levels)
+        features1, features2 = self.fnet(both).chunk(2)
+        return features1, features2, *self.cnet(self.cnet.finest(image1), self.config.levels)
 
     def flows(self, frame1: Tensor, frame2: Tensor, iterations: int | None = None, initial_flow: Tensor | None = None,
               last_only: bool = False) -> list[FlowIterate]:
@@ -237,7 +283,8 @@ class RAFTStereo(nn.Module):
         Args:
             frame1, frame2: left and right frame, `(B, 3, H, W)` RGB in [0, 1]; H and W multiples of 32.
             iterations: number of updates. Default: the attribute.
-            initial_flow: `(B, 2, H/4, W/4)` [px of that grid] to start from; its y is not used. Default: no motion.
+            initial_flow: on the finest maps' grid, `(B, 2, H/4, W/4)` [px of that grid], to start from; its y is not used.
+                Default: no motion.
             last_only: enlarge the last flow only.
 
         Raises:
@@ -245,8 +292,7 @@ class RAFTStereo(nn.Module):
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
-        features1, features2 = self.fnet(torch.cat((frame1, frame2)) * 2 - 1).chunk(2)
-        hidden, contexts = self.cnet(frame1 * 2 - 1)
+        features1, features2, hidden, contexts = self.encode(frame1 * 2 - 1, frame2 * 2 - 1)
         hidden = [torch.tanh(x) for x in hidden]
         biases = [layer(torch.relu(x)).chunk(3, dim=1) for layer, x in zip(self.context_zqr_convs, contexts, strict=True)]
         along_rows = frame1.new_tensor((1.0, 0.0), dtype=torch.float32).view(1, 2, 1, 1)
@@ -260,13 +306,16 @@ class RAFTStereo(nn.Module):
             with full_precision(flow):
                 matches = columns + flow[:, 0]
                 costs = torch.cat([lookup_rows(maps, matches / 2**level, RADIUS) for level, maps in enumerate(levels)], dim=1)
+            if self.config.slow_fast:
+                for finest in range(self.config.levels - 1, 0, -1):
+                    hidden = self.update_block.coarse(hidden, biases, finest)
             hidden, residual = self.update_block(hidden, biases, costs, flow)
             flow = flow + residual * along_rows
             fine = None
             if not last_only or index == iterations - 1:
                 mask = 0.25 * self.update_block.mask(hidden[0])
                 with full_precision(flow):
-                    fine = convex_upsample(flow, mask, STRIDE)
+                    fine = convex_upsample(flow, mask, 2**self.config.halvings)
             iterates.append(FlowIterate(flow, fine))
         return iterates
 

@@ -82,7 +82,7 @@ RELEASES = (
     ),
     Release(
         title="the official RAFT-Stereo release",
-        networks=("raft-stereo",),
+        networks=("raft-stereo", "raft-stereo-realtime"),
         licence_code="MIT",
         licence_weights=_UNSAID,
         surplus=_RAFT_TWINS,
