@@ -20,7 +20,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
-             dtype: str = "auto", backward: bool = False):
+             dtype: str = "auto", backward: bool = False, iterations: int | None = None):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -32,6 +32,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one.
         dtype: of the convolutions: `"auto"` (float32), `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32.
         backward: also the flow from `frame2` to `frame1`.
+        iterations: number of updates of a network that iterates (RAFT, FlowFormer, ...). Default: the network's own.
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -48,7 +49,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         raise InputError(
             f"The two frames must have one size, got {_describe(first)} and {_describe(second)}."
         )
-    flows = [method_for(model, weights, device, dtype)(a, b) for a, b in _directions(first, second, backward)]
+    flows = [method_for(model, weights, device, dtype, iterations)(a, b) for a, b in _directions(first, second, backward)]
     results = []
     for flow in flows:
         flow = flow if _is_batch(frame1) else flow[0]
@@ -57,7 +58,8 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
     return tuple(results) if backward else results[0]
 
 
-def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto"):
+def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
+               iterations: int | None = None):
     """A function of two batches `(B, 3, H, W)` float32 RGB in [0, 1] giving their flow `(B, 2, H, W)` [px] on the CPU.
 
     Args and Raises: as `estimate`. Networks are kept in memory, so that asking again costs nothing.
@@ -70,6 +72,8 @@ def method_for(model=None, weights: str | os.PathLike | None = None, device: str
     if isinstance(model, str) and model in classical.METHODS:
         if weights is not None:
             raise InputError(f"'{model}' is a classical method and takes no weights.")
+        if iterations is not None:
+            raise InputError(f"'{model}' is a classical method; its iterations are not set here.")
         return lambda first, second: classical.estimate(model, first, second)
     where = _device(device)
     if model is None or isinstance(model, str):
@@ -77,32 +81,60 @@ def method_for(model=None, weights: str | os.PathLike | None = None, device: str
         network = _network(model or default_model(), None if weights is None else os.fspath(weights), str(where), stamp)
     else:
         network = model.to(where).eval()
-    return lambda first, second: run_network(network, first, second, where, dtype)
+    return lambda first, second: run_network(network, first, second, where, dtype, iterations)
 
 
 def run_network(network, first: torch.Tensor, second: torch.Tensor, device: torch.device | str = "cpu",
-                dtype: str = "auto") -> torch.Tensor:
-    """Run a network by its official size rule: resize to its multiple, estimate, restore the size in one step.
+                dtype: str = "auto", iterations: int | None = None) -> torch.Tensor:
+    """Run a network by its official size rule, and restore the size.
+
+    The rule is the network's attribute `size_rule`. "resize": to its multiple, and the flow back in one step. "pad": by repeating
+    the border, half of it on each side, and cutting the flow to the frame.
 
     Args:
         first, second: `(B, 3, H, W)` float32 RGB in [0, 1], any size.
+        iterations: number of updates of a network that iterates. Default: the network's own.
 
     Returns:
         `(B, 2, H, W)` float32 [px] on the CPU.
+
+    Raises:
+        InputError: for iterations of a network that has none, or fewer than 1.
     """
     import torch
+    import torch.nn.functional as F
 
     from .ops import resize
 
     size = tuple(first.shape[-2:])
     inner = tuple(max(-(-side // network.size_multiple) * network.size_multiple, network.smallest_size) for side in size)
+    options = {}
+    if iterations is not None:
+        if not hasattr(network, "iterations"):
+            raise InputError(f"{type(network).__name__} does not iterate; leave the number of iterations out.")
+        options["iterations"] = iterations
     half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
     device = torch.device(device)
+    pads = getattr(network, "size_rule", "resize") == "pad"
+    top, left = ((whole - side) // 2 for whole, side in zip(inner, size, strict=True))
+    bottom, right = inner[0] - size[0] - top, inner[1] - size[1] - left
+
+    def fit(frame: torch.Tensor) -> torch.Tensor:
+        frame = frame.to(device)
+        if pads:
+            frame = F.pad(frame, (left, right, top, bottom), mode="replicate")
+        elif inner != size:
+            frame = resize(frame, inner)
+            if getattr(network, "resized_to_8_bits", False):
+                frame = (frame * 255).round() / 255
+        return frame.contiguous(memory_format=torch.channels_last)
+
     with torch.inference_mode(), torch.autocast(device.type, half) if half else nullcontext():
-        frames = [
-            resize(frame.to(device), inner).contiguous(memory_format=torch.channels_last) for frame in (first, second)
-        ]
-        return network(*frames, size=size).float().cpu()
+        if pads:
+            flow = network(fit(first), fit(second), **options)[..., top : top + size[0], left : left + size[1]]
+        else:
+            flow = network(fit(first), fit(second), size=size, **options)
+        return flow.float().cpu()
 
 
 @lru_cache(maxsize=4)

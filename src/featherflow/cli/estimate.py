@@ -19,6 +19,7 @@ def estimate(
     occlusion: bool = False,
     device: str | None = None,
     dtype: str = "auto",
+    iterations: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Estimate the flow between two frames, or along a folder or glob of frames.
@@ -49,6 +50,8 @@ def estimate(
         cpu, cuda, cuda:1, ...; by default a GPU if there is one.
     dtype
         Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
+    iterations
+        Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
     json
         Print what was done as JSON.
     """
@@ -58,6 +61,6 @@ def estimate(
     with show_progress("pairs", quiet=json) as progress:
         results = estimate_files(
             frames, output, picture, model=model, weights=weights, scale=scale, backward=backward, occlusion=occlusion,
-            device=device, dtype=dtype, progress=progress,
+            device=device, dtype=dtype, iterations=iterations, progress=progress,
         )
     show_results(results, as_json=json)
