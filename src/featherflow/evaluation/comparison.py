@@ -21,7 +21,9 @@ class Comparison:
     pairs: dict[str, int]
 
 
-def compare(methods: dict[str, Method], samples: Sequence[Sample], progress: Callable[[int, int], None] | None = None) -> Comparison:
+def compare(
+    methods: dict[str, Method], samples: Sequence[Sample], progress: Callable[[int, int], None] | None = None
+) -> Comparison:
     """Run each method on each pair.
 
     Args:
