@@ -20,7 +20,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
-             dtype: str = "auto", backward: bool = False):
+             dtype: str = "auto", backward: bool = False, refine: int = 0):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -32,6 +32,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one.
         dtype: of the convolutions: `"auto"` (float32), `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32.
         backward: also the flow from `frame2` to `frame1`.
+        refine: steps of variational refinement at full size after the estimate, see `featherflow.classical.refine`.
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -48,7 +49,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         raise InputError(
             f"The two frames must have one size, got {_describe(first)} and {_describe(second)}."
         )
-    flows = [method_for(model, weights, device, dtype)(a, b) for a, b in _directions(first, second, backward)]
+    flows = [method_for(model, weights, device, dtype, refine)(a, b) for a, b in _directions(first, second, backward)]
     results = []
     for flow in flows:
         flow = flow if _is_batch(frame1) else flow[0]
@@ -57,7 +58,8 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
     return tuple(results) if backward else results[0]
 
 
-def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto"):
+def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
+               refine: int = 0):
     """A function of two batches `(B, 3, H, W)` float32 RGB in [0, 1] giving their flow `(B, 2, H, W)` [px] on the CPU.
 
     Args and Raises: as `estimate`. Networks are kept in memory, so that asking again costs nothing.
@@ -65,12 +67,18 @@ def method_for(model=None, weights: str | os.PathLike | None = None, device: str
     from . import classical
     from .weights import default_model
 
+    if refine:
+        if refine < 0:
+            raise InputError(f"refine is a number of steps, 0 or more, got {refine}.")
+        start, where = method_for(model, weights, device, dtype), _device(device)
+        return lambda first, second: classical.refine(first, second, start(first, second), refine, where)
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got '{dtype}'.")
     if isinstance(model, str) and model in classical.METHODS:
         if weights is not None:
             raise InputError(f"'{model}' is a classical method and takes no weights.")
-        return lambda first, second: classical.estimate(model, first, second)
+        where = _device(device)
+        return lambda first, second: classical.estimate(model, first, second, where)
     where = _device(device)
     if model is None or isinstance(model, str):
         stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None

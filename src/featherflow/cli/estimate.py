@@ -19,6 +19,7 @@ def estimate(
     occlusion: bool = False,
     device: str | None = None,
     dtype: str = "auto",
+    refine: int = 0,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Estimate the flow between two frames, or along a folder or glob of frames.
@@ -36,7 +37,7 @@ def estimate(
     picture
         Colour picture of the flow (.png), or a folder for a folder or glob.
     model
-        A network (liteflownet2, liteflownet2:tag) or a classical method (farneback, dis, deepflow, pcaflow, tvl1, ...).
+        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
     weights
         A .safetensors file to use in place of the model's own weights.
     scale
@@ -49,6 +50,8 @@ def estimate(
         cpu, cuda, cuda:1, ...; by default a GPU if there is one.
     dtype
         Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
+    refine
+        Steps of variational refinement at full size after the estimate, for accuracy below the pixel; 3 is a good number.
     json
         Print what was done as JSON.
     """
@@ -58,6 +61,6 @@ def estimate(
     with show_progress("pairs", quiet=json) as progress:
         results = estimate_files(
             frames, output, picture, model=model, weights=weights, scale=scale, backward=backward, occlusion=occlusion,
-            device=device, dtype=dtype, progress=progress,
+            device=device, dtype=dtype, refine=refine, progress=progress,
         )
     show_results(results, as_json=json)

@@ -35,7 +35,8 @@ def evaluate(
         Benchmark in its own layout, as NAME=ROOT or NAME:SPLIT=ROOT: sintel, kitti2012, kitti2015, middlebury, flyingchairs,
         flyingthings3d, hd1k, spring, piv, folder (your own), samples. May be given several times.
     model
-        Network or classical method; may be given several times. Default: the default network.
+        Network or classical method, NAME+N with N steps of variational refinement (dis+3); may be given several times.
+        Default: the default network.
     limit
         Take only the first so many pairs of each benchmark.
     csv
@@ -51,15 +52,12 @@ def evaluate(
     json
         Print the figures as JSON.
     """
-    from functools import partial
-
-    from .. import estimate
-    from ..evaluation import Dataset, report
+    from ..evaluation import Dataset, method_named, report
     from ..evaluation import evaluate as run
     from ..weights import default_model
     from .output import print_json, show_progress
 
-    methods = {name: partial(estimate, model=name, device=device, dtype=dtype) for name in model or [default_model()]}
+    methods = {name: method_named(name, device, dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
     with show_progress("pairs", quiet=json) as progress:
         evaluation = run(methods, datasets, limit, progress)

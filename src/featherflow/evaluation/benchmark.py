@@ -8,12 +8,14 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..data.benchmarks import BENCHMARKS, Pair, find_pairs
 from ..errors import InputError
+from ..estimation import estimate
 from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
 from .memory import PeakMemory
 from .samples import find_samples
@@ -25,6 +27,21 @@ Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 SAMPLES = "samples"
 
 _WARM_UP_PIXELS = 128
+
+
+def method_named(text: str, device: str | None = None, dtype: str = "auto") -> Method:
+    """`NAME`, or `NAME+N` with N steps of variational refinement, as a function of two frames.
+
+    Args:
+        device, dtype: as `featherflow.estimate`.
+
+    Raises:
+        InputError: if what stands behind the plus is no number of steps.
+    """
+    name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
+    if not name or not steps.isdecimal() or (plus and int(steps) < 1):
+        raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
+    return partial(estimate, model=name, device=device, dtype=dtype, refine=int(steps))
 
 
 @dataclass(frozen=True)
