@@ -26,7 +26,9 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     try:
         with Image.open(path) as image:
             image.load()
-            return _from_pillow(image)
+            return _from_pillow(image, f"'{path}'")
+    except InputError:
+        raise
     except FileNotFoundError:
         raise FileError(f"There is no image file '{path}'.") from None
     except UnidentifiedImageError:
@@ -40,11 +42,11 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         raise FileError(f"'{path}' cannot be read as an image: {reason}.") from None
 
 
-def _from_pillow(image) -> np.ndarray:
+def _from_pillow(image, name: str = "the image") -> np.ndarray:
     if image.mode.startswith("I;16") or image.mode == "I":
-        return _to_rgb8(np.asarray(image).astype(np.uint16), "the image")
+        return _to_rgb8(np.asarray(image).astype(np.uint16), name)
     if image.mode == "F":
-        return _to_rgb8(np.asarray(image, dtype=np.float32), "the image")
+        return _to_rgb8(np.asarray(image, dtype=np.float32), name)
     return np.asarray(image.convert("RGB"))
 
 

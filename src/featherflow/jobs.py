@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -86,10 +87,10 @@ def estimate_files(
         raise InputError("--backward and --occlusion write beside the flow file: name one with -o.")
     if scale is not None and not scale > 0:
         raise InputError(f"The scale of a picture is a positive length in pixels, got {scale}.")
-    if not many and output is not None and Path(output).suffix.lower() not in SUFFIXES:
-        raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
     for target in (output, picture):
         _check_target(target, many)
+    if not many and output is not None and Path(output).suffix.lower() not in SUFFIXES:
+        raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
     results = []
     for index, (path1, path2) in enumerate(pairs):
         if progress:
@@ -169,7 +170,7 @@ def _pairs(frames: Sequence[str | os.PathLike]) -> tuple[list[tuple[Path, Path]]
         raise FileError(f"There is no file or folder '{source}'.")
     if len(found) < 2:
         raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
-    return list(zip(found, found[1:], strict=False)), True
+    return list(itertools.pairwise(found)), True
 
 
 def _check_target(target: str | os.PathLike | None, many: bool) -> None:

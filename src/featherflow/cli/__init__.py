@@ -19,6 +19,7 @@ app = App(
     name="featherflow",
     help="Dense optical flow: how every pixel moves from one frame to the next.",
     version=__version__,
+    suppress_keyboard_interrupt=False,
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 app.command("featherflow.cli.demo:demo")

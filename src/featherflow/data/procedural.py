@@ -58,7 +58,7 @@ class SceneConfig:
     width: int = 256
     """Of the frames [px]."""
 
-    particles: float = 0.08
+    particles: float = 0.12
     """Share of scenes that are one plane of tracer particles in a smooth strong deformation (PIV)."""
     camera: float = 0.10
     """Share of scenes with at most three layers and a larger global rotation and zoom. The others are `layers`."""
@@ -357,7 +357,7 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     inverse = torch.linalg.inv(motion)
 
     # Deformation: K waves per sample, shared by its layers, with amplitudes of their own.
-    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.2, high=1.6),
+    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.12, high=1.6),
                              draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.2)) * width
     frequency = 2 * math.pi / wavelength
     phase = draw.uniform(batch, WAVES, 2, high=2 * math.pi)

@@ -319,12 +319,12 @@ def _gradient(size: int, generator: torch.Generator) -> Tensor:
 
 
 def _particles(size: int, generator: torch.Generator) -> Tensor:
-    """Grey Gaussian spots of 2 to 4 texels diameter (4 deviations) of varied brightness on a dark ground."""
-    density = 10 ** _uniform(generator, -1.9, -1.0)
+    """Grey Gaussian spots of 1.6 to 4 texels diameter (4 deviations) of varied brightness on a dark ground."""
+    density = 10 ** _uniform(generator, -1.9, -0.8)
     rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)[None]
     squared = rows.square() + columns.square()
     image = torch.zeros(size, size)
-    for sigma in (_uniform(generator, 0.5, 0.75), _uniform(generator, 0.7, 1.0)):
+    for sigma in (_uniform(generator, 0.4, 0.7), _uniform(generator, 0.5, 1.0)):
         hits = torch.rand((size, size), generator=generator) < density / 2
         brightness = 0.3 + 0.7 * torch.rand((size, size), generator=generator)
         spots = torch.fft.rfft2(hits * brightness * (2 * math.pi * sigma**2))

@@ -12,6 +12,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -68,6 +69,7 @@ class Trainer:
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = make_optimizer(self.network, recipe)
         self.autocast = bfloat16_pays(self.device)
+        self.workers = _workers(self.device, recipe.chunks)
         self.step = self.samples = self.skipped = 0
         if self.checkpoint.exists():
             self.resume()
@@ -102,31 +104,32 @@ class Trainer:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise TrainingError(f"The checkpoint '{self.checkpoint}' does not fit this run: {reason}") from error
 
-    def batch(self, step: int) -> PairBatch:
-        """The pairs of a step: a function of seed and step alone, so that a resumed run sees what it would have seen."""
-        generator = torch.Generator(self.device).manual_seed(self.recipe.seed * 1_000_003 + step)
-        return render_pairs(self.recipe.batch, self.scene, self.textures, generator, str(self.device), backward=False)
+    def chunk(self, step: int, index: int) -> PairBatch:
+        """The pairs of one chunk of a step: a function of seed, step and index alone, so that a resumed run sees what it
+        would have seen, on any number of workers."""
+        number = (self.recipe.seed * 1_000_003 + step) * self.recipe.chunks + index
+        generator = torch.Generator(self.device).manual_seed(number)
+        size = self.recipe.batch // self.recipe.chunks
+        return render_pairs(size, self.scene, self.textures, generator, str(self.device), backward=False)
 
-    def train_step(self, pairs: PairBatch) -> dict[str, float]:
-        """One update of the weights, or none where loss or gradient is not finite."""
+    def train_step(self) -> dict[str, float]:
+        """One update of the weights, or none where loss or gradient is not finite.
+
+        Chunks of the batch are rendered and differentiated independently, by as many workers as there are; their
+        gradients are added in order, so that the number of workers changes nothing but the time.
+        """
         recipe = self.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.rate(self.samples) * group["rate_factor"]
-        network = self.network.train()
-        frame1 = pairs.frame1.contiguous(memory_format=torch.channels_last)
-        frame2 = pairs.frame2.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            pyramids = network.encode(frame1, network.mean1), network.encode(frame2, network.mean2)
-            estimates = network.flows(*pyramids, detach=recipe.detach)
-        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
-        levels = dict(zip(range(6, 1, -1), recipe.level_weights, strict=False))
-        loss = multilevel_loss(
-            estimates, pairs.flow, weight, levels, recipe.full_weight, recipe.epsilon, recipe.exponent
-        )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
-        figures = {"loss": loss.item(), "norm": norm.item(), "epe": _end_point_error(estimates, pairs)}
+        self.network.train()
+        parts = list(self.workers.map(self._differentiate, range(recipe.chunks)))
+        parameters = list(self.network.parameters())
+        for position, parameter in enumerate(parameters):
+            gradients = [gradients[position] for gradients, _ in parts]
+            parameter.grad = gradients[0] if len(gradients) == 1 else torch.stack(gradients).mean(dim=0)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+        figures = {key: sum(f[key] for _, f in parts) / len(parts) for key in ("loss", "epe", "data_seconds", "seconds")}
+        figures["norm"] = norm.item()
         self.step += 1
         self.samples += recipe.batch
         if math.isfinite(figures["loss"]) and math.isfinite(figures["norm"]):
@@ -136,6 +139,29 @@ class Trainer:
             self.skipped += 1
             figures["skipped"] = 1.0
         return figures
+
+    def _differentiate(self, index: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
+        """Gradients and figures of one chunk of the current step."""
+        started = time.monotonic()
+        recipe, network = self.recipe, self.network
+        pairs = self.chunk(self.step, index)
+        rendered = time.monotonic()
+        frames = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            pyramids = [network.encode(frame, network.mean1) for frame in frames]
+            estimates = network.flows(*pyramids, detach=recipe.detach)
+        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
+        levels = dict(zip(range(6, 1, -1), recipe.level_weights, strict=False))
+        loss = multilevel_loss(
+            estimates, pairs.flow, weight, levels, recipe.full_weight, recipe.epsilon, recipe.exponent
+        )
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        return gradients, {
+            "loss": loss.item(),
+            "epe": _end_point_error(estimates, pairs),
+            "data_seconds": rendered - started,
+            "seconds": time.monotonic() - started,
+        }
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -159,7 +185,7 @@ class Trainer:
             options=dict(self.recipe.options),
             recipe=self.recipe.name,
             samples_seen=self.samples,
-            scores=scores or {},
+            scores={"epe_px_per_image": scores} if scores else {},
             **details,
         )
         save_weights(path, self.average, info, dtype=torch.float16)
@@ -183,7 +209,7 @@ class Trainer:
         """
         started = saved = validated = time.monotonic()
         target = min(self.recipe.samples, self.samples + samples if samples else self.recipe.samples)
-        window, waited, bad = [], 0.0, 0
+        window, bad = [], 0
         window_started = started
         with _StopSignals() as stop, (self.folder / "log.jsonl").open("a") as log:
 
@@ -197,33 +223,50 @@ class Trainer:
                 now = time.monotonic()
                 if minutes is not None and now - started > minutes * 60:
                     break
-                pairs = self.batch(self.step)
-                waited += time.monotonic() - now
-                figures = self.train_step(pairs)
+                figures = self.train_step()
                 bad = bad + 1 if "skipped" in figures else 0
                 if bad > MOST_BAD_STEPS:
                     raise TrainingError(f"No finite gradient in {bad} steps in a row; stopped at step {self.step}.")
                 window.append(figures)
                 if len(window) == REPORT_EVERY:
                     now = time.monotonic()
-                    seconds = now - window_started
-                    means = {key: sum(f[key] for f in window) / len(window) for key in ("loss", "norm", "epe")}
-                    rates = {"rate": self.recipe.rate(self.samples), "samples_per_s": len(window) * self.recipe.batch / seconds}
-                    write({"step": self.step, "samples": self.samples, **means, **rates, "data_share": waited / seconds,
-                           "skipped": self.skipped})
-                    window, waited, window_started = [], 0.0, now
+                    write(self._summary(window, now - window_started))
+                    window, window_started = [], now
                 if time.monotonic() - saved > CHECKPOINT_EVERY:
                     self.save()
                     saved = time.monotonic()
                 if validate and time.monotonic() - validated > validate_every:
                     write({"step": self.step, "samples": self.samples, "validation": validate(self.averaged_network())})
                     validated = time.monotonic()
-                    window, waited, window_started = [], 0.0, validated
+                    window, window_started = [], validated
             self.save()
             scores = validate(self.averaged_network()) if validate else None
             if scores is not None:
                 write({"step": self.step, "samples": self.samples, "validation": scores})
         self.export(self.folder / "weights.safetensors", scores)
+
+    def _summary(self, window: list[dict[str, float]], seconds: float) -> dict[str, float]:
+        """A line of the log: means over the steps of the window."""
+        means = {key: sum(figures[key] for figures in window) / len(window) for key in ("loss", "norm", "epe")}
+        return {
+            "step": self.step,
+            "samples": self.samples,
+            **means,
+            "rate": self.recipe.rate(self.samples),
+            "samples_per_s": len(window) * self.recipe.batch / seconds,
+            "data_share": sum(f["data_seconds"] for f in window) / sum(f["seconds"] for f in window),
+            "skipped": self.skipped,
+        }
+
+
+def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:
+    """Threads that work on chunks side by side. On a CPU one core each: many small operations gain little from being
+    split over cores themselves."""
+    if device.type != "cpu":
+        return ThreadPoolExecutor(1)
+    count = min(chunks, torch.get_num_threads())
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    return ThreadPoolExecutor(count)
 
 
 def bfloat16_pays(device: torch.device) -> bool:

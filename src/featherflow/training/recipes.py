@@ -21,6 +21,8 @@ class Recipe:
     #: Length of the whole schedule; warm-up and cool-down are shares of it.
     samples: int = 500_000
     batch: int = 8
+    #: Parts of a batch that are rendered and differentiated side by side, one per CPU core if there are as many.
+    chunks: int = 2
     height: int = 192  # px, multiples of 32
     width: int = 256
     seed: int = 0

@@ -60,11 +60,12 @@ def load(
     from . import catalogue, store
 
     architecture, tag = catalogue.checked_name(name)
-    state, info = store.read_weights(catalogue.find(name) if weights is None else weights)
+    path = catalogue.find(name) if weights is None else weights
+    state, info = store.read_weights(path)
     if info.architecture != architecture:
-        raise WeightsError(f"{weights} holds weights of {info.architecture}, not of {architecture}.")
-    if weights is not None and tag and info.tag != tag:
-        raise WeightsError(f"{weights} holds '{info.name}', not '{name}'; leave the tag out to take it all the same.")
+        raise WeightsError(f"{path} holds weights of {info.architecture}, not of {architecture}.")
+    if tag and info.tag != tag:
+        raise WeightsError(f"{path} holds '{info.name}', not '{name}'.")
     network = store.with_weights(state, info)
     if device is None:
         return network

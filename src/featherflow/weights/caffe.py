@@ -122,16 +122,15 @@ def _blob(message: memoryview) -> np.ndarray:
     """One array. The data precede the shape in the file, so fields are collected first."""
     shape: list[int] | None = None
     legacy: dict[int, int] = {}
-    data: dict[int, list[memoryview]] = {5: [], 8: []}
+    data = {5: bytearray(), 8: bytearray()}
     for field, wire, value in _fields(message):
         if field in data and wire in (_BYTES, _FIXED32 if field == 5 else _FIXED64):
-            data[field].append(value)
+            data[field] += value
         elif field == 7 and wire == _BYTES:
             shape = _shape(value)
         elif field in (1, 2, 3, 4) and wire == _VARINT:
             legacy[field] = _signed(value)
-    chunks, dtype = (data[8], np.dtype("<f8")) if data[8] else (data[5], np.dtype("<f4"))
-    packed = b"".join(chunks)
+    packed, dtype = (data[8], np.dtype("<f8")) if data[8] else (data[5], np.dtype("<f4"))
     count, odd = divmod(len(packed), dtype.itemsize)
     if odd:
         raise _Malformed(f"a blob's data end within a number ({len(packed)} bytes)")

@@ -122,8 +122,8 @@ def _only_tag(architecture: str) -> str:
 def _what_there_is(architecture: str) -> str:
     there = ", ".join(f"'{entry.info.name}'" for entry in entries())
     return (
-        f"there are {there or 'none of any network'}. Import a file with `featherflow weights import FILE --as {architecture}`"
-        ", or see `featherflow weights fetch --help`."
+        f"there are {there or 'none of any network'}; "
+        f"`featherflow weights import FILE --as {architecture}` or `featherflow weights fetch` gets some."
     )
 
 

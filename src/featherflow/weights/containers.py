@@ -18,6 +18,7 @@ MOST_BYTES = 512 * 2**20
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _XZ, _GZIP, _TAR = b"\xfd7zXZ\x00", b"\x1f\x8b", b"ustar"
 _MOST_WRAPPINGS = 3
+_XZ_MEMORY = 256 * 2**20  # bytes; against a header that asks for a giant dictionary (the strongest preset needs 65 MiB)
 
 
 class Contents(NamedTuple):
@@ -75,8 +76,7 @@ def is_lfs_pointer(data: bytes) -> bool:
 
 
 def _unpack_xz(data: bytes, name: str) -> bytes:
-    # The memory limit guards against a header that asks for a giant dictionary.
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MOST_BYTES)
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
     try:
         unpacked = unpacker.decompress(data, MOST_BYTES + 1)
     except lzma.LZMAError as error:

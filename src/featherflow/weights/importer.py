@@ -256,8 +256,8 @@ def _state(fit: _Fit, entries: Mapping[str, Tensor], origin: Origin) -> tuple[di
         tensor = entries[entry]
         if not tensor.is_floating_point():
             raise WeightsError(f"Entry '{entry}' must hold floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}.")
-        state[name] = tensor.detach().reshape(fit.shapes[name]).to(torch.float32, copy=True)
-        if not state[name].isfinite().all():
+        state[name] = tensor.detach().reshape(fit.shapes[name]).float()
+        if not store.all_finite(state[name]):
             raise WeightsError(f"Layer '{entry.rpartition('.')[0]}' holds values that are not finite.")
     remarks = []
     for name in fit.absent:
@@ -266,7 +266,7 @@ def _state(fit: _Fit, entries: Mapping[str, Tensor], origin: Origin) -> tuple[di
         remarks.append(f"{len(fit.absent)} fixed up-sampling kernels are not in the file; bilinear ones are used.")
     remarks += origin.adapt(fit.config, state, entries)
     for name in ("mean1", "mean2"):
-        if not state[name].isfinite().all():
+        if not store.all_finite(state[name]):
             raise WeightsError(f"The mean colour '{name}' in the file is not finite.")
     remarks += constant_remarks(entries) + distance_remarks(state)
     remarks += _ignored(fit, entries, origin)

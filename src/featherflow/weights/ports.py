@@ -174,7 +174,8 @@ def _adapt_mmflow(config: LiteFlowNetConfig, state: State, entries: Entries) -> 
     # It sums costs over channels where we take the mean; what follows is homogeneous up to the first convolution.
     for level in config.levels:
         channels = config.expanded_features if level == 2 else config.features[level - 1][-1]
-        state[f"nete.level{level}.matching.convs.0.weight"] *= channels
+        first = f"nete.level{level}.matching.convs.0.weight"
+        state[first] = state[first] * channels
     state["mean1"] = state["mean2"] = torch.tensor(OFFICIAL_MEANS[0])
     return []
 

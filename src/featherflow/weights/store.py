@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,15 +57,15 @@ def check_state(shapes: Mapping[str, tuple[int, ...]], info: WeightsInfo, source
     try:
         wanted = layout(info.architecture, info.options)
     except InputError as error:
-        raise WeightsError(f"{source} cannot be used: {error}") from error
+        raise WeightsError(f"No network fits the metadata of {source}: {error}") from error
     for name, shape in wanted.shapes.items():
         if name not in shapes:
-            raise WeightsError(f"{source} lacks the tensor '{name}' of {info.architecture}.")
+            raise WeightsError(f"Tensor '{name}' of {info.architecture} is not in {source}.")
         if tuple(shapes[name]) != shape:
             raise WeightsError(f"Tensor '{name}' of {source} has shape {tuple(shapes[name])}; {info.architecture} needs {shape}.")
     for name in shapes:
         if name not in wanted.shapes:
-            raise WeightsError(f"{source} holds a tensor '{name}' that {info.architecture} does not have.")
+            raise WeightsError(f"Tensor '{name}' of {source} is none of {info.architecture}.")
     return wanted
 
 
@@ -85,13 +86,13 @@ def save_weights(
 
     if dtype not in (torch.float16, torch.float32):
         raise InputError(f"Weights are stored as float16 or float32, not {str(dtype).removeprefix('torch.')}.")
-    wanted = check_state({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, info, "The state dict")
+    wanted = check_state({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, info, "the state dict")
     stored = {}
     for name in wanted.shapes:
         tensor = state_dict[name].detach().to("cpu", torch.float32)
         _check_finite(name, tensor, "the state dict")
         stored[name] = tensor.to(torch.float32 if name in wanted.buffers else dtype).contiguous()
-        if not stored[name].isfinite().all():
+        if dtype == torch.float16 and not all_finite(stored[name].float()):
             raise WeightsError(f"Tensor '{name}' holds values too large for float16; store the weights as float32.")
     # Tensors that share memory would be refused by safetensors.
     data = save({name: tensor.clone() for name, tensor in stored.items()}, info.to_metadata())
@@ -174,6 +175,13 @@ def _shape(file, name: str, path: str | os.PathLike) -> tuple[int, ...]:
     return tuple(view.get_shape())
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a float32 tensor on the CPU holds neither NaN nor infinity."""
+    # A sum in float64 cannot overflow. NumPy, because waking threads for each of 200 small tensors takes longer than the sums.
+    with np.errstate(invalid="ignore"):  # infinity minus infinity
+        return bool(np.isfinite(tensor.numpy().sum(dtype=np.float64)))
+
+
 def _check_finite(name: str, tensor: Tensor, source: str) -> None:
-    if not tensor.isfinite().all():
+    if not all_finite(tensor):
         raise WeightsError(f"Tensor '{name}' of {source} holds values that are not finite.")

@@ -1,0 +1,5 @@
+"""`python -m featherflow`: the command line."""
+
+from .cli import main
+
+main()

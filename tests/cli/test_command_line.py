@@ -1,0 +1,207 @@
+"""The command as people use it: what it writes, what it says, and how it fails."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers import run_command, small_weights, write_frames
+from PIL import Image
+
+from featherflow.flow import read_flow
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_frames(tmp_path, 3)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return small_weights(tmp_path_factory.mktemp("weights") / "x.safetensors")
+
+
+def test_estimate_writes_flow_picture_backward_and_occlusion(work, weights, capsys):
+    code = run_command(
+        "estimate", "frame0.png", "frame1.png", "-o", "out.flo", "--picture", "out.png", "--model", "liteflownetx",
+        "--weights", weights, "--scale", "5", "--backward", "--occlusion", "--json",
+    )
+    assert code == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["width"], said["height"], said["picture_scale_px"]) == (80, 64, 5.0)
+    flow = read_flow("out.flo")
+    assert flow.shape == (64, 80, 2)
+    assert said["mean_length_px"] == pytest.approx(float(np.hypot(*flow.transpose(2, 0, 1)).mean()), abs=1e-3)
+    assert read_flow("out_backward.flo").shape == (64, 80, 2)
+    assert Image.open("out_occlusion.png").size == (80, 64)
+    assert float(Image.open("out.png").text["featherflow:flow-scale-px"]) == 5.0
+
+
+@pytest.mark.parametrize("source", [".", "*.png"])
+def test_estimate_along_a_folder_or_glob(work, source, capsys):
+    pytest.importorskip("cv2")
+    assert run_command("estimate", source, "-o", "flows", "--picture", "pictures", "--model", "farneback") == 0
+    assert sorted(os.listdir("flows")) == ["frame0.flo", "frame1.flo"]
+    assert sorted(os.listdir("pictures")) == ["frame0.png", "frame1.png"]
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_weights_in_a_file_work_with_nothing_else_registered(work, weights):
+    chosen = ("--weights", weights, "--model", "liteflownetx")
+    assert run_command("estimate", "frame0.png", "frame1.png", "-o", "out.flo", *chosen) == 0
+
+
+def bad_files(folder):
+    (folder / "text.png").write_text("this is no picture\n")
+    (folder / "empty.png").write_bytes(b"")
+    (folder / "cut.png").write_bytes((folder / "frame0.png").read_bytes()[:900])
+    (folder / "cut.flo").write_bytes(struct.pack("<fii", 202021.25, 80, 64) + b"\0" * 100)
+    (folder / "huge.flo").write_bytes(struct.pack("<fii", 202021.25, 50_000, 20_000) + b"\0" * 100)
+    Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    Image.new("RGB", (64, 64)).save(folder / "small.png")
+    nan = np.full((64, 80), 0.5, np.float32)
+    nan[3, 3] = np.nan
+    Image.fromarray(nan).save(folder / "nan.tif")
+
+
+BAD_INPUT = {
+    "missing file": (("estimate", "frame0.png", "none.png", "-o", "o.flo"), 3, "none.png"),
+    "text file named .png": (("estimate", "frame0.png", "text.png", "-o", "o.flo"), 3, "text.png"),
+    "zero bytes": (("estimate", "frame0.png", "empty.png", "-o", "o.flo"), 3, "empty"),
+    "truncated image": (("estimate", "frame0.png", "cut.png", "-o", "o.flo"), 3, "cut.png"),
+    "different sizes": (("estimate", "frame0.png", "small.png", "-o", "o.flo"), 2, "80x64 and 64x64"),
+    "1x1": (("estimate", "dot.png", "dot.png", "-o", "o.flo"), 2, "1x1"),
+    "NaN image": (("estimate", "nan.tif", "nan.tif", "-o", "o.flo"), 2, "NaN or infinite"),
+    "unknown model": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--model", "raftt"), 2, "raftt"),
+    "unknown suffix": (("estimate", "frame0.png", "frame1.png", "-o", "o.xyz"), 2, "o.xyz"),
+    "missing folder": (("estimate", "frame0.png", "frame1.png", "-o", "no/such/o.flo", "--model", "farneback"), 3, "no/such"),
+    "target is a folder": (("estimate", "frame0.png", "frame1.png", "-o", "."), 3, "is a folder"),
+    "nothing to write": (("estimate", "frame0.png", "frame1.png"), 2, "-o"),
+    "one frame": (("estimate", "frame0.png", "-o", "o.flo"), 2, "single frame"),
+    "three frames": (("estimate", "frame0.png", "frame1.png", "frame2.png", "-o", "o.flo"), 2, "got 3"),
+    "empty glob": (("estimate", "none*.png", "-o", "flows"), 2, "0 image(s)"),
+    "negative scale": (("estimate", "frame0.png", "frame1.png", "--picture", "p.png", "--scale", "-1"), 2, "-1"),
+    "bad dtype": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--dtype", "int4"), 2, "int4"),
+    "missing weights": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--weights", "none.safetensors"), 3, "none"),
+    "foreign weights": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--weights", "frame0.png"), None, "frame0.png"),
+    "no samples": (("evaluate", "."), 3, "no pair"),
+    "unknown recipe": (("train", "modern/raftt", "--run", "r"), 2, "modern/raftt"),
+    "unknown number": (("train", "modern/liteflownetx", "--run", "r", "--set", "speed=9"), 2, "speed"),
+    "number of wrong type": (("train", "modern/liteflownetx", "--run", "r", "--set", "batch=many"), 2, "many"),
+    "no equals sign": (("train", "modern/liteflownetx", "--run", "r", "--set", "batch"), 2, "KEY=VALUE"),
+}
+
+
+@pytest.mark.parametrize("key", BAD_INPUT)
+def test_bad_input_ends_in_one_sentence(work, key, capsys):
+    arguments, expected, said = BAD_INPUT[key]
+    if "farneback" in arguments:
+        pytest.importorskip("cv2")
+    bad_files(work)
+    before = sorted(os.listdir(work))
+    code = run_command(*arguments)
+    error = capsys.readouterr().err.strip()
+    assert code == expected if expected else code not in (0, 1)
+    assert said in error and len(error.splitlines()) == 1 and "Traceback" not in error
+    assert sorted(os.listdir(work)) == before
+
+
+@pytest.mark.parametrize("name, said", [("cut.flo", "cut.flo"), ("huge.flo", "huge.flo"), ("empty.flo", "empty.flo")])
+def test_bad_flow_files_are_named(work, name, said):
+    from featherflow.errors import FileError
+
+    bad_files(work)
+    (work / "empty.flo").write_bytes(b"")
+    with pytest.raises(FileError, match=said):
+        read_flow(name)
+
+
+def test_unwritable_target_keeps_the_old_file(work, capsys, monkeypatch):
+    pytest.importorskip("cv2")
+    assert run_command("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--model", "farneback") == 0
+    old = (work / "o.flo").read_bytes()
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert run_command("estimate", "frame1.png", "frame0.png", "-o", "o.flo", "--model", "farneback") == 3
+    assert "permission is denied" in capsys.readouterr().err
+    assert (work / "o.flo").read_bytes() == old and not [name for name in os.listdir() if "tmp" in name or name.startswith(".")]
+
+
+def test_full_disk_is_one_sentence(work, capsys, monkeypatch):
+    """Writing fails half way with ENOSPC: one sentence, the old file intact, no leftovers."""
+    pytest.importorskip("cv2")
+    from featherflow import flow
+
+    (work / "o.flo").write_bytes(b"old")
+    class FullDisk:
+        def __init__(self, file):
+            self.file = file
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    original = flow.files.atomic_write
+
+    @contextlib.contextmanager
+    def full(path):
+        with original(path) as file:
+            yield FullDisk(file)
+
+    monkeypatch.setattr(flow.files, "atomic_write", full)
+    assert run_command("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--model", "farneback") == 3
+    error = capsys.readouterr().err.strip()
+    assert "the disk is full" in error and len(error.splitlines()) == 1
+    assert (work / "o.flo").read_bytes() == b"old" and not [name for name in os.listdir() if name.startswith(".")]
+
+
+@pytest.mark.parametrize("verb", [(), ("estimate",), ("demo",), ("evaluate",), ("models",), ("train",), ("weights",), ("data",)])
+def test_help_shows_an_example(verb, capsys):
+    assert run_command(*verb, "--help") == 0
+    assert "Example" in capsys.readouterr().out
+
+
+def test_models_lists_every_network(capsys):
+    from featherflow import networks
+
+    assert run_command("models", "--json") == 0
+    listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(networks.names()) <= set(listed)
+    assert listed["liteflownetx"]["parameters"] == 902_855
+
+
+def test_interruption_leaves_130_and_one_line(tmp_path):
+    """Ctrl-C while a long estimate runs, in a process of its own."""
+    write_frames(tmp_path, 12, 320, 448)
+    small_weights(tmp_path / "w.safetensors")
+    command = [sys.executable, "-m", "featherflow", "estimate", str(tmp_path), "-o", str(tmp_path / "flows"),
+               "--model", "liteflownetx", "--weights", str(tmp_path / "w.safetensors")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "flows").glob("*.flo")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and error.strip().splitlines()[-1].startswith("featherflow: interrupted")
+    assert all(read_flow(path).shape == (320, 448, 2) for path in (tmp_path / "flows").glob("*.flo"))
+
+
+def test_data_render_writes_pairs_and_a_sheet(work, capsys):
+    assert run_command("data", "render", "samples", "--count", "2", "--height", "64", "--width", "96") == 0
+    assert sorted(os.listdir("samples")) == ["00000", "00001", "sheet.png"]
+    assert read_flow("samples/00001/flow.flo").shape == (64, 96, 2)
+    assert Image.open("samples/sheet.png").size == (96 * 4, 64 * 2)

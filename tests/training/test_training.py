@@ -1,0 +1,203 @@
+"""The loop resumes exactly, survives NaN and interruption, and its parts equal closed forms."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import featherflow
+from featherflow.data import TextureBank
+from featherflow.errors import InputError, TrainingError
+from featherflow.networks.liteflownet import FLOW_SCALE, FlowEstimate
+from featherflow.training import RECIPES, Recipe, get_recipe
+from featherflow.training.initialization import initialize
+from featherflow.training.loop import MOST_BAD_STEPS, Trainer
+from featherflow.training.losses import multilevel_loss, reduce_label, robust_error
+from featherflow.training.optimizers import make_optimizer, orthogonalize
+
+TINY = Recipe("test", "liteflownetx", samples=40, batch=2, height=64, width=64, warmup=0.0, cooldown=0.5)
+
+
+@pytest.fixture(scope="module")
+def textures():
+    return TextureBank.procedural(8, 96, torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """The trainer hands its cores to its workers."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def trainer(folder, textures, **changes):
+    return Trainer(dataclasses.replace(TINY, **changes), folder, textures)
+
+
+def weights_of(run):
+    return {name: value.clone() for name, value in run.network.state_dict().items()}
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, textures, optimizer):
+    """Bit for bit: weights, averaged weights, optimiser, schedule and data stream all continue."""
+    whole = trainer(tmp_path / "whole", textures, optimizer=optimizer)
+    whole.run(samples=8)
+    first = trainer(tmp_path / "pieces", textures, optimizer=optimizer)
+    first.run(samples=4)
+    second = trainer(tmp_path / "pieces", textures, optimizer=optimizer)
+    assert second.samples == 4
+    second.run(samples=4)
+    assert second.samples == whole.samples == 8
+    assert same(weights_of(whole), weights_of(second)) and same(whole.average, second.average)
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path, textures):
+    from concurrent.futures import ThreadPoolExecutor
+
+    two, one = trainer(tmp_path / "two", textures, chunks=2), trainer(tmp_path / "one", textures, chunks=2)
+    one.workers = ThreadPoolExecutor(1)
+    for run in (one, two):
+        run.train_step()
+    assert same(weights_of(one), weights_of(two))
+
+
+def test_training_learns(tmp_path, textures):
+    """On one batch over and over, the error must fall clearly: a wrong sign or a cut gradient would not."""
+    run = trainer(tmp_path, textures, samples=10_000, learning_rate=2e-3)
+    pairs = run.chunk(0, 0)
+    run.chunk = lambda step, index: pairs
+    errors = [run.train_step()["epe"] for _ in range(60)]
+    assert np.mean(errors[-5:]) < 0.7 * errors[0]
+
+
+def test_bad_gradients_are_skipped_counted_and_end_the_run(tmp_path, textures):
+    run = trainer(tmp_path, textures, samples=10_000)
+    run.train_step()
+    before = weights_of(run)
+    good = run.chunk
+    run.chunk = lambda step, index: dataclasses.replace(good(step, index), frame1=torch.full((1, 3, 64, 64), math.nan))
+    assert "skipped" in run.train_step() and run.skipped == 1
+    assert same(before, weights_of(run))
+    with pytest.raises(TrainingError, match="No finite gradient"):
+        run.run()
+    assert run.skipped == MOST_BAD_STEPS + 2
+
+
+def test_sigint_ends_the_piece_with_a_checkpoint(tmp_path, textures):
+    run = trainer(tmp_path, textures, samples=1_000_000)
+    timer = threading.Timer(2.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    run.run()
+    assert 0 < run.samples < 1_000_000
+    assert trainer(tmp_path, textures, samples=1_000_000).samples == run.samples
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, textures):
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt"):
+        trainer(tmp_path, textures)
+
+
+def test_the_log_and_the_weights_of_a_run(tmp_path, textures):
+    run = trainer(tmp_path, textures)
+    seen = []
+    run.run(samples=4, validate=lambda network: {"group": 1.5}, report=seen.append)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == seen and lines[-1]["validation"] == {"group": 1.5}
+    frames = np.random.default_rng(0).integers(0, 256, (2, 70, 90, 3), dtype=np.uint8)
+    flow = featherflow.estimate(*frames, model="liteflownetx", weights=tmp_path / "weights.safetensors")
+    assert flow.shape == (70, 90, 2)
+    info = featherflow.load("liteflownetx", weights=tmp_path / "weights.safetensors").weights_info
+    assert (info.recipe, info.samples_seen, info.scores) == ("test", 4, {"epe_px_per_image": {"group": 1.5}})
+
+
+def test_robust_error_in_closed_form():
+    truth = torch.zeros(1, 2, 4, 6)
+    flow = torch.zeros(1, 2, 4, 6)
+    flow[:, 0], flow[:, 1] = 3.0, 4.0
+    weight = torch.ones(1, 1, 4, 6)
+    assert robust_error(flow, truth, weight, 0.0, 1.0) == pytest.approx(5.0)
+    assert robust_error(flow, truth, weight, 0.0, 0.7) == pytest.approx(5.0**0.7, rel=1e-5)
+    flow[..., 3:] = 0.0
+    weight[..., 3:] = 0.0
+    assert robust_error(flow, truth, weight, 0.0, 1.0) == pytest.approx(5.0)
+
+
+def test_labels_shrink_by_weighted_means():
+    truth = torch.arange(16.0).view(1, 1, 4, 4).repeat(1, 2, 1, 1)
+    weight = torch.ones(1, 1, 4, 4)
+    weight[..., 0, 0] = 0.0
+    label, label_weight = reduce_label(truth, weight, (2, 2))
+    assert label[0, 0, 0, 0] == pytest.approx((1 + 4 + 5) / 3) and label_weight[0, 0, 0, 0] == pytest.approx(0.75)
+    assert label[0, 0, 1, 1] == pytest.approx((10 + 11 + 14 + 15) / 4)
+
+
+def test_the_true_flow_has_the_smallest_loss_and_every_unit_counts():
+    truth = torch.full((1, 2, 64, 64), 5.0)
+    weight = torch.ones(1, 1, 64, 64)
+    levels = {6: 1.0, 5: 1.0}
+
+    def loss(matching, last):
+        u = [torch.full((1, 2, 2, 2), value / FLOW_SCALE) for value in (matching, last)]
+        estimate = FlowEstimate(6, u[0], None, u[1], None, None)
+        return float(multilevel_loss([estimate], truth, weight, levels, 1.0))
+
+    assert loss(5.0, 5.0) < loss(5.0, 6.0) and loss(5.0, 5.0) < loss(6.0, 5.0)
+
+
+def test_orthogonal_updates():
+    for shape in ((8, 40), (40, 8), (16, 16)):
+        matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        singular = torch.linalg.svdvals(orthogonalize(matrix))
+        assert singular.min() > 0.5 and singular.max() < 1.35
+
+
+def test_muon_takes_hidden_convolutions_only():
+    network = featherflow.networks.build("liteflownet2-slim")
+    groups = make_optimizer(network, Recipe("test", "liteflownet2-slim")).param_groups
+    hidden = {id(p) for group in groups if group["orthogonal"] for p in group["params"]}
+    names = {name: id(p) in hidden for name, p in network.named_parameters()}
+    assert names["netc.levels.1.0.weight"] and names["nete.level3.regularization.convs.0.weight"]
+    assert not names["netc.levels.0.0.weight"] and not names["nete.level3.matching.flow.weight"]
+    assert not names["nete.level3.regularization.distance.0.weight"] and not names["netc.levels.1.0.bias"]
+    assert sum(len(group["params"]) for group in groups) == len(names)
+
+
+def test_initialization_passes_the_flow_on():
+    """Local convolutions start near the identity, flow layers near zero: u after R stays near u after S."""
+    network = featherflow.networks.build("liteflownet2-slim")
+    initialize(network, torch.Generator().manual_seed(0))
+    frames = torch.rand(2, 1, 3, 64, 64)
+    with torch.inference_mode():
+        estimates = network.flows(*(network.encode(frame, network.mean1) for frame in frames))
+    for estimate in estimates:
+        inner = (slice(None), slice(None), slice(1, -1), slice(1, -1)) if estimate.level < 6 else slice(None)
+        assert (estimate.regularized - estimate.subpixel)[inner].abs().max() < 1.0
+
+
+def test_schedules():
+    recipe = Recipe("test", "liteflownetx", samples=1000, warmup=0.1, cooldown=0.4, learning_rate=1.0, final_rate=0.0)
+    assert recipe.rate(50) == pytest.approx(0.5) and recipe.rate(300) == pytest.approx(1.0)
+    assert recipe.rate(800) == pytest.approx(0.5) and recipe.rate(1000) == pytest.approx(0.0)
+    assert recipe.occluded_weight(0) == 0.0 and recipe.occluded_weight(250) == pytest.approx(0.5)
+    assert recipe.occluded_weight(1000) == 1.0
+
+
+def test_recipes_take_changes_as_text():
+    recipe = get_recipe("modern/liteflownet2", {"samples": "1_000", "detach": "false", "level_weights": "1,2,3"})
+    assert (recipe.samples, recipe.detach, recipe.level_weights) == (1000, False, (1.0, 2.0, 3.0))
+    with pytest.raises(InputError, match="has no field"):
+        get_recipe("modern/liteflownet2", {"network": "x"})
+    assert all(featherflow.networks.get(recipe.network) for recipe in RECIPES.values())
