@@ -17,6 +17,7 @@ def evaluate(
     csv: Path | None = None,
     html: Path | None = None,
     worst: int = 2,
+    submit: Path | None = None,
     device: str | None = None,
     dtype: str = "auto",
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -45,6 +46,9 @@ def evaluate(
         Write one self-contained page with the tables and the worst pairs in pictures.
     worst
         Pairs of each benchmark that the page shows.
+    submit
+        Estimate the test pairs instead, and write them here as the benchmark's server takes them: a .zip for kitti2012 and
+        kitti2015, a new folder for sintel and spring. Takes one --model and one --data.
     device
         cpu, cuda, ...; by default a GPU if there is one.
     dtype
@@ -52,13 +56,24 @@ def evaluate(
     json
         Print the figures as JSON.
     """
+    from dataclasses import asdict
+
     from ..evaluation import Dataset, method_named, report
     from ..evaluation import evaluate as run
+    from ..evaluation.submissions import submit_one
     from ..weights import default_model
     from .output import print_json, show_progress
 
     methods = {name: method_named(name, device, dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
+    if submit is not None:
+        with show_progress("pairs", quiet=json) as progress:
+            submission = submit_one(methods, datasets, submit, progress)
+        if json:
+            print_json(asdict(submission))
+        else:
+            print(submission.sentence())
+        return
     with show_progress("pairs", quiet=json) as progress:
         evaluation = run(methods, datasets, limit, progress)
     if csv is not None:
