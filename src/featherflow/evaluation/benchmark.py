@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,6 +68,11 @@ class Dataset:
         if split and (name == SAMPLES or split not in BENCHMARKS[name].splits):
             raise InputError(f"'{name}' has no split '{split}'.")
         return cls(name, Path(root), split or None)
+
+    @property
+    def part(self) -> str:
+        """The split that is meant."""
+        return "mixed" if self.name == SAMPLES else self.split or BENCHMARKS[self.name].splits[0]
 
     def pairs(self) -> Iterator[Pair]:
         """Its pairs, see `find_pairs`."""
@@ -156,27 +161,31 @@ def evaluate(
     datasets: Sequence[Dataset],
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    groups: Collection[str] | None = None,
 ) -> Evaluation:
     """Run each method on each pair. One pair is in memory at a time.
 
     Args:
         limit: take only the first so many pairs of each group.
         progress: called with (pairs done, pairs in all), counting each method's.
+        groups: take only these groups, e.g. "sintel-clean"; default all.
 
     Raises:
         InputError, FileError: as `find_pairs`, `Pair.read` and the methods do; InputError if two data sets have one group.
     """
     if not methods or not datasets:
         raise InputError("Name at least one method and one data set.")
-    groups = _grouped(datasets, limit)
-    total, done = sum(map(len, groups.values())) * len(methods), 0
+    kept = {group: pairs for group, pairs in _grouped(datasets, limit).items() if groups is None or group in groups}
+    if not kept:
+        raise InputError(f"The data holds no pair of {' or '.join(groups)}.")
+    total, done = sum(map(len, kept.values())) * len(methods), 0
     results: list[GroupResult] = []
     costs: dict[str, ModelCost] = {}
     for model, method in methods.items():
-        _warm_up(method, next(iter(groups.values()))[0])
+        _warm_up(method, next(iter(kept.values()))[0])
         memory = PeakMemory()
         memory.start()
-        for group, pairs in groups.items():
+        for group, pairs in kept.items():
             figures, times = GroupFigures(group), []
             for pair in pairs:
                 if progress:
@@ -193,7 +202,7 @@ def evaluate(
         costs[model] = ModelCost(memory.mib(), memory.own)
     if progress:
         progress(total, total)
-    return Evaluation(tuple(methods), tuple(groups), tuple(results), costs)
+    return Evaluation(tuple(methods), tuple(kept), tuple(results), costs)
 
 
 def worst_pairs(evaluation: Evaluation, group: str, count: int) -> list[str]:
@@ -209,6 +218,11 @@ def worst_pairs(evaluation: Evaluation, group: str, count: int) -> list[str]:
 def pairs_by_name(datasets: Sequence[Dataset], limit: int | None = None) -> dict[str, dict[str, Pair]]:
     """Group, then name, to pair."""
     return {group: {pair.name: pair for pair in pairs} for group, pairs in _grouped(datasets, limit).items()}
+
+
+def group_sizes(datasets: Sequence[Dataset], limit: int | None = None) -> dict[str, int]:
+    """Group to number of its pairs."""
+    return {group: len(pairs) for group, pairs in _grouped(datasets, limit).items()}
 
 
 def _grouped(datasets: Sequence[Dataset], limit: int | None) -> dict[str, list[Pair]]:
