@@ -15,7 +15,7 @@ from featherflow.errors import InputError
 CLEAN = SceneConfig(height=112, width=160, effects=None)
 
 # Mean brightness difference, share of pixels above 0.03, px. Bilinear sampling of fine texture is not free of error.
-TOLERANCE = {"mean": 0.02, "share": 0.12, "inversion": 0.05}
+TOLERANCE = {"mean": 0.02, "share": 0.12, "share of tracers": 0.16, "inversion": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,8 @@ def test_frame_2_at_the_flow_is_frame_1(textures, kind):
 
     true = difference(1.0)
     assert true.mean() < TOLERANCE["mean"]
-    assert (true > 0.03).float().mean() < TOLERANCE["share"]
+    # Tracers are little wider than a pixel: the bilinear sample of frame 2 differs where it meets one.
+    assert (true > 0.03).float().mean() < TOLERANCE["share of tracers" if "particles" in kind and kind["particles"] else "share"]
     # The same figures must tell a wrong flow from the right one.
     for wrong in (-1.0, 0.5, 0.0):
         assert difference(wrong).mean() > 2.5 * true.mean()
