@@ -25,6 +25,7 @@ app = App(
 app.command("featherflow.cli.demo:demo")
 app.command("featherflow.cli.estimate:estimate")
 app.command("featherflow.cli.evaluate:evaluate")
+app.command("featherflow.cli.tables:tables")
 app.command("featherflow.cli.models:models")
 app.command("featherflow.cli.weights:app", name="weights")
 app.command("featherflow.cli.train:train")
