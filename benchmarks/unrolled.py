@@ -2,9 +2,9 @@
 
     python benchmarks/unrolled.py --minutes 3 [--middlebury ROOT]
 
-Both methods run the same coarse-to-fine driver, pyramid, warps and K, without a median filter in between. The hand-tuned one takes the best alpha
-of a row, chosen on the pairs that the other is trained on. Trained on procedural pairs and tested on others; with Middlebury
-in its own layout below ROOT, on that too, which neither has seen. End-point errors [px], per_image.
+Both methods run the same coarse-to-fine driver, pyramid, warps and K, without a median filter in between. The hand-tuned
+one takes the best alpha of a row, chosen on procedural pairs; learning starts from it, on such pairs, and both are tested on
+others; with Middlebury in its own layout below ROOT, on that too. End-point errors [px], per_image.
 """
 
 from __future__ import annotations
