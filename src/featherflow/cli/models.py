@@ -17,6 +17,8 @@ def models(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     json
         Print the list as JSON.
     """
+    import torch
+
     from .. import classical, networks
     from ..weights import available, default_model
     from .output import print_json, print_table
@@ -26,7 +28,8 @@ def models(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         weights.setdefault(info.architecture, []).append(info.tag)
     listed = []
     for name in networks.names():
-        count = sum(parameter.numel() for parameter in networks.build(name).parameters())
+        with torch.device("meta"):  # counting needs no memory for the weights
+            count = sum(parameter.numel() for parameter in networks.build(name).parameters())
         entry = networks.get(name)
         listed.append({"name": name, "kind": "network", "parameters": count, "weights": weights.get(name, []),
                        "summary": entry.summary, "paper": entry.paper, "default": name == default_model()})

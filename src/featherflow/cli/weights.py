@@ -24,10 +24,12 @@ def import_(
 ) -> None:
     """Make weights of another release ours.
 
-    Takes official .caffemodel files (also .tar.gz, .gz, .xz), .pytorch files of pytorch-liteflownet, and checkpoints of
-    ptlflow and mmflow.
+    Takes official .caffemodel files (also .tar.gz, .gz, .xz), .pytorch files of pytorch-liteflownet, checkpoints of
+    ptlflow and mmflow, and official checkpoints from FlowNet to FlowFormer; of SPyNet's six .t7 files, name one.
 
     Example: featherflow weights import liteflownet.caffemodel.tar.gz --as liteflownet:official
+
+    Example: featherflow weights import raft-things.pth --as raft:things
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import partial
 from torch import nn
 
 from ..errors import InputError
-from . import liteflownet
+from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, raft_stereo, spynet
 
 
 @dataclass(frozen=True)
@@ -83,4 +84,46 @@ def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: obje
     return liteflownet.LiteFlowNet(liteflownet.with_options(config, options))
 
 
+def _register_lineage() -> None:
+    first = "Dosovitskiy et al., FlowNet, ICCV 2015"
+    second = "Ilg et al., FlowNet 2.0, CVPR 2017"
+    third = "Teed, Deng, RAFT, ECCV 2020"
+    fourth = "Xu et al., GMFlow, CVPR 2022"
+    fifth = "Lipson, Teed, Deng, RAFT-Stereo, 3DV 2021"
+    lineage = (
+        ("flownets", flownets.FlowNetS, None, "stacked frames, contraction and refinement", first),
+        ("flownetc", flownetc.FlowNetC, None, "FlowNet with a correlation layer", first),
+        ("flownet2", flownet2.FlowNet2, flownet2.FLOWNET2, "cascade of five FlowNets", second),
+        ("flownet2-s", flownets.FlowNetS, None, "FlowNetS under its name in FlowNet2", second),
+        ("flownet2-c", flownetc.FlowNetC, None, "FlowNetC under its name in FlowNet2", second),
+        ("flownet2-cs", flownet2.FlowNet2, flownet2.FLOWNET2_CS, "FlowNetC refined by one FlowNetS", second),
+        ("flownet2-css", flownet2.FlowNet2, flownet2.FLOWNET2_CSS, "FlowNetC refined by two FlowNetS", second),
+        ("flownet2-sd", flownet2.FlowNetSD, None, "FlowNetS for small displacements", second),
+        ("spynet", spynet.SPyNet, None, "classical pyramid, a small network per level", "Ranjan, Black, SPyNet, CVPR 2017"),
+        ("pwcnet", pwcnet.PWCNet, pwcnet.PWCNET, "pyramid, warping, cost volume", "Sun et al., PWC-Net, CVPR 2018"),
+        ("pwcnet-old", pwcnet.PWCNet, pwcnet.PWCNET_OLD, "PWC-Net with the published count", "Sun et al., PWC-Net, CVPR 2018"),
+        ("raft", raft.RAFT, raft.RAFT_LARGE, "all-pairs correlation, one flow updated many times", third),
+        ("raft-small", raft.RAFT, raft.RAFT_SMALL, "RAFT with a fifth of the parameters", third),
+        ("gmflow", gmflow.GMFlow, gmflow.GMFLOW, "transformer features, one global matching", fourth),
+        ("gmflow-refine", gmflow.GMFlow, gmflow.GMFLOW_REFINE, "GMFlow with a second, local matching", fourth),
+        ("flowformer", flowformer.FlowFormer, None, "cost volume read by transformers", "Huang et al., FlowFormer, ECCV 2022"),
+        ("raft-stereo", raft_stereo.RAFTStereo, raft_stereo.RAFT_STEREO, "RAFT along the rows of a rectified pair", fifth),
+        ("raft-stereo-realtime", raft_stereo.RAFTStereo, raft_stereo.RAFT_STEREO_REALTIME, "RAFT-Stereo at 1/8 size", fifth),
+    )
+    for name, network, config, summary, paper in lineage:
+        register(name, partial(_build, name, network, config), summary, paper)
+
+
+def _build(name: str, network: Callable[..., nn.Module], config: object, /, **options: object) -> nn.Module:
+    """`network()` or `network(config)`, with some fields of its table replaced."""
+    known = [field.name for field in dataclasses.fields(config)] if config else []
+    for key, value in options.items():
+        if key not in known:
+            raise InputError(f"{name} has no option '{key}'; it has {', '.join(known) or 'none'}.")
+        if type(value) is not type(getattr(config, key)):
+            raise InputError(f"Option '{key}' of {name} must be like {getattr(config, key)!r}, got {value!r}.")
+    return network(dataclasses.replace(config, **options)) if config else network()
+
+
 _register_liteflownet_family()
+_register_lineage()

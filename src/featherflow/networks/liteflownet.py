@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..ops import bilinear_upsampling_kernel, correlate, downsample, full_precision, local_convolution, resize, warp
+from ..ops import bilinear_upsampling_kernel, check_frames, correlate, downsample, full_precision, local_convolution, resize, warp
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL = 6
@@ -478,25 +478,9 @@ class LiteFlowNet(nn.Module):
         Raises:
             InputError: for any other shape, size or dtype.
         """
-        check_frames(frame1, frame2)
+        check_frames(frame1, frame2, SIZE_MULTIPLE, SMALLEST_SIZE)
         height, width = frame1.shape[-2:]
         size = (height, width) if size is None else size
         u = self.flows(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2))[-1].last
         scale = u.new_tensor((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height))
         return resize(u, size) * scale.view(1, 2, 1, 1)
-
-
-def check_frames(frame1: Tensor, frame2: Tensor) -> None:
-    """Refuse what `LiteFlowNet.forward` cannot take, saying what it got."""
-    for name, frame in (("frame1", frame1), ("frame2", frame2)):
-        if frame.ndim != 4 or frame.shape[1] != 3 or not frame.is_floating_point():
-            got = f"{tuple(frame.shape)} of {str(frame.dtype).removeprefix('torch.')}"
-            raise InputError(f"{name} must be a floating-point tensor (B, 3, H, W) with RGB in [0, 1], got {got}.")
-    if frame1.shape != frame2.shape:
-        raise InputError(f"frame1 and frame2 must have one shape, got {tuple(frame1.shape)} and {tuple(frame2.shape)}.")
-    height, width = frame1.shape[-2:]
-    if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE or min(height, width) < SMALLEST_SIZE:
-        raise InputError(
-            f"The network takes heights and widths that are multiples of {SIZE_MULTIPLE} and at least {SMALLEST_SIZE} px, "
-            f"got {height}x{width}; featherflow.estimate takes any size."
-        )

@@ -4,19 +4,34 @@ Conventions: images and features `(B, C, H, W)`; flow `(B, 2, H, W)`, channel 0 
 pixels of the grid it stands on, on the first frame's grid; warping is backward warping.
 """
 
-from .correlation import correlate
+from .correlation import correlate, correlate_dilated
+from .frames import check_frames, check_iterations, starting_flow
 from .local_convolution import local_convolution
+from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
-from .resample import bilinear_upsampling_kernel, downsample, resize
+from .resample import bilinear_upsampling_kernel, downsample, resize, resize_flow
+from .upsample import convex_upsample, push_forward
 from .warp import pixel_grid, warp
 
 __all__ = [
+    "all_pairs",
     "bilinear_upsampling_kernel",
+    "check_frames",
+    "check_iterations",
+    "convex_upsample",
     "correlate",
+    "correlate_dilated",
     "downsample",
     "full_precision",
     "local_convolution",
+    "lookup",
+    "lookup_features",
+    "lookup_rows",
     "pixel_grid",
+    "pooled",
+    "push_forward",
     "resize",
+    "resize_flow",
+    "starting_flow",
     "warp",
 ]

@@ -47,6 +47,29 @@ def correlate(features1: Tensor, features2: Tensor, radius: int, stride: int = 1
     return stack(costs, dim=3).flatten(3).permute(0, 3, 1, 2) * (1.0 / channels)
 
 
+def correlate_dilated(features1: Tensor, features2: Tensor, radius: int, dilation: int) -> Tensor:
+    """As `correlate` at every position, but with displacements spaced `dilation` px: a wide search at a coarse step.
+
+    Positions that are equal modulo `dilation` only ever meet each other, so each such sub-grid has a dense volume of its own.
+
+    Args:
+        features1, features2: `(B, C, H, W)`.
+        radius: steps of displacement to each side; they reach `radius * dilation` px.
+
+    Returns:
+        `(B, D*D, H, W)`; channel = (dy + radius)*D + (dx + radius), dx fastest, in steps.
+
+    Source: FlowNet, section 3 (correlation layer, stride s2).
+    """
+    height, width = features1.shape[-2:]
+    costs = features1.new_empty(features1.shape[0], (2 * radius + 1) ** 2, height, width)
+    for y in range(dilation):
+        for x in range(dilation):
+            part1, part2 = features1[..., y::dilation, x::dilation], features2[..., y::dilation, x::dilation]
+            costs[..., y::dilation, x::dilation] = correlate(part1, part2, radius)
+    return costs
+
+
 def _band(products: Tensor, window: int) -> Tensor:
     """Keep products[..., i, i + d] for d in 0..window-1: `(..., n, n + window - 1)` to `(..., n, window)`.
 

@@ -23,6 +23,24 @@ def resize(x: Tensor, size: tuple[int, int], swapped_offsets: bool = False) -> T
     return rows.to(x.dtype) @ x @ columns.to(x.dtype).T
 
 
+def resize_flow(flow: Tensor, size: tuple[int, int], unit: tuple[int, int] | None = None) -> Tensor:
+    """Flow on a grid of another size, in pixels of that size.
+
+    Args:
+        flow: `(B, 2, H, W)`.
+        size: (height, width) of the answer.
+        unit: (height, width) of the frame in whose pixels `flow` is measured. Default: its own grid.
+
+    Returns:
+        `(B, 2, *size)` float32 [px].
+    """
+    height, width = flow.shape[-2:] if unit is None else unit
+    flow = resize(flow.float(), size)
+    if (height, width) == tuple(size):
+        return flow
+    return flow * flow.new_tensor((size[1] / width, size[0] / height)).view(1, 2, 1, 1)
+
+
 def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Corner-aligned reduction with a separable triangle filter, as the official "Downsample" layer does it.
 

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_BORDERS = {"zero": "zeros", "replicate": "border"}
+
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     """Pixel-centre coordinates `(1, 2, H, W)` float32 [px]: x in channel 0, y in channel 1."""
@@ -12,7 +14,7 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
     return torch.cat((x, y), dim=1)
 
 
-def warp(features: Tensor, flow: Tensor) -> Tensor:
+def warp(features: Tensor, flow: Tensor, border: str = "zero") -> Tensor:
     """Bilinear sample of `features` at x + flow(x); each of the four neighbours outside the map counts as zero.
 
     No validity mask and no renormalisation: a sample half a pixel outside returns half the border value.
@@ -20,6 +22,7 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     Args:
         features: `(B, C, H, W)` of the second frame.
         flow: `(B, 2, H, W)` [px of this grid]; used in float32 whatever the dtype of the features.
+        border: "zero", or "replicate": samples outside take the nearest border value.
 
     Returns:
         `(B, C, H, W)` in the dtype of `features`.
@@ -30,5 +33,5 @@ def warp(features: Tensor, flow: Tensor) -> Tensor:
     target = pixel_grid(height, width, features) + flow.float()
     scale = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=features.device)
     grid = target.permute(0, 2, 3, 1) * scale - 1.0
-    sampled = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    sampled = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode=_BORDERS[border], align_corners=True)
     return sampled.to(features.dtype)

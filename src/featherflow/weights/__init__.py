@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 #: The network for those who do not want to choose.
-DEFAULT_MODEL = "liteflownet2"
+DEFAULT_MODEL = "liteflownet2-slim"
 
 _LAZY = {
     "import_weights": "importer",

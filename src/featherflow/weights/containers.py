@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from ..errors import FileError
 
-#: No weight file of the supported networks comes near this size, unpacked [bytes].
-MOST_BYTES = 512 * 2**20
+#: No weight file of the supported networks comes near this size, unpacked [bytes]; FlowNet2's has 650 MB.
+MOST_BYTES = 1024 * 2**20
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _XZ, _GZIP, _TAR = b"\xfd7zXZ\x00", b"\x1f\x8b", b"ustar"
 _MOST_WRAPPINGS = 3

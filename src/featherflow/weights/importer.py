@@ -1,4 +1,4 @@
-"""Weights from elsewhere, made ours: official `.caffemodel` files and checkpoints of the PyTorch ports."""
+"""Weights from elsewhere, made ours: official files of every network, and checkpoints of LiteFlowNet's PyTorch ports."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from .. import networks
 from ..errors import FeatherflowError, FileError, WeightsError
 from ..networks.liteflownet import LiteFlowNetConfig
 from ..ops import bilinear_upsampling_kernel
-from . import catalogue, store
+from . import catalogue, lineage, store
 from .caffe import read_caffemodel
 from .containers import MOST_BYTES, Contents, read_contents
 from .info import WeightsInfo, parse_name
 from .ports import OFFICIAL, Origin, constant_remarks, distance_remarks, normalize, recognize
+from .torch7 import is_torch7
 
 DEFAULT_TAG = "imported"
 _KINDS = ("weight", "bias")
@@ -41,7 +42,9 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
     """Weights of another release as the state dict of a network of ours.
 
     Reads official `.caffemodel` files, plain or in `.xz`, `.gz`, `.tar.gz`; `.pytorch` files of sniklaus' pytorch-liteflownet;
-    checkpoints of ptlflow and mmflow; safetensors with the names of any of these, or our own. The format is told by content.
+    checkpoints of ptlflow and mmflow; official checkpoints of the networks from FlowNet to FlowFormer, and SPyNet's `.t7` files,
+    of which one stands for its five neighbours; safetensors with the names of any of these, or our own. The format is told by
+    content.
 
     Args:
         file: a path, or contents already read.
@@ -61,12 +64,18 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
         if own is not None:
             return own
     entries, official = _entries(contents)
-    origin = OFFICIAL if official else recognize(entries)
+    if lineage.release_of(architecture):
+        return _lineage_weights(entries, contents, architecture, tag)
+    origin = OFFICIAL if official else recognize(normalize(entries))
     if origin is None:
+        if problem := lineage.chosen(entries, architecture, contents.name):
+            raise WeightsError(problem)
         raise WeightsError(
             f"The tensors of {contents.name} have names of no release that featherflow knows "
             f"(the first is '{_printable(next(iter(entries), ''))}')."
         )
+    if not official:
+        entries = normalize(entries)
     fit = _chosen_fit(entries, origin, architecture, contents.name)
     state, remarks = _state(fit, entries, origin)
     info = WeightsInfo(
@@ -75,10 +84,38 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
         recipe=f"weights of {origin.title}",
         licence_code="Apache-2.0",
         licence_weights=origin.licence,
-        source=f"{Path(contents.name).name}, sha256 {hashlib.sha256(contents.data).hexdigest()} (unpacked)",
+        source=_source(contents),
         approximate=origin.approximate,
     )
     return ImportedWeights(state, info, remarks)
+
+
+def _lineage_weights(entries: Mapping[str, Tensor], contents: Contents, architecture: str, tag: str) -> ImportedWeights:
+    """Weights of a network whose layers are called as in its official files."""
+    if problem := lineage.chosen(entries, architecture, contents.name):
+        origin = recognize(normalize(entries))
+        if origin is not None:  # no network of the lineage is nearer than one of the LiteFlowNet family
+            known = " or ".join(origin.networks)
+            problem = f"{contents.name} is a file of {origin.title}, which holds weights of {known}, not of {architecture}."
+        raise WeightsError(problem)
+    release = lineage.release_of(architecture)
+    state = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in lineage.official_state(entries, architecture, contents.name).items()
+    }
+    info = WeightsInfo(
+        architecture=architecture,
+        tag=tag,
+        recipe=f"weights of {release.title}",
+        licence_code=release.licence_code,
+        licence_weights=release.licence_weights,
+        source=_source(contents),
+    )
+    return ImportedWeights(state, info, [])
+
+
+def _source(contents: Contents) -> str:
+    return f"{Path(contents.name).name}, sha256 {hashlib.sha256(contents.data).hexdigest()} (unpacked)"
 
 
 def import_weights_to(
@@ -115,9 +152,11 @@ def _entries(contents: Contents) -> tuple[dict[str, Tensor], bool]:
     """Tensors of a file by name, and whether it is a Caffe model."""
     data, name = contents
     if _is_safetensors(data):
-        return normalize(_safetensors_entries(data, name)), False
+        return _safetensors_entries(data, name), False
     if data.startswith(b"PK\x03\x04") or data[:1] == b"\x80":
-        return normalize(_torch_entries(data, name)), False
+        return _torch_entries(data, name), False
+    if is_torch7(data):
+        return lineage.spynet_entries(contents), False
     entries = {}
     for layer in read_caffemodel(data, name).values():
         for index, blob in enumerate(layer.blobs):
@@ -154,6 +193,21 @@ def _own_weights(contents: Contents, file: object, architecture: str, tag: str) 
     return ImportedWeights(state, store.retagged(info, tag), [])
 
 
+class _Disregarded:
+    """Stands in for a NumPy number, such as a score kept beside the weights; what it held is dropped."""
+
+    def __init__(self, *_):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+_NUMPY_SCALARS = [
+    (_Disregarded, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
+]
+
+
 def _torch_entries(data: bytes, name: str) -> dict[str, Tensor]:
     """Tensors of a PyTorch checkpoint, read without running any code that it may hold."""
     if data.startswith(b"PK"):
@@ -165,7 +219,8 @@ def _torch_entries(data: bytes, name: str) -> dict[str, Tensor]:
         if unpacked > MOST_BYTES:
             raise FileError(f"{name} holds more than {MOST_BYTES >> 20} MiB, too much for a weight file; it was not opened.")
     try:
-        loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
             raise WeightsError(
@@ -175,8 +230,9 @@ def _torch_entries(data: bytes, name: str) -> dict[str, Tensor]:
         raise FileError(f"{name} is a damaged PyTorch file; download it again.") from error
     except Exception as error:  # a damaged pickle can raise anything
         raise FileError(f"{name} is not a PyTorch file, or is damaged or truncated.") from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for wrapper in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
+            loaded = loaded[wrapper]
     if not isinstance(loaded, Mapping):
         raise WeightsError(f"{name} holds no state dict; a checkpoint with named tensors was expected.")
     return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}

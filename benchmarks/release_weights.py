@@ -1,0 +1,67 @@
+"""Turn a training run into a released weight file, with its figures on real pairs measured at this moment.
+
+    python benchmarks/release_weights.py runs/slim --tag procedural --validate ../shared/data \
+        -o src/featherflow/weights/bundled/liteflownet2-slim-procedural.safetensors
+
+Everything that a user should know of the weights goes into the file: recipe and its numbers, data, samples seen, scores,
+licences, commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import torch
+
+from featherflow import networks
+from featherflow.training.command import validator
+from featherflow.weights import WeightsInfo, save_weights
+
+DATA = (
+    "procedural pairs rendered by featherflow; surfaces from photographs under CC BY 2.0 (TensorFlow flower_photos), CC BY 4.0 "
+    "and Unsplash (google/dreambooth), CC0 and public domain (pexels, elementary wallpapers), BSD-2-Clause (brighton_beach), "
+    "and from drawn textures; no research-only and no share-alike image"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--tag", default="procedural")
+    parser.add_argument("--validate", required=True, help="folder of real pairs")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+
+    state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)
+    recipe = state["recipe"]
+    network = networks.build(recipe["network"], **recipe["options"])
+    # Measured as it will be used: parameters rounded to half precision and back.
+    half = {name: value.half().float() if value.ndim else value for name, value in state["average"].items()}
+    network.load_state_dict(half | {name: state["average"][name] for name in ("mean1", "mean2")})
+    scores = validator(options.validate, "cpu")(network)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    numbers = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in ("name", "network", "options"))
+    info = WeightsInfo(
+        architecture=recipe["network"],
+        tag=options.tag,
+        options=dict(recipe["options"]),
+        recipe=f"{recipe['name']}: {numbers}",
+        data=DATA,
+        samples_seen=state["samples"],
+        scores={"epe_px_per_image": scores},
+        licence_code="Apache-2.0",
+        licence_weights="Apache-2.0",
+        source="trained by the featherflow authors",
+        commit=commit,
+    )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    save_weights(options.output, state["average"], info)
+    print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, {state['samples']:,} samples")
+    for group, value in scores.items():
+        print(f"  {group:14s} {value:.3f} px (per_image)")
+
+
+if __name__ == "__main__":
+    main()
