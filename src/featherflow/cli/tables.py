@@ -46,7 +46,8 @@ def tables(
     from .output import print_json, show_progress
 
     with show_progress("pairs", quiet=json) as progress:
-        table = fill(number, model or default_models(number), [Dataset.parse(text) for text in data or []], limit, runs, device, progress)
+        datasets = [Dataset.parse(text) for text in data or []]
+        table = fill(number, model or default_models(number), datasets, limit, runs, device, progress)
     if json:
         print_json(table.as_dict())
     else:
