@@ -155,3 +155,15 @@ def test_command_line(tmp_path, shared_data, capsys):
     with pytest.raises(SystemExit) as left:
         main(["evaluate", "--model", "dis"])
     assert left.value.code == 2
+
+
+def test_methods_by_name(shared_data):
+    from featherflow import estimate
+    from featherflow.evaluation import method_named
+
+    frames = [np.ascontiguousarray(f[:40, :50]) for f in next(Dataset("samples", shared_data).pairs()).read()[:2]]
+    np.testing.assert_array_equal(method_named("tv-l1+2")(*frames), estimate(*frames, model="tv-l1", refine=2))
+    np.testing.assert_array_equal(method_named("tv-l1")(*frames), estimate(*frames, model="tv-l1"))
+    for text in ("dis+", "+3", "dis+0", "dis+x", "dis+-1"):
+        with pytest.raises(InputError, match="NAME or NAME"):
+            method_named(text)

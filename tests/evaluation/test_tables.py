@@ -10,7 +10,8 @@ from featherflow.errors import InputError
 from featherflow.evaluation import Dataset, evaluate, method_named
 from featherflow.evaluation.figures import FIGURES, figure_keys
 from featherflow.evaluation.published import TABLES, counterpart
-from featherflow.evaluation.tables import fill
+from featherflow.evaluation.tables import default_models, fill
+from featherflow.weights import available
 
 
 def value(number, row, label):
@@ -98,6 +99,12 @@ def test_without_data_nothing_of_ours_is_claimed():
     table = fill(6, ["liteflownet:pre"])
     assert {cell.state for cell in table.ours["liteflownet:pre"][1]} == {"no data"}
     assert "| -> liteflownet:pre | no data |" in table.markdown()
+
+
+def test_default_models():
+    assert {"liteflownet2", "liteflownet2-slim", "pwcnet"} <= set(default_models(5))
+    assert "raft" not in default_models(5)  # the paper does not time it
+    assert default_models(4) == [info.name for info in available()]
 
 
 def test_what_is_not_there():

@@ -31,7 +31,7 @@ def tables(
         Benchmark in its own layout, as NAME=ROOT or NAME:SPLIT=ROOT, see `featherflow evaluate --help`.
     model
         Network or method of ours, or NAME=ROW with the published row that it is to be compared with; may be given several
-        times. Default: all weights that are there; for table 5 all networks.
+        times. Default: all weights that are there; in table 5 the networks that are printed there, and ours.
     limit
         Take only the first so many pairs of each benchmark.
     runs
@@ -41,15 +41,13 @@ def tables(
     json
         Print the table as JSON.
     """
-    from .. import networks
     from ..evaluation import Dataset
-    from ..evaluation.tables import fill
-    from ..weights import available
+    from ..evaluation.tables import default_models, fill
     from .output import print_json, show_progress
 
-    models = model or (networks.names() if number == 5 else [info.name for info in available()])
     with show_progress("pairs", quiet=json) as progress:
-        table = fill(number, models, [Dataset.parse(text) for text in data or []], limit, runs, device, progress)
+        datasets = [Dataset.parse(text) for text in data or []]
+        table = fill(number, model or default_models(number), datasets, limit, runs, device, progress)
     if json:
         print_json(table.as_dict())
     else:

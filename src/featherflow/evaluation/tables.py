@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .. import networks
 from ..errors import InputError
+from ..weights import available
 from .benchmark import Dataset, Evaluation, evaluate, group_sizes, method_named
 from .published import TABLES, Column, Table, counterpart
 
@@ -117,6 +118,13 @@ def _our_line(model: str, cells: Sequence[OurCell]) -> list[str]:
         else:
             texts.append(f"{cell.value:.{cell.decimals}f} [{cell.difference:+.{cell.decimals}f}]")
     return [f"-> {model}", *texts]
+
+
+def default_models(number: int) -> list[str]:
+    """What a table compares when nothing is named: all weights that are there; in table 5 the networks printed there, and ours."""
+    if number == 5:
+        return [name for name in networks.names() if counterpart(5, name) or name.startswith("liteflownet")]
+    return [info.name for info in available()]
 
 
 def fill(

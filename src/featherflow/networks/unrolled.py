@@ -11,7 +11,7 @@ Artificial Intelligence 1981, equations 12 and 13), and omega_k a step. What is 
 |-------------------------------------------------------------------------------------|------------------------|
 | features of both frames that the data term compares, a 5x5 convolution              | the grey level itself  |
 | their derivative, five taps, mirrored for y                                         | (1, -8, 0, 8, -1) / 12 |
-| weight of a pixel's data term, 1 / (1 + rho r^2) of its residual r [grey levels]    | rho = 0                |
+| weight of a pixel's data term, 1 / (1 + rho^2 r^2) of its residual r [grey levels]  | rho = 0                |
 | alpha^2, the weight of smoothness against data                                      | alpha^2 = 64           |
 | the 3x3 kernel of N, and guides whose difference makes a neighbour count less there | Horn and Schunck's; 0  |
 | omega_k of each block                                                               | 1                      |
@@ -72,11 +72,12 @@ class UnrolledHornSchunck(nn.Module):
         self.steps = nn.Parameter(torch.ones(config.iterations))
 
     def loosen(self, amount: float = 0.02, seed: int = 0) -> UnrolledHornSchunck:
-        """Add normal noise of deviation `amount` to features and guides. Returns the network itself."""
+        """Add normal noise of deviation `amount` to features and guides, and `amount` to rho. Returns the network itself."""
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in (self.features, self.guides):
                 parameter += amount * torch.randn(parameter.shape, generator=generator)
+            self.robustness += amount
         return self
 
     def forward(self, first: Tensor, second: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -109,7 +110,7 @@ class UnrolledHornSchunck(nn.Module):
             for taps in ((self.derivative, single), (single, self.derivative))
         )
         dt = inside * (two - one)
-        trust = 1 / (1 + self.robustness.clamp(min=0) * dt.square().sum(dim=1, keepdim=True))
+        trust = 1 / (1 + self.robustness.square() * dt.square().sum(dim=1, keepdim=True))
         return tuple(trust * part for part in data_tensor(dx, dy, dt))
 
     def _neighbour_weights(self, first: Tensor) -> Tensor:
