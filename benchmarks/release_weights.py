@@ -10,6 +10,7 @@ licences, commit.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -24,6 +25,9 @@ DATA = (
     "and Unsplash (google/dreambooth), CC0 and public domain (pexels, elementary wallpapers), BSD-2-Clause (brighton_beach), "
     "and from drawn textures; no research-only and no share-alike image"
 )
+
+#: Frames of fewer pixels are seen at twice their size: the finest flow stands on a quarter of the grid.
+ENLARGE_BELOW = 120_000
 
 
 def main() -> None:
@@ -40,7 +44,6 @@ def main() -> None:
     # Measured as it will be used: parameters rounded to half precision and back.
     half = {name: value.half().float() if value.ndim else value for name, value in state["average"].items()}
     network.load_state_dict(half | {name: state["average"][name] for name in ("mean1", "mean2")})
-    scores = validator(options.validate, "cpu")(network)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     numbers = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in ("name", "network", "options"))
     info = WeightsInfo(
@@ -50,12 +53,15 @@ def main() -> None:
         recipe=f"{recipe['name']}: {numbers}",
         data=DATA,
         samples_seen=state["samples"],
-        scores={"epe_px_per_image": scores},
+        enlarge_below=ENLARGE_BELOW,
         licence_code="Apache-2.0",
         licence_weights="Apache-2.0",
         source="trained by the featherflow authors",
         commit=commit,
     )
+    network.weights_info = info
+    scores = validator(options.validate, "cpu")(network)
+    info = dataclasses.replace(info, scores={"epe_px_per_image": scores})
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(options.output, state["average"], info)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, {state['samples']:,} samples")

@@ -65,17 +65,16 @@ def train(
 
 def validator(folder: str | Path, device: str):
     """A function that gives a network's EPE [px] by group of real pairs, aggregator `per_image`."""
-    from ..estimation import run_network
-    from ..evaluation import compare, find_samples
-    from ..frames import as_batch
+    from functools import partial
 
-    samples = find_samples(folder)
+    from ..estimation import estimate
+    from ..evaluation import Dataset, evaluate
+
+    samples = Dataset("samples", Path(folder))
 
     def validate(network) -> dict[str, float]:
-        def method(frame1, frame2):
-            return run_network(network, as_batch(frame1), as_batch(frame2), device)[0].permute(1, 2, 0).numpy()
-
-        return {group: round(value, 4) for group, value in compare({"network": method}, samples).epe["network"].items()}
+        results = evaluate({"network": partial(estimate, model=network, device=device)}, [samples]).results
+        return {result.group: round(result.figures["per_image"]["epe"], 4) for result in results}
 
     return validate
 

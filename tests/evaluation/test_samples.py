@@ -1,10 +1,10 @@
-"""Real pairs are found and methods compared with the right aggregator."""
+"""Real pairs are found where they lie, with the truth that belongs to them."""
 
 import numpy as np
 import pytest
 
 from featherflow.errors import FileError
-from featherflow.evaluation import compare, find_samples, markdown_table
+from featherflow.evaluation import Dataset, evaluate, find_samples
 
 
 def test_finds_every_real_pair(shared_data):
@@ -21,17 +21,13 @@ def test_finds_every_real_pair(shared_data):
 
 def test_zero_flow_has_the_documented_error(shared_data):
     """The mean lengths recorded with the data: a wrong pair, validity or mean would show."""
-    samples = [s for s in find_samples(shared_data) if s.group in ("middlebury", "kitti2015")]
-    zero = compare({"zero": lambda a, b: np.zeros((*a.shape[:2], 2), np.float32)}, samples)
-    assert zero.epe["zero"]["middlebury"] == pytest.approx((3.91 + 1.26 + 8.39 + 3.80) / 4, abs=0.01)
-    assert zero.epe["zero"]["kitti2015"] == pytest.approx(9.03, abs=0.01)
-    assert "| zero | 4.34 | 9.03 |" in markdown_table(zero)
-
-
-def test_the_truth_has_no_error(shared_data):
-    samples = [s for s in find_samples(shared_data) if s.group == "piv"]
-    truths = iter([s.read()[2] for s in samples])
-    assert compare({"truth": lambda a, b: next(truths)}, samples).epe["truth"]["piv"] == 0.0
+    zero = evaluate(
+        {"zero": lambda a, b: np.zeros((*a.shape[:2], 2), np.float32)}, [Dataset("samples", shared_data)],
+        groups=("middlebury", "kitti2015"),
+    )
+    errors = {result.group: result.figures["per_image"]["epe"] for result in zero.results}
+    assert errors["middlebury"] == pytest.approx((3.91 + 1.26 + 8.39 + 3.80) / 4, abs=0.01)
+    assert errors["kitti2015"] == pytest.approx(9.03, abs=0.01)
 
 
 def test_a_folder_without_pairs(tmp_path):
