@@ -58,14 +58,11 @@ def estimate_files(
     picture: str | os.PathLike | None = None,
     *,
     model: str | None = None,
-    weights: str | os.PathLike | None = None,
     scale: float | None = None,
     backward: bool = False,
     occlusion: bool = False,
-    device: str | None = None,
-    dtype: str = "auto",
-    iterations: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    **settings: object,
 ) -> list[FlowJobResult]:
     """Flow between image files, written to files.
 
@@ -74,8 +71,8 @@ def estimate_files(
         output: flow file, or a folder where `frames` is a folder or glob (files named after each pair's first frame).
         picture: colour picture of the flow, or a folder likewise; scale: flow length in full colour [px].
         backward: also write the backward flow; occlusion: also write the mask of pixels that frame 2 does not show.
-        model, weights, device, dtype, iterations: as `featherflow.estimate`.
         progress: called with (pairs done, pairs in all).
+        settings: weights, device, dtype, iterations, refine, enlarge, as `featherflow.estimate`.
 
     Raises:
         InputError: for frames or names that cannot be used; FileError: for files that cannot be read or written.
@@ -102,10 +99,7 @@ def estimate_files(
             sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
             raise InputError(f"'{path1}' and '{path2}' must have one size, got {sizes}.")
         started = time.perf_counter()
-        both = estimate(
-            frame1, frame2, model=model, weights=weights, device=device, dtype=dtype, backward=backward or occlusion,
-            iterations=iterations,
-        )  # fmt: skip
+        both = estimate(frame1, frame2, model=model, backward=backward or occlusion, **settings)
         seconds = time.perf_counter() - started
         flow, flow_back = both if backward or occlusion else (both, None)
         results.append(

@@ -167,3 +167,38 @@ def test_import_is_light():
 
     code = "import sys, featherflow; print([m for m in ('torch', 'numpy', 'PIL', 'rich', 'cyclopts') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("rule", ["resize", "pad"])
+def test_enlarged_frames_give_flow_in_their_own_pixels(rule):
+    """A network that always answers (3, 1) px of the grid it sees: seen at twice the size, that is half of it."""
+
+    class Constant(torch.nn.Module):
+        size_multiple, smallest_size, size_rule = 32, 64, rule
+
+        def forward(self, first, second, size=None):
+            height, width = first.shape[-2:]
+            size = (height, width) if size is None else size
+            flow = torch.tensor([3.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, *size)
+            return flow * torch.tensor([size[1] / width, size[0] / height]).view(1, 2, 1, 1)
+
+    flow = run_network(Constant(), torch.rand(1, 3, 64, 96), torch.rand(1, 3, 64, 96), enlarge=2.0)
+    assert flow.shape == (1, 2, 64, 96)
+    assert torch.allclose(flow[:, 0], torch.tensor(1.5)) and torch.allclose(flow[:, 1], torch.tensor(0.5))
+
+
+def test_weights_ask_for_small_frames_to_be_enlarged(tmp_path):
+    import dataclasses
+
+    from featherflow.weights import read_weights, save_weights
+
+    state, info = read_weights(small_weights(tmp_path / "plain.safetensors"))
+    save_weights(tmp_path / "asking.safetensors", state, dataclasses.replace(info, enlarge_below=70 * 90))
+    for shape, enlarges in (((64, 80), True), ((80, 96), False)):
+        pair = frame(*shape, seed=1), frame(*shape, seed=2)
+        flows = {
+            key: featherflow.estimate(*pair, model="liteflownetx", weights=tmp_path / f"{name}.safetensors", enlarge=enlarge)
+            for key, name, enlarge in (("asking", "asking", None), ("twice", "plain", 2.0), ("once", "plain", None))
+        }
+        assert np.array_equal(flows["asking"], flows["twice" if enlarges else "once"])
+        assert not np.array_equal(flows["twice"], flows["once"])

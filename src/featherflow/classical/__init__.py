@@ -1,5 +1,11 @@
-"""Classical methods behind the same call as the networks: `estimate(..., model="dis")`."""
+"""Classical methods behind the same call as the networks: `estimate(..., model="dis")`.
 
-from .opencv import METHODS, estimate
+Our own, in torch (`horn-schunck`, `lucas-kanade`, `brox`, `tv-l1`), are one coarse-to-fine driver (`pyramid.py`) with one
+step each (`solvers.py`); the others are OpenCV's (`opencv.py`). Their numbers were chosen on the four Middlebury pairs of
+our samples, so figures on those flatter them.
+"""
 
-__all__ = ["METHODS", "estimate"]
+from .methods import METHODS, ClassicalMethod, estimate
+from .refinement import refine
+
+__all__ = ["METHODS", "ClassicalMethod", "estimate", "refine"]

@@ -46,6 +46,17 @@ def _made_by(factory: str) -> Method:
     return lambda grey1, grey2: _contrib(factory)().calc(grey1, grey2, None)
 
 
+def _rlof(grey1: np.ndarray, grey2: np.ndarray) -> np.ndarray:
+    cv2 = _cv2()
+    # It takes images of three channels only.
+    images = [cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) for grey in (grey1, grey2)]
+    return _contrib("calcOpticalFlowDenseRLOF")(*images, None)
+
+
+def _sparse_to_dense(grey1: np.ndarray, grey2: np.ndarray) -> np.ndarray:
+    return _contrib("calcOpticalFlowSparseToDense")(grey1, grey2, None)
+
+
 #: Name to a function of two uint8 grey images `(H, W)` giving flow `(H, W, 2)` [px].
 METHODS: dict[str, Method] = {
     "farneback": _farneback,
@@ -55,6 +66,8 @@ METHODS: dict[str, Method] = {
     "deepflow": _made_by("createOptFlow_DeepFlow"),
     "pcaflow": _made_by("createOptFlow_PCAFlow"),
     "tvl1": _made_by("DualTVL1OpticalFlow_create"),
+    "rlof": _rlof,
+    "sparse-to-dense": _sparse_to_dense,
 }
 
 

@@ -1,6 +1,6 @@
 """The `featherflow` command: one small file per verb, no logic of its own.
 
-Each verb is imported when it is used, so that `--help` and `--version` answer at once.
+A verb imports what it needs when it runs, so that `--help` and `--version` answer at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
+from . import data, demo, estimate, evaluate, models, tables, train, weights
 
 app = App(
     name="featherflow",
@@ -22,13 +23,10 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
-app.command("featherflow.cli.demo:demo")
-app.command("featherflow.cli.estimate:estimate")
-app.command("featherflow.cli.evaluate:evaluate")
-app.command("featherflow.cli.models:models")
-app.command("featherflow.cli.weights:app", name="weights")
-app.command("featherflow.cli.train:train")
-app.command("featherflow.cli.data:app", name="data")
+for verb in (demo.demo, estimate.estimate, evaluate.evaluate, tables.tables, models.models, train.train):
+    app.command(verb)
+app.command(weights.app)
+app.command(data.app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away
         sys.stdout = open(os.devnull, "w")
         sys.exit(141)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):  # PyTorch reports it as a RuntimeError
+            raise
         _leave("there is not enough memory for frames of this size; try smaller ones.", 1)
     except OSError as error:
         if error.errno != errno.ENOSPC:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
-app = App(name="data", help="Training data: look at procedural pairs. Example: featherflow data render out/ --count 16")
+app = App(name="data", help="Data: procedural pairs, and the public benchmarks. Example: featherflow data check sintel MPI-Sintel/")
 
 
 @app.command
@@ -37,3 +38,33 @@ def render(
 
     bank = TextureBank.from_folder(photos) if photos else None
     print(render_folder(out, count, SceneConfig(height=height, width=width), bank, seed))
+
+
+@app.command
+def check(name: str, root: Path, *, split: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Read every file of a benchmark in its own layout, and name the first one that is missing or broken.
+
+    Example: featherflow data check kitti2015 KITTI/2015/
+
+    Parameters
+    ----------
+    name
+        sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, or folder (your own:
+        frames/*.png and flow/*.flo named after the first frame of each two neighbours).
+    root
+        Folder that the benchmark was unpacked to, e.g. the one that holds training/ and test/.
+    split
+        Part of the benchmark; by default the one that figures are published for.
+    json
+        Print what was found as JSON.
+    """
+    import dataclasses
+
+    from ..data import benchmarks
+    from .output import print_json
+
+    report = benchmarks.check(name, root, split)
+    if json:
+        print_json(dataclasses.asdict(report))
+    else:
+        print("\n".join(report.sentences()))

@@ -20,6 +20,8 @@ def estimate(
     device: str | None = None,
     dtype: str = "auto",
     iterations: int | None = None,
+    refine: int = 0,
+    enlarge: float | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Estimate the flow between two frames, or along a folder or glob of frames.
@@ -37,7 +39,7 @@ def estimate(
     picture
         Colour picture of the flow (.png), or a folder for a folder or glob.
     model
-        A network (liteflownet2, liteflownet2:tag) or a classical method (farneback, dis, deepflow, pcaflow, tvl1, ...).
+        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
     weights
         A .safetensors file to use in place of the model's own weights.
     scale
@@ -52,6 +54,10 @@ def estimate(
         Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
     iterations
         Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
+    refine
+        Steps of variational refinement at full size after the estimate, for accuracy below the pixel; 3 is a good number.
+    enlarge
+        Factor by which the network sees the frames enlarged; by default 2 for very small frames where the weights ask for it.
     json
         Print what was done as JSON.
     """
@@ -61,6 +67,6 @@ def estimate(
     with show_progress("pairs", quiet=json) as progress:
         results = estimate_files(
             frames, output, picture, model=model, weights=weights, scale=scale, backward=backward, occlusion=occlusion,
-            device=device, dtype=dtype, iterations=iterations, progress=progress,
+            device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge, progress=progress,
         )
     show_results(results, as_json=json)

@@ -9,23 +9,46 @@ from cyclopts import Parameter
 
 
 def evaluate(
-    samples: Path,
+    samples: Path | None = None,
     *,
+    data: list[str] | None = None,
     model: list[str] | None = None,
+    limit: int | None = None,
+    csv: Path | None = None,
+    html: Path | None = None,
+    worst: int = 2,
+    submit: Path | None = None,
     device: str | None = None,
     dtype: str = "auto",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Compare methods on real pairs with ground truth: end-point error by group, aggregator per_image.
+    """Compare methods on benchmarks with ground truth: every figure as per_image and pooled, time and memory.
 
-    Example: featherflow evaluate real-pairs/ --model liteflownet2 --model farneback --model dis
+    Example: featherflow evaluate --model liteflownet2 --model dis --data sintel=MPI-Sintel --data kitti2015=KITTI --html out.html
+
+    Example: featherflow evaluate real-pairs/ --model farneback --json
 
     Parameters
     ----------
     samples
-        Folder with groups of pairs: middlebury, sintel, kitti2012, kitti2015, flyingchairs, piv.
+        Folder of a few pairs of several benchmarks: middlebury, sintel, kitti2012, kitti2015, flyingchairs, piv.
+    data
+        Benchmark in its own layout, as NAME=ROOT or NAME:SPLIT=ROOT: sintel, kitti2012, kitti2015, middlebury, flyingchairs,
+        flyingthings3d, hd1k, spring, piv, folder (your own), samples. May be given several times.
     model
-        Network or classical method; may be given several times. Default: the default network.
+        Network or classical method, NAME+N with N steps of variational refinement (dis+3); may be given several times.
+        Default: the default network.
+    limit
+        Take only the first so many pairs of each benchmark.
+    csv
+        Write the figures to this file, one per line.
+    html
+        Write one self-contained page with the tables and the worst pairs in pictures.
+    worst
+        Pairs of each benchmark that the page shows.
+    submit
+        Estimate the test pairs instead, and write them here as the benchmark's server takes them: a .zip for kitti2012 and
+        kitti2015, a new folder for sintel and spring. Takes one --model and one --data.
     device
         cpu, cuda, ...; by default a GPU if there is one.
     dtype
@@ -33,18 +56,32 @@ def evaluate(
     json
         Print the figures as JSON.
     """
-    from functools import partial
+    from dataclasses import asdict
 
-    from .. import estimate
-    from ..evaluation import compare, find_samples, markdown_table
+    from ..evaluation import Dataset, method_named, report
+    from ..evaluation import evaluate as run
+    from ..evaluation.submissions import submit_one
     from ..weights import default_model
     from .output import print_json, show_progress
 
-    methods = {name: partial(estimate, model=name, device=device, dtype=dtype) for name in model or [default_model()]}
-    pairs = find_samples(samples)
+    methods = {name: method_named(name, device, dtype) for name in model or [default_model()]}
+    datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
+    if submit is not None:
+        with show_progress("pairs", quiet=json) as progress:
+            submission = submit_one(methods, datasets, submit, progress)
+        if json:
+            print_json(asdict(submission))
+        else:
+            print(submission.sentence())
+        return
     with show_progress("pairs", quiet=json) as progress:
-        comparison = compare(methods, pairs, progress)
+        evaluation = run(methods, datasets, limit, progress)
+    if csv is not None:
+        report.write_csv(csv, evaluation)
+    if html is not None:
+        command = ["featherflow evaluate", *(f"--model {name}" for name in methods), *(f"--data {d.name}=..." for d in datasets)]
+        report.write_html(html, evaluation, methods, datasets, worst, limit, note=" ".join(command))
     if json:
-        print_json({"metric": "EPE [px]", "aggregator": "per_image", "pairs": comparison.pairs, "epe": comparison.epe})
+        print_json(evaluation.as_dict())
     else:
-        print(markdown_table(comparison))
+        print(report.markdown(evaluation))

@@ -33,7 +33,10 @@ def models(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         entry = networks.get(name)
         listed.append({"name": name, "kind": "network", "parameters": count, "weights": weights.get(name, []),
                        "summary": entry.summary, "paper": entry.paper, "default": name == default_model()})
-    listed += [{"name": name, "kind": "classical", "summary": "OpenCV"} for name in classical.METHODS]
+    listed += [
+        {"name": method.name, "kind": "classical", "summary": method.summary, "paper": method.paper}
+        for method in classical.METHODS.values()
+    ]
     if json:
         print_json(listed)
         return

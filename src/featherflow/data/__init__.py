@@ -1,7 +1,21 @@
-"""Where pairs come from: the procedural generator and its textures."""
+"""Where pairs come from: the procedural generator and its textures, and the public benchmarks."""
 
+from featherflow.data.benchmarks import BENCHMARKS, Benchmark, CheckReport, Example, Pair, check, find_pairs
 from featherflow.data.effects import EffectsConfig
 from featherflow.data.procedural import PairBatch, SceneConfig, render_pairs
 from featherflow.data.textures import TextureBank
 
-__all__ = ["EffectsConfig", "PairBatch", "SceneConfig", "TextureBank", "render_pairs"]
+__all__ = [
+    "BENCHMARKS",
+    "Benchmark",
+    "CheckReport",
+    "EffectsConfig",
+    "Example",
+    "Pair",
+    "PairBatch",
+    "SceneConfig",
+    "TextureBank",
+    "check",
+    "find_pairs",
+    "render_pairs",
+]

@@ -11,6 +11,7 @@ from ..errors import InputError, WeightsError
 
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _JSON_FIELDS = ("options", "scores")
+_INTEGER_FIELDS = ("samples_seen", "enlarge_below")
 _FORMAT = "featherflow 1"
 
 
@@ -30,6 +31,8 @@ class WeightsInfo:
     data: str = ""
     #: Image pairs seen in training; 0 = not known.
     samples_seen: int = 0
+    #: Frames of fewer pixels than this are seen at twice their size: the finest flow stands on a quarter of the grid.
+    enlarge_below: int = 0
     #: Figures by name, each name saying its data, metric and aggregator.
     scores: dict[str, object] = field(default_factory=dict)
     licence_code: str = ""
@@ -92,7 +95,7 @@ class WeightsInfo:
                     if not isinstance(values[spec.name], dict):
                         raise ValueError("not an object")
                 else:
-                    values[spec.name] = int(text) if spec.name == "samples_seen" else text
+                    values[spec.name] = int(text) if spec.name in _INTEGER_FIELDS else text
             except (ValueError, RecursionError) as error:
                 raise WeightsError(f"The metadata of {source} are damaged: '{spec.name}' cannot be read.") from error
         return cls(**values)

@@ -1,0 +1,196 @@
+"""The coarse-to-fine driver that all our classical methods share; what happens on one level is plugged in.
+
+A pyramid of both frames is built; from the coarsest level on, a step is called `warps` times per level, each time with
+the frames and the flow so far, and returns a better flow. Steps linearise the frames around that flow, so each may change
+it by about a pixel.
+
+Frames are `(B, C, H, W)` float32 in grey levels, 0 to 255, the unit in which the papers give their parameters.
+Flow is `(B, 2, H, W)` float32 [px of the level]. Everything is made of differentiable tensor operations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import InputError
+from ..ops import pixel_grid
+
+#: (frame 1, frame 2, flow) of one level to a better flow.
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """`factor`: size of a level over that of the next finer one, below 1. `smallest`: shorter side of the coarsest level, at
+    least this [px]. `warps`: steps per level. `median`: side of the median filter after each step [px], 1 for none; it takes
+    out what a linearisation got wrong without blurring edges (Sun et al., CVPR 2010, section 3). `sigma`: Gaussian that both
+    frames are smoothed with before all [px].
+    """
+
+    factor: float = 0.5
+    smallest: int = 16
+    warps: int = 5
+    median: int = 5
+    sigma: float = 0.35
+
+
+def coarse_to_fine(first: Tensor, second: Tensor, step: Step, pyramid: Pyramid, flow: Tensor | None = None) -> Tensor:
+    """Flow from `first` to `second`.
+
+    Args:
+        first, second: `(B, C, H, W)` float32 in grey levels.
+        flow: `(B, 2, H, W)` [px] to start from; then only the full size is solved, without a pyramid.
+
+    Returns:
+        `(B, 2, H, W)` float32 [px].
+
+    Raises:
+        InputError: for frames of different shapes, a flow of another size, or a pyramid that cannot be.
+    """
+    if first.shape != second.shape or first.ndim != 4:
+        raise InputError(f"Both frames must be (B, C, H, W) of one shape, got {tuple(first.shape)} and {tuple(second.shape)}.")
+    if not 0 < pyramid.factor < 1 or pyramid.warps < 1 or pyramid.median % 2 != 1 or pyramid.smallest < 2:
+        raise InputError(f"A pyramid needs a factor in (0, 1), a warp, an odd median and two pixels, got {pyramid}.")
+    if flow is not None and (flow.shape[0], *flow.shape[1:]) != (first.shape[0], 2, *first.shape[-2:]):
+        raise InputError(f"The flow must be {(first.shape[0], 2, *first.shape[-2:])}, got {tuple(flow.shape)}.")
+    frames = torch.cat((first, second))
+    if pyramid.sigma > 0:
+        frames = blur(frames, pyramid.sigma)
+    levels = [frames] if flow is not None else list(_levels(frames, pyramid))
+    for level in reversed(levels):
+        one, two = level.chunk(2)
+        flow = one.new_zeros(one.shape[0], 2, *one.shape[-2:]) if flow is None else rescale_flow(flow, one.shape[-2:])
+        for _ in range(pyramid.warps):
+            flow = median_filter(step(one, two, flow), pyramid.median)
+    return flow
+
+
+def _levels(frames: Tensor, pyramid: Pyramid):
+    yield frames
+    height, width = frames.shape[-2:]
+    # Of the full size each time, so that rounding does not add up; blurred as the change of scale needs it (Meinhardt-Llopis
+    # and Sanchez, "Horn-Schunck optical flow with a multi-scale strategy", IPOL 2013, section 4.1).
+    sigma, index = 0.6 * math.sqrt(pyramid.factor**-2 - 1), 1
+    while True:
+        size = tuple(round(side * pyramid.factor**index) for side in (height, width))
+        if min(size) < pyramid.smallest:
+            return
+        frames = F.interpolate(blur(frames, sigma), size=size, mode="bilinear", align_corners=False)
+        yield frames
+        index += 1
+
+
+def rescale_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """Flow `(B, 2, h, w)` [px] on a grid of `size` = (height, width), in px of that grid."""
+    height, width = flow.shape[-2:]
+    if (height, width) == tuple(size):
+        return flow
+    scale = flow.new_tensor((size[1] / width, size[0] / height)).view(1, 2, 1, 1)
+    return F.interpolate(flow, size=tuple(size), mode="bilinear", align_corners=False) * scale
+
+
+def blur(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian of standard deviation `sigma` [px] on each channel of `(B, C, H, W)`; edges repeat."""
+    radius = max(1, math.ceil(3 * sigma))
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device) / sigma) ** 2)
+    return separable(x, taps / taps.sum(), taps / taps.sum())
+
+
+def separable(x: Tensor, along_x: Tensor, along_y: Tensor) -> Tensor:
+    """Correlate each channel of `(B, C, H, W)` with `along_x` `(2a+1,)` and then `along_y` `(2b+1,)`; edges repeat."""
+    shape = x.shape
+    x = x.reshape(-1, 1, *shape[-2:])
+    a, b = len(along_x) // 2, len(along_y) // 2
+    x = F.pad(x, (a, a, b, b), mode="replicate")
+    return F.conv2d(F.conv2d(x, along_x.view(1, 1, 1, -1)), along_y.view(1, 1, -1, 1)).view(shape)
+
+
+def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivatives along x and y of `(B, C, H, W)` [per px], by the five-point central difference (1, -8, 0, 8, -1)/12."""
+    taps = x.new_tensor((1.0, -8.0, 0.0, 8.0, -1.0)) / 12
+    one = x.new_ones(1)
+    return separable(x, taps, one), separable(x, one, taps)
+
+
+def sample(second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """Frame 2 at x + flow(x), and where that lies inside the frame, `(B, 1, H, W)` 0 or 1.
+
+    Cubic convolution with a = -1/2 (Keys, IEEE TASSP 1981), edges repeated. `grid_sample` has the kernel with a = -3/4,
+    which does not keep a ramp straight and costs 0.05 px of accuracy on smooth frames.
+    """
+    batch, channels, height, width = second.shape
+    target = pixel_grid(height, width, second) + flow
+    last = target.new_tensor((width - 1, height - 1)).view(1, 2, 1, 1)
+    inside = ((target >= 0) & (target <= last)).all(dim=1, keepdim=True)
+    target = torch.minimum(target.clamp(min=0), last)
+    base = target.detach().floor()
+    share_x, share_y = (target - base).split(1, dim=1)
+    left, top = base.long().split(1, dim=1)
+    columns = [(left + offset).clamp(0, width - 1) for offset in (-1, 0, 1, 2)]
+    rows = [(top + offset).clamp(0, height - 1) * width for offset in (-1, 0, 1, 2)]
+    weights_x, weights_y = _cubic_weights(share_x), _cubic_weights(share_y)
+    flat, warped = second.flatten(2), torch.zeros_like(second)
+    for row, weight_y in zip(rows, weights_y, strict=True):
+        for column, weight_x in zip(columns, weights_x, strict=True):
+            index = (row + column).flatten(2).expand(-1, channels, -1)
+            warped = warped + weight_x * weight_y * flat.gather(2, index).view(batch, channels, height, width)
+    return warped, inside.to(second.dtype)
+
+
+def _cubic_weights(share: Tensor) -> tuple[Tensor, ...]:
+    """Of the neighbours at -1, 0, 1, 2 of a point at `share` in [0, 1)."""
+    s = share
+    return ((-0.5 * s + 1) * s - 0.5) * s, (1.5 * s - 2.5) * s * s + 1, ((-1.5 * s + 2) * s + 0.5) * s, (0.5 * s - 0.5) * s * s
+
+
+def linearize(first: Tensor, second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Brightness constancy around `flow`: `I2(x + w) - I1(x) = It + Ix (u - u0) + Iy (v - v0)` to first order.
+
+    Returns:
+        Ix, Iy, It, each `(B, C, H, W)`; zero where x + flow is outside the frame, so that only smoothness acts there. The
+        derivatives are the mean of those of frame 1 and of the warped frame 2 (Sun et al., CVPR 2010, section 2).
+    """
+    warped, inside = sample(second, flow)
+    x1, y1 = gradient(first)
+    x2, y2 = gradient(warped)
+    return inside * (x1 + x2) / 2, inside * (y1 + y2) / 2, inside * (warped - first)
+
+
+def median_filter(x: Tensor, side: int) -> Tensor:
+    """Median of each `side` x `side` window of each channel of `(B, C, H, W)`; edges repeat."""
+    if side == 1:
+        return x
+    height, width = x.shape[-2:]
+    padded = F.pad(x, (side // 2,) * 4, mode="replicate")
+    # Row by row of windows would save memory, but whole shifted maps are what vectorises.
+    shifted = [padded[..., dy : dy + height, dx : dx + width] for dy in range(side) for dx in range(side)]
+    return _selected_median(shifted)
+
+
+def _selected_median(maps: list[Tensor]) -> Tensor:
+    """The median of an odd number of maps, by dropping the extremes of ever smaller sets: minima and maxima only.
+
+    Of n + 1 values, n >= the number not yet seen, neither the smallest nor the largest can be the median of all.
+    """
+    count = len(maps)
+    waiting = maps[count // 2 + 2 :]
+    held = maps[: count // 2 + 2]
+    while len(held) > 1:
+        for index in range(1, len(held)):  # the smallest moves to the front, the largest of the rest to the back
+            low = torch.minimum(held[0], held[index])
+            held[index] = torch.maximum(held[0], held[index])
+            held[0] = low
+        for index in range(1, len(held) - 1):
+            low = torch.minimum(held[index], held[-1])
+            held[-1] = torch.maximum(held[index], held[-1])
+            held[index] = low
+        held = held[1:-1]
+        if waiting:
+            held.append(waiting.pop(0))
+    return held[0]
