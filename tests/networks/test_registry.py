@@ -48,6 +48,13 @@ def test_forward_gives_a_flow_of_the_size_of_the_frames_or_of_another(network):
         assert network(first, second, size=(50, 70), **options_of(network)).shape == (1, 2, 50, 70)
 
 
+def test_frames_of_any_floating_point_type(network):
+    first, second = frames(network)
+    with torch.inference_mode():
+        flow = network(first.double(), second.double(), **options_of(network))
+        assert torch.allclose(flow, network(first, second, **options_of(network)), atol=1e-4)
+
+
 def test_nothing_is_kept_between_calls(network):
     first, second = frames(network)
     with torch.inference_mode():

@@ -121,3 +121,34 @@ def test_a_file_of_nobody():
         import_weights(saved({"layer.weight": torch.zeros(3)}), "raft")
     with pytest.raises(WeightsError, match="no release"):
         import_weights(saved({"layer.weight": torch.zeros(3)}), "liteflownet2")
+
+
+def test_from_file_to_flow_on_the_command_line(official, home, tmp_path, capsys):
+    """Import under a tag, then estimate with it; the number of iterations matters and is refused where it means nothing."""
+    from PIL import Image
+
+    from featherflow.cli import main
+    from featherflow.flow import read_flow
+
+    (tmp_path / "raft-small.pth").write_bytes(saved(official("raft-small")).data)
+    pixels = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (2, 130, 133, 3), dtype=np.uint8)
+    for index, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+            raise SystemExit(0)
+        return left.value.code or 0
+
+    assert run("weights", "import", tmp_path / "raft-small.pth", "--as", "raft-small:things") == 0
+    pair = ("estimate", tmp_path / "0.png", tmp_path / "1.png")
+    for count in (1, 2):
+        out = tmp_path / f"{count}.flo"
+        assert run(*pair, "--model", "raft-small:things", "--iterations", count, "-o", out) == 0
+    flows = [read_flow(tmp_path / f"{count}.flo") for count in (1, 2)]
+    flows = [flow if isinstance(flow, np.ndarray) else flow[0] for flow in flows]
+    assert flows[0].shape == (130, 133, 2) and np.abs(flows[0] - flows[1]).max() > 0.01
+    assert run(*pair, "--model", "dis", "--iterations", 3, "-o", tmp_path / "3.flo") == 2
+    assert run("weights", "import", tmp_path / "raft-small.pth", "--as", "gmflow:things") == 4
+    assert "of raft-small" in capsys.readouterr().err

@@ -613,9 +613,10 @@ class FlowFormer(nn.Module):
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
-        context = self.context_encoder(frame1 * 2 - 1)
+        images = torch.cat((frame1, frame2)).float() * 2 - 1
+        context = self.context_encoder(images.chunk(2)[0])
         flow = starting_flow(initial_flow, context)
-        costs, memory = self.memory_encoder(torch.cat((frame1, frame2)) * 2 - 1, context)
+        costs, memory = self.memory_encoder(images, context)
         return self.memory_decoder(costs, memory, context, flow, iterations, last_only)
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None,

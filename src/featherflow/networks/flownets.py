@@ -40,7 +40,8 @@ def mean_free_pair(frame1: Tensor, frame2: Tensor) -> Tensor:
 
     Frames in [0, 1] stand for the release's (0..255 less its mean) / 255.
     """
-    mean = torch.cat((frame1, frame2), dim=3).float().mean(dim=(2, 3), keepdim=True)
+    frame1, frame2 = frame1.float(), frame2.float()
+    mean = torch.cat((frame1, frame2), dim=3).mean(dim=(2, 3), keepdim=True)
     return torch.cat((frame1 - mean, frame2 - mean), dim=1)
 
 

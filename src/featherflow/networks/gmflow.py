@@ -304,8 +304,9 @@ class GMFlow(nn.Module):
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
         with full_precision(frame1):
-            mean, deviation = (frame1.new_tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, DEVIATION))
-            frames = (torch.cat((frame1, frame2)) - mean) / deviation
+            frames = torch.cat((frame1, frame2)).float()
+            mean, deviation = (frames.new_tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, DEVIATION))
+            frames = (frames - mean) / deviation
         pyramid = self.backbone(frames)[::-1]
         flow, results = None, []
         for scale, both in zip(self.config.scales, pyramid, strict=True):

@@ -101,7 +101,7 @@ class PWCNet(nn.Module):
 
     def encode(self, frame: Tensor) -> dict[int, Tensor]:
         """Features of levels 1 to 6 of a frame `(B, 3, H, W)` RGB in [0, 1] (section 3, "Feature pyramid extractor")."""
-        x = frame.flip(1)  # the released networks see BGR
+        x = frame.float().flip(1)  # the released networks see BGR
         pyramid = {}
         for level, names in enumerate(self.config.pyramid_names, start=1):
             for name in names:

@@ -274,8 +274,9 @@ class RAFT(nn.Module):
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
         # Instance normalisation looks at each frame alone, so both frames can go through as one batch.
-        features1, features2 = self.fnet(torch.cat((frame1, frame2)) * 2 - 1).chunk(2)
-        hidden, context = self.cnet(frame1 * 2 - 1).split((self.config.hidden, self.config.context), dim=1)
+        images = torch.cat((frame1, frame2)).float() * 2 - 1
+        features1, features2 = self.fnet(images).chunk(2)
+        hidden, context = self.cnet(images.chunk(2)[0]).split((self.config.hidden, self.config.context), dim=1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
         grid = pixel_grid(*features1.shape[-2:], features1)
         flow = starting_flow(initial_flow, features1)

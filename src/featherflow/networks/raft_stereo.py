@@ -292,7 +292,7 @@ class RAFTStereo(nn.Module):
         """
         check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
-        features1, features2, hidden, contexts = self.encode(frame1 * 2 - 1, frame2 * 2 - 1)
+        features1, features2, hidden, contexts = self.encode(frame1.float() * 2 - 1, frame2.float() * 2 - 1)
         hidden = [torch.tanh(x) for x in hidden]
         biases = [layer(torch.relu(x)).chunk(3, dim=1) for layer, x in zip(self.context_zqr_convs, contexts, strict=True)]
         along_rows = frame1.new_tensor((1.0, 0.0), dtype=torch.float32).view(1, 2, 1, 1)
