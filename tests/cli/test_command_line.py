@@ -186,7 +186,7 @@ def test_models_lists_every_network(capsys):
 
 def test_interruption_leaves_130_and_one_line(tmp_path):
     """Ctrl-C while a long estimate runs, in a process of its own."""
-    write_frames(tmp_path, 12, 320, 448)
+    write_frames(tmp_path, 80, 320, 448)
     small_weights(tmp_path / "w.safetensors")
     command = [sys.executable, "-m", "featherflow", "estimate", str(tmp_path), "-o", str(tmp_path / "flows"),
                "--model", "liteflownetx", "--weights", str(tmp_path / "w.safetensors")]

@@ -147,7 +147,8 @@ class Trainer:
         pairs = self.chunk(self.step, index)
         rendered = time.monotonic()
         frames = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             pyramids = [network.encode(frame, network.mean1) for frame in frames]
             estimates = network.flows(*pyramids, detach=recipe.detach)
         weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
