@@ -122,3 +122,10 @@ def test_command_line(capsys):
     with pytest.raises(SystemExit) as left:
         main(["tables", "7", "--json", "--model", "dis", "--runs", "0"])
     assert json.loads(capsys.readouterr().out)["published"]["4 / 1 / 6-3"][0]["value"] == 2.71
+
+
+@pytest.mark.parametrize("model, layers", [("liteflownet", 94), ("liteflownet2", 91), ("liteflownetx", 69)])
+def test_layers_are_counted_as_the_paper_counts_them(model, layers):
+    from featherflow.evaluation.tables import _measured
+
+    assert _measured("layers", model, 0, None) == (layers, "")

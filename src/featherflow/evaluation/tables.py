@@ -198,7 +198,9 @@ def _measured(what: str, model: str, runs: int, device: str | None) -> tuple[flo
         return None, "no network"
     network = networks.build(architecture)
     if what == "layers":
-        return float(sum(1 for module in network.modules() if list(module.parameters(recurse=False)))), ""
+        # The papers count the enlargement of sparse cost volumes as a layer, though its kernel is fixed.
+        named = network.named_modules()
+        return float(sum(1 for name, m in named if list(m.parameters(recurse=False)) or name.endswith(".upcost"))), ""
     if what == "parameters":
         return sum(parameter.numel() for parameter in network.parameters()) / 1e6, ""
     if runs < 1:
