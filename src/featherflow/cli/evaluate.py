@@ -78,10 +78,10 @@ def evaluate(
         evaluation = run(methods, datasets, limit, progress)
     if csv is not None:
         report.write_csv(csv, evaluation)
-    if html is not None:
-        command = ["featherflow evaluate", *(f"--model {name}" for name in methods), *(f"--data {d.name}=..." for d in datasets)]
-        report.write_html(html, evaluation, methods, datasets, worst, limit, note=" ".join(command))
     if json:
         print_json(evaluation.as_dict())
     else:
-        print(report.markdown(evaluation))
+        print(report.markdown(evaluation), flush=True)
+    if html is not None:
+        command = ["featherflow evaluate", *(f"--model {name}" for name in methods), *(f"--data {d.name}=..." for d in datasets)]
+        report.write_html(html, evaluation, methods, datasets, worst, limit, note=" ".join(command))
