@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from featherflow.data.procedural import SceneConfig, render_pairs
 from featherflow.data.textures import TextureBank
+from featherflow.files import atomic_write
 
 
 def render_folder(out: str | os.PathLike, count: int = 8, config: SceneConfig | None = None,
@@ -37,13 +37,13 @@ def render_folder(out: str | os.PathLike, count: int = 8, config: SceneConfig | 
         folder = out / f"{index:05d}"
         folder.mkdir(parents=True, exist_ok=True)
         for number, frame in enumerate(frames, 1):
-            _write(folder / f"frame{number}.png", Image.fromarray(frame).save)
+            _write_png(folder / f"frame{number}.png", frame)
         write_flow(folder / "flow.flo", flow)
         hidden = np.repeat(pair.occluded[0, 0].numpy()[..., None], 3, axis=2).astype(np.uint8) * 255
         rows.append(np.concatenate([*frames, flow_to_rgb(flow), hidden], axis=1))
     sheet = out / "sheet.png"
     if rows:
-        _write(sheet, Image.fromarray(np.concatenate(rows)).save)
+        _write_png(sheet, np.concatenate(rows))
     return sheet
 
 
@@ -52,11 +52,6 @@ def _bytes(frame: Tensor) -> np.ndarray:
     return (frame * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
 
-def _write(path: Path, save: Callable[[Path], None]) -> None:
-    """Beside the target first, then renamed: an interrupted run leaves no half file."""
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _write_png(path: Path, image: np.ndarray) -> None:
+    with atomic_write(path) as file:
+        Image.fromarray(image).save(file, format="PNG")
