@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import FileError, InputError
+from .files import atomic_write
 
 _SMALLEST_FRAME = 16  # px
 
@@ -40,6 +41,18 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise FileError(f"'{path}' cannot be read as an image: {reason}.") from None
+
+
+def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write `(H, W, 3)` or `(H, W)` uint8 as PNG, whole or not at all.
+
+    Raises:
+        FileError: if the file cannot be written.
+    """
+    from PIL import Image
+
+    with atomic_write(path) as file:
+        Image.fromarray(image).save(file, format="PNG")
 
 
 def _from_pillow(image, name: str = "the image") -> np.ndarray:

@@ -14,10 +14,9 @@ import numpy as np
 
 from .errors import FileError, InputError
 from .estimation import estimate
-from .files import atomic_write
 from .flow import SUFFIXES, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
-from .frames import read_image
+from .frames import read_image, write_image
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
@@ -125,21 +124,13 @@ def _write(path1, path2, flow, flow_back, flow_path, picture_path, scale, backwa
         written["backward"] = str(target)
     if occlusion:
         target = flow_path.with_name(f"{flow_path.stem}_occlusion.png")
-        write_mask(target, find_occlusion(flow, flow_back))
+        write_image(target, find_occlusion(flow, flow_back).astype(np.uint8) * 255)
         written["occlusion"] = str(target)
     length = np.hypot(flow[..., 0], flow[..., 1])
     return FlowJobResult(
         str(path1), str(path2), model, flow.shape[1], flow.shape[0], round(seconds, 4), round(float(length.mean()), 4),
         round(float(length.max()), 4), picture_scale_px=picture_scale, **written,
     )
-
-
-def write_mask(path: str | os.PathLike, mask: np.ndarray) -> None:
-    """Write a boolean mask `(H, W)` as an 8-bit PNG, true = 255."""
-    from PIL import Image
-
-    with atomic_write(path) as file:
-        Image.fromarray(mask.astype(np.uint8) * 255).save(file, format="PNG")
 
 
 def _name(model: str | None) -> str:

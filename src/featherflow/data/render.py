@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from featherflow.data.procedural import SceneConfig, render_pairs
 from featherflow.data.textures import TextureBank
-from featherflow.files import atomic_write
+from featherflow.frames import write_image
 
 
 def render_folder(out: str | os.PathLike, count: int = 8, config: SceneConfig | None = None,
@@ -37,21 +36,16 @@ def render_folder(out: str | os.PathLike, count: int = 8, config: SceneConfig | 
         folder = out / f"{index:05d}"
         folder.mkdir(parents=True, exist_ok=True)
         for number, frame in enumerate(frames, 1):
-            _write_png(folder / f"frame{number}.png", frame)
+            write_image(folder / f"frame{number}.png", frame)
         write_flow(folder / "flow.flo", flow)
         hidden = np.repeat(pair.occluded[0, 0].numpy()[..., None], 3, axis=2).astype(np.uint8) * 255
         rows.append(np.concatenate([*frames, flow_to_rgb(flow), hidden], axis=1))
     sheet = out / "sheet.png"
     if rows:
-        _write_png(sheet, np.concatenate(rows))
+        write_image(sheet, np.concatenate(rows))
     return sheet
 
 
 def _bytes(frame: Tensor) -> np.ndarray:
     """`(3, H, W)` in [0, 1] as `(H, W, 3)` uint8."""
     return (frame * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
-
-
-def _write_png(path: Path, image: np.ndarray) -> None:
-    with atomic_write(path) as file:
-        Image.fromarray(image).save(file, format="PNG")

@@ -41,13 +41,11 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
         FileError: if the folder cannot be written.
     """
     import numpy as np
-    from PIL import Image
 
     from ..errors import FileError
     from ..estimation import estimate, method_for
-    from ..files import atomic_write
     from ..flow import FlowMetrics, error_map, flow_to_rgb, read_flow_with_valid, save_flow_picture, write_flow
-    from ..frames import read_image
+    from ..frames import read_image, write_image
     from ..weights import default_model
 
     folder = Path(folder)
@@ -68,8 +66,7 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     scale = save_flow_picture(folder / "flow.png", flow)
     top = np.concatenate((frame1, flow_to_rgb(truth, scale)), axis=1)
     bottom = np.concatenate((error_map(flow, truth, valid), flow_to_rgb(flow, scale)), axis=1)
-    with atomic_write(folder / "overview.png") as file:
-        Image.fromarray(np.concatenate((top, bottom))).save(file, format="PNG")
+    write_image(folder / "overview.png", np.concatenate((top, bottom)))
 
     metrics = FlowMetrics()
     metrics.update(flow, truth, valid)
