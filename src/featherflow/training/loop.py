@@ -41,7 +41,7 @@ class Trainer:
         recipe: all numbers of the run.
         folder: where the run lives; created if missing. A checkpoint found there is continued.
         textures: photos and procedural textures the pairs are made of.
-        scene: the scenes to render; height and width come from the recipe.
+        scene: the scenes to render, before the recipe's own changes; height and width come from the recipe.
         start: weights to begin with instead of random ones; only for a new run.
     """
 
@@ -57,7 +57,9 @@ class Trainer:
         self.recipe, self.folder, self.device = recipe, Path(folder), torch.device(device)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.textures = textures
-        self.scene = dataclasses.replace(scene or SceneConfig(), height=recipe.height, width=recipe.width)
+        self.scene = dataclasses.replace(
+            scene or SceneConfig(), height=recipe.height, width=recipe.width, **recipe.scene
+        )
         torch.manual_seed(recipe.seed)
         self.network = networks.build(recipe.network, **recipe.options)
         if start is None:

@@ -26,6 +26,8 @@ class Recipe:
     height: int = 192  # px, multiples of 32
     width: int = 256
     seed: int = 0
+    #: Fields of `featherflow.data.SceneConfig` to replace; in text form `scene.large=32` or `scene.small=0.4,1.2`.
+    scene: dict[str, object] = field(default_factory=dict)
 
     #: "adamw" or "muon" (orthogonal updates for the hidden convolutions, AdamW for the rest).
     optimizer: str = "muon"
@@ -88,18 +90,31 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
     if name not in RECIPES:
         raise InputError(f"There is no recipe named '{name}'; known are {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
-    types = typing.get_type_hints(Recipe)
-    fields = {f.name for f in dataclasses.fields(Recipe)} - {"name", "network", "options"}
+    types = _settable()
     for key, text in (changes or {}).items():
-        if key not in fields:
-            raise InputError(f"Recipe '{name}' has no field '{key}'; its fields are {', '.join(sorted(fields))}.")
+        if key not in types:
+            raise InputError(f"Recipe '{name}' has no field '{key}'; its fields are {', '.join(sorted(types))}.")
         try:
             value = _parse(types[key], text)
         except ValueError:
             kind = getattr(types[key], "__name__", str(types[key]))
             raise InputError(f"Field '{key}' of a recipe takes a value of type {kind}, got '{text}'.") from None
+        if key.startswith("scene."):
+            key, value = "scene", {**recipe.scene, key.removeprefix("scene."): value}
         recipe = replace(recipe, **{key: value})
     return recipe
+
+
+def _settable() -> dict[str, object]:
+    """Types of the fields that may be given as text; those of the scene with `scene.` before their names."""
+    from ..data import SceneConfig
+
+    own = typing.get_type_hints(Recipe)
+    scene = typing.get_type_hints(SceneConfig)
+    fixed = {"name", "network", "options", "scene", "effects"}
+    types = {f.name: own[f.name] for f in dataclasses.fields(Recipe)}
+    types |= {f"scene.{f.name}": scene[f.name] for f in dataclasses.fields(SceneConfig) if f.name not in ("height", "width")}
+    return {name: kind for name, kind in types.items() if name.split(".")[-1] not in fixed}
 
 
 def _parse(kind: object, text: str) -> object:
@@ -111,4 +126,8 @@ def _parse(kind: object, text: str) -> object:
         return kind(text.replace("_", ""))
     if kind is str:
         return text
-    return tuple(float(part) for part in text.split(","))
+    parts = typing.get_args(kind)
+    values = text.split(",")
+    if parts[-1] is not Ellipsis and len(values) != len(parts):
+        raise ValueError(text)
+    return tuple(parts[0](part) for part in values)
