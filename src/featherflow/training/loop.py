@@ -22,8 +22,8 @@ from .. import networks
 from ..data import PairBatch, SceneConfig, TextureBank, render_pairs
 from ..errors import TrainingError
 from ..files import atomic_write
+from ..networks.liteflownet import LiteFlowNet
 from .initialization import initialize
-from .losses import multilevel_loss
 from .optimizers import make_optimizer
 from .recipes import Recipe
 
@@ -66,8 +66,9 @@ class Trainer:
             initialize(self.network, torch.Generator().manual_seed(recipe.seed))
         else:
             self.network.load_state_dict(start)
+        if isinstance(self.network, LiteFlowNet):
+            self.network.mean2.copy_(self.network.mean1)  # one mean for both frames: features can serve as either
         self.network.to(self.device, memory_format=torch.channels_last)
-        self.network.mean2.copy_(self.network.mean1)  # one mean for both frames: features can serve as either
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = make_optimizer(self.network, recipe)
         self.autocast = bfloat16_pays(self.device)
@@ -149,19 +150,14 @@ class Trainer:
         pairs = self.chunk(self.step, index)
         rendered = time.monotonic()
         frames = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
+        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
         # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            pyramids = [network.encode(frame, network.mean1) for frame in frames]
-            estimates = network.flows(*pyramids, detach=recipe.detach)
-        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
-        levels = dict(zip(range(6, 1, -1), recipe.level_weights, strict=False))
-        loss = multilevel_loss(
-            estimates, pairs.flow, weight, levels, recipe.full_weight, recipe.epsilon, recipe.exponent
-        )
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
+            loss, flow = recipe.loss(network, *frames, pairs.flow, weight)
+        gradients = torch.autograd.grad(loss, list(network.parameters()), materialize_grads=True)
         return gradients, {
             "loss": loss.item(),
-            "epe": _end_point_error(estimates, pairs),
+            "epe": _end_point_error(flow.detach(), pairs),
             "data_seconds": rendered - started,
             "seconds": time.monotonic() - started,
         }
@@ -279,12 +275,7 @@ def bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-@torch.no_grad()
-def _end_point_error(estimates, pairs: PairBatch) -> float:
-    from ..networks.liteflownet import FLOW_SCALE
-    from ..ops import resize
-
-    flow = resize(estimates[-1].last * FLOW_SCALE, pairs.flow.shape[-2:])
+def _end_point_error(flow: Tensor, pairs: PairBatch) -> float:
     error = (flow - pairs.flow).norm(dim=1, keepdim=True)
     return (error * pairs.valid).sum().item() / max(pairs.valid.sum().item(), 1)
 

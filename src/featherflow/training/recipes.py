@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from dataclasses import dataclass, field, replace
 
 from ..errors import InputError
+from .losses import Loss, MultilevelLoss, PyramidLoss, SequenceLoss
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,9 @@ class Recipe:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     ema: float = 0.999
-    #: Cut gradients where a flow is handed from unit to unit.
-    detach: bool = True
 
-    epsilon: float = 0.05  # px
-    exponent: float = 0.7
-    level_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 4.0)  # levels 6 to 2
-    full_weight: float = 2.0
+    #: What is minimised; in text form `loss.exponent=1`.
+    loss: Loss = field(default_factory=MultilevelLoss)
     #: Occluded pixels count nothing at first, then more and more between these shares of the schedule.
     occluded_from: float = 0.1
     occluded_until: float = 0.4
@@ -70,6 +66,12 @@ class Recipe:
 
 _NORMALIZED = {"normalized_matching": True}
 
+
+def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: object) -> Recipe:
+    """A recipe for a network beside the LiteFlowNet family: AdamW, which all of them were trained with in some form."""
+    return Recipe(f"modern/{network}", network, loss=loss, optimizer="adamw", learning_rate=learning_rate, **numbers)
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -77,6 +79,18 @@ RECIPES = {
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _NORMALIZED),
         Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
         Recipe("modern/liteflownetx", "liteflownetx"),
+        _lineage("flownets", PyramidLoss(), 1e-4),
+        _lineage("flownetc", PyramidLoss(), 1e-4),
+        _lineage("flownet2", PyramidLoss(unit=1.0), 1e-4),
+        _lineage("spynet", PyramidLoss(unit=0.0), 1e-4),
+        _lineage("pwcnet", PyramidLoss(), 1e-4),
+        # Batch normalisation looks at a whole batch, so it is not cut into chunks.
+        _lineage("raft", SequenceLoss(), 4e-4, chunks=1),
+        _lineage("raft-small", SequenceLoss(), 4e-4),
+        _lineage("gmflow", SequenceLoss(gamma=0.9, iterations=0), 4e-4),
+        _lineage("gmflow-refine", SequenceLoss(gamma=0.9, iterations=0), 4e-4),
+        _lineage("flowformer", SequenceLoss(), 2.5e-4),
+        _lineage("raft-stereo", SequenceLoss(gamma=0.9, iterations=16, horizontal=True), 2e-4, chunks=1),
     )
 }
 
@@ -90,7 +104,7 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
     if name not in RECIPES:
         raise InputError(f"There is no recipe named '{name}'; known are {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
-    types = _settable()
+    types = _settable(recipe)
     for key, text in (changes or {}).items():
         if key not in types:
             raise InputError(f"Recipe '{name}' has no field '{key}'; its fields are {', '.join(sorted(types))}.")
@@ -99,22 +113,29 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
         except ValueError:
             kind = getattr(types[key], "__name__", str(types[key]))
             raise InputError(f"Field '{key}' of a recipe takes a value of type {kind}, got '{text}'.") from None
-        if key.startswith("scene."):
-            key, value = "scene", {**recipe.scene, key.removeprefix("scene."): value}
-        recipe = replace(recipe, **{key: value})
+        room, _, entry = key.rpartition(".")
+        if room == "scene":
+            recipe = replace(recipe, scene={**recipe.scene, entry: value})
+        elif room == "loss":
+            recipe = replace(recipe, loss=replace(recipe.loss, **{entry: value}))
+        else:
+            recipe = replace(recipe, **{key: value})
     return recipe
 
 
-def _settable() -> dict[str, object]:
-    """Types of the fields that may be given as text; those of the scene with `scene.` before their names."""
+def _settable(recipe: Recipe) -> dict[str, object]:
+    """Types of the fields that may be given as text; those of scene and loss with that word before their names."""
     from ..data import SceneConfig
 
-    own = typing.get_type_hints(Recipe)
-    scene = typing.get_type_hints(SceneConfig)
-    fixed = {"name", "network", "options", "scene", "effects"}
-    types = {f.name: own[f.name] for f in dataclasses.fields(Recipe)}
-    types |= {f"scene.{f.name}": scene[f.name] for f in dataclasses.fields(SceneConfig) if f.name not in ("height", "width")}
-    return {name: kind for name, kind in types.items() if name.split(".")[-1] not in fixed}
+    types = typing.get_type_hints(Recipe)
+    own = {name: types[name] for name in types if name not in ("name", "network", "options", "scene", "loss")}
+    scene = {f"scene.{name}": kind for name, kind in typing.get_type_hints(SceneConfig).items()}
+    loss = {f"loss.{name}": kind for name, kind in typing.get_type_hints(type(recipe.loss)).items()}
+    return {name: kind for name, kind in (own | scene | loss).items() if name not in _NOT_IN_TEXT}
+
+
+#: Size and kind of a scene follow from other fields; effects are a table of their own.
+_NOT_IN_TEXT = ("scene.height", "scene.width", "scene.effects")
 
 
 def _parse(kind: object, text: str) -> object:
