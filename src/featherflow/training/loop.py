@@ -451,8 +451,7 @@ def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:
     if device.type != "cpu":
         return ThreadPoolExecutor(1)
     count = min(chunks, torch.get_num_threads())
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    return ThreadPoolExecutor(count)
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, torch.get_num_threads() // count),))
 
 
 def bfloat16_pays(device: torch.device) -> bool:
