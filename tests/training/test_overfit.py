@@ -1,7 +1,7 @@
 """Every network can be trained: on one rendered pair its error falls below a fifth of the pair's mean motion in 200 steps.
 
-A cut gradient, a wrong unit or sign, or a loss that leaves a part of the network out would not get there. The quick ones run always;
-all of them with `python -m pytest -m slow`.
+A cut gradient, a wrong unit or sign, or a loss that leaves a part of the network out would not get there. The quick ones
+always run, the others with `python -m pytest -m slow`.
 """
 
 import dataclasses
