@@ -63,3 +63,36 @@ def sound_packets(path: Path) -> list[tuple[Fraction, bytes]]:
 
     with av.open(str(path)) as container:
         return [(p.pts * p.time_base, bytes(p)) for p in container.demux(container.streams.audio) if p.pts is not None]
+
+
+def layered(t: float, height: int = 96, width: int = 128) -> tuple[np.ndarray, np.ndarray]:
+    """A scene of two layers at time t, `(H, W, 3)` uint8, and where the disc in front is, `(H, W)`.
+
+    The background moves by `BACKGROUND_MOTION`, the disc by `DISC_MOTION` px in a unit of time.
+    """
+    import cv2
+
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    pictures = []
+    for seed, (dx, dy) in ((5, BACKGROUND_MOTION), (8, DISC_MOTION)):
+        canvas = frame(height + 64, width + 64, seed).astype(np.float32)
+        pictures.append(cv2.remap(cv2.GaussianBlur(canvas, None, 1.0), x + 32 - dx * t, y + 32 - dy * t, cv2.INTER_CUBIC))
+    distance = np.hypot(x - width / 2 - DISC_MOTION[0] * t, y - height / 2 - DISC_MOTION[1] * t)
+    cover = np.clip(20.5 - distance, 0, 1)[..., None]
+    picture = pictures[0] * (1 - cover) + pictures[1] * cover
+    return picture.round().clip(0, 255).astype(np.uint8), cover[..., 0] > 0.5
+
+
+BACKGROUND_MOTION = (2.0, 1.0)
+DISC_MOTION = (-5.0, 3.0)
+
+
+def layered_flow(t1: float, t2: float, **size: int) -> np.ndarray:
+    """Exact flow of `layered` from time t1 to t2, `(H, W, 2)` float32 [px]."""
+    _, disc = layered(t1, **size)
+    return ((t2 - t1) * np.where(disc[..., None], DISC_MOTION, BACKGROUND_MOTION)).astype(np.float32)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Peak signal-to-noise ratio of 8-bit pictures [dB]."""
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(np.float64) - b) ** 2), 1e-9)))

@@ -20,7 +20,7 @@ _PUBLIC = {
 
 _ROOMS = (
     "classical", "data", "demo", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming", "training",
-    "video", "weights",
+    "transport", "video", "weights",
 )
 
 __all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ..flow import occlusion as find_occlusion
 from ..flow import write_flow
 from ..frames import write_image
 from ..streaming import stream
+from ..weights import default_model
 from .reading import Clip, Picture, open_clip
 from .threads import ahead, behind
 from .views import check_view, draw, measured_scale
@@ -116,6 +117,8 @@ def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.nda
         Stopped: after Ctrl-C. FileError: for a clip that turns out to be damaged, and for what cannot be written. In the first two
         cases, the video holds all that was done before.
     """
+    if output is not None:
+        check_video_name(output)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
     first = next(items, None)
@@ -221,8 +224,6 @@ def flow_video(
     """
     if output is None and flow_dir is None:
         raise InputError("Nothing would be written: name a video with -o, or a folder for flow files with --flow-dir, or both.")
-    if output is not None:
-        check_video_name(output)
     if backward and flow_dir is None:
         raise InputError("--backward writes files: name a folder for them with --flow-dir.")
     if format not in FORMATS:
@@ -233,11 +234,12 @@ def flow_video(
     clip = open_clip(source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format)
     folder = None if flow_dir is None else _folder(flow_dir)
     lengths = _Scale(scale)
+    began = time.perf_counter()
     if output is not None and scale is None:
         for pair in clip.pairs(_PAIRS_FOR_SCALE):
             lengths.include(estimate(*pair, model=model, **settings))
         lengths.fixed = lengths.value is not None
-    began = time.perf_counter()
+    beforehand = time.perf_counter() - began
     both = backward or occlusion
 
     def items():
@@ -259,12 +261,24 @@ def flow_video(
         return draw(view, step.first.image, flow, lengths.value)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
-    written = write_clip(clip, items(), picture, output, codec=codec, sound=sound, total=total, progress=progress)
+    result = video_job(clip, items(), picture, output, model=model, codec=codec, sound=sound, total=total, progress=progress)
+    return replace(
+        result,
+        seconds=round(result.seconds + beforehand, 3),
+        flow_dir=None if folder is None else str(folder),
+        scale_px=None if output is None else round(lengths.value, 3),
+    )
+
+
+def video_job(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.ndarray | None], output: str | os.PathLike | None, *,
+              model: str | None, **options: object) -> VideoJobResult:
+    """`write_clip` with its options, timed."""
+    began = time.perf_counter()
+    written = write_clip(clip, items, picture, output, **options)
     seconds = time.perf_counter() - began
     return VideoJobResult(
-        clip.name, _name(model), clip.width, clip.height, written.pictures, round(seconds, 3), round(written.pictures / seconds, 3),
-        None if output is None else str(output), written.codec, written.sound, None if folder is None else str(folder),
-        None if output is None else round(lengths.value, 3),
+        clip.name, model or default_model(), clip.width, clip.height, written.pictures, round(seconds, 3),
+        round(written.pictures / seconds, 3), None if output is None else str(output), written.codec, written.sound,
     )
 
 
@@ -286,8 +300,3 @@ def _folder(path: str | os.PathLike) -> Path:
         raise FileError(f"The folder '{path}' cannot be made: {error.strerror}.") from None
     return Path(path)
 
-
-def _name(model: str | None) -> str:
-    from ..weights import default_model
-
-    return model or default_model()
