@@ -14,7 +14,7 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
-from . import data, demo, estimate, evaluate, interpolate, models, tables, train, video, weights
+from . import data, demo, estimate, evaluate, interpolate, magnify, models, stabilise, tables, tracks, train, video, weights
 
 app = App(
     name="featherflow",
@@ -24,7 +24,8 @@ app = App(
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 for verb in (
-    demo.demo, estimate.estimate, video.video, interpolate.interpolate, evaluate.evaluate, tables.tables, models.models, train.train,
+    demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
+    evaluate.evaluate, tables.tables, models.models, train.train,
 ):
     app.command(verb)
 app.command(weights.app)
