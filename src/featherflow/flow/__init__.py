@@ -6,7 +6,6 @@ The lowest room: it knows NumPy and no network, and imports torch, Pillow and th
 from featherflow.flow.colour import (
     automatic_scale,
     colour_wheel_legend,
-    draw_arrows,
     error_map,
     flow_to_rgb,
     save_flow_picture,
@@ -14,6 +13,7 @@ from featherflow.flow.colour import (
 from featherflow.flow.consistency import backward_warp, forward_backward_consistency, occlusion
 from featherflow.flow.files import SUFFIXES, read_flow, read_flow_with_valid, write_flow
 from featherflow.flow.metrics import FlowErrors, FlowMetrics, FlowResult, ImageErrors, epe
+from featherflow.flow.pictures import draw_arrows, overlay
 
 __all__ = [
     "SUFFIXES",
@@ -30,6 +30,7 @@ __all__ = [
     "flow_to_rgb",
     "forward_backward_consistency",
     "occlusion",
+    "overlay",
     "read_flow",
     "read_flow_with_valid",
     "save_flow_picture",
