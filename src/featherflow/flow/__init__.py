@@ -6,12 +6,13 @@ The lowest room: it knows NumPy and no network, and imports torch, Pillow and th
 from featherflow.flow.colour import (
     automatic_scale,
     colour_wheel_legend,
+    encode_flow_picture,
     error_map,
     flow_to_rgb,
     save_flow_picture,
 )
 from featherflow.flow.consistency import backward_warp, forward_backward_consistency, occlusion
-from featherflow.flow.files import SUFFIXES, read_flow, read_flow_with_valid, write_flow
+from featherflow.flow.files import SUFFIXES, decode_flow, encode_flow, read_flow, read_flow_with_valid, write_flow
 from featherflow.flow.metrics import FlowErrors, FlowMetrics, FlowResult, ImageErrors, epe
 from featherflow.flow.pictures import draw_arrows, overlay
 
@@ -24,7 +25,10 @@ __all__ = [
     "automatic_scale",
     "backward_warp",
     "colour_wheel_legend",
+    "decode_flow",
     "draw_arrows",
+    "encode_flow",
+    "encode_flow_picture",
     "epe",
     "error_map",
     "flow_to_rgb",

@@ -3,6 +3,7 @@
 All pictures are `(H, W, 3)` uint8 RGB.
 """
 
+import io
 import os
 from pathlib import Path
 
@@ -120,19 +121,26 @@ def save_flow_picture(path: str | os.PathLike, flow, scale: float | None = None)
     The scale also stands in the file, as the PNG text `featherflow:flow-scale-px`.
     Raises `InputError` as `flow_to_rgb` does and for a suffix other than `.png`; `FileError` when it cannot write.
     """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} cannot hold a flow picture: expected a file name that ends in .png")
+    content, scale = encode_flow_picture(flow, scale)
+    with atomic_write(path) as file:
+        file.write(content)
+    return scale
+
+
+def encode_flow_picture(flow, scale: float | None = None) -> tuple[bytes, float]:
+    """The bytes that `save_flow_picture` would write, and the scale [px] that was used. Raises as `flow_to_rgb`."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
     scale = automatic_scale(flow) if scale is None else positive(scale, "scale")
-    picture = Image.fromarray(flow_to_rgb(flow, scale))
     text = PngInfo()
     text.add_text(SCALE_KEY, repr(scale))
-    with atomic_write(path) as file:
-        picture.save(file, format="PNG", pnginfo=text)
-    return scale
+    buffer = io.BytesIO()
+    Image.fromarray(flow_to_rgb(flow, scale)).save(buffer, format="PNG", pnginfo=text)
+    return buffer.getvalue(), scale
 
 
 def colour_wheel_legend(size: int = 151) -> np.ndarray:
