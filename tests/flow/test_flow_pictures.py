@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from featherflow.errors import InputError
-from featherflow.flow import draw_arrows, flow_to_rgb, overlay
+from featherflow.flow import draw_arrows, flow_to_rgb, mark, overlay
 
 
 def test_an_arrow_goes_from_its_pixel_to_where_the_pixel_goes():
@@ -84,3 +84,14 @@ def test_the_tint_is_the_hue_where_it_moves_and_the_frame_where_it_rests():
 def test_overlay_refuses(arguments, message):
     with pytest.raises(InputError, match=message):
         overlay(**{"image": np.zeros((4, 5, 3), np.uint8), "flow": np.ones((4, 5, 2)), **arguments})
+
+
+def test_marked_pixels_take_the_colour_and_others_turn_grey():
+    frame = np.random.default_rng(2).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    mask = np.zeros((4, 5), bool)
+    mask[1, 2] = True
+    marked = mark(frame, mask, (255, 0, 0)).astype(int)
+    assert np.abs(marked[1, 2] - (0.8 * np.array([255, 0, 0]) + 0.2 * frame[1, 2])).max() <= 1
+    assert (marked[~mask] == marked[~mask][:, :1]).all()
+    with pytest.raises(InputError, match="mask"):
+        mark(frame, mask.T)

@@ -209,6 +209,10 @@ def create_app(settings: Settings) -> FastAPI:
         headers |= {"X-Flow-Model": options.model, "X-Flow-Seconds": f"{estimate.seconds:.4f}"}
         return Response(content, media_type=answer, headers=headers)
 
+    if settings.page:
+        from .page import add_page
+
+        add_page(app, engine)
     return app
 
 

@@ -14,7 +14,7 @@ from featherflow.flow.colour import (
 from featherflow.flow.consistency import backward_warp, forward_backward_consistency, occlusion
 from featherflow.flow.files import SUFFIXES, decode_flow, encode_flow, read_flow, read_flow_with_valid, write_flow
 from featherflow.flow.metrics import FlowErrors, FlowMetrics, FlowResult, ImageErrors, epe
-from featherflow.flow.pictures import draw_arrows, overlay
+from featherflow.flow.pictures import draw_arrows, mark, overlay
 
 __all__ = [
     "SUFFIXES",
@@ -33,6 +33,7 @@ __all__ = [
     "error_map",
     "flow_to_rgb",
     "forward_backward_consistency",
+    "mark",
     "occlusion",
     "overlay",
     "read_flow",

@@ -7,7 +7,7 @@ import numpy as np
 
 from featherflow.errors import InputError
 from featherflow.flow.colour import SMALLEST_AUTOMATIC_SCALE, automatic_scale, flow_to_rgb
-from featherflow.flow.fields import as_field, known, positive
+from featherflow.flow.fields import as_field, as_mask, known, positive
 
 
 def draw_arrows(image, flow, step: int | None = None, magnify: float | None = None, colour=None) -> np.ndarray:
@@ -141,6 +141,23 @@ def overlay(image, flow, scale: float | None = None, strength: float = 0.75) -> 
     hue = flow_to_rgb(field, scale).astype(np.float32) - 255 * (1 - share)
     tint = np.where(valid[..., None], strength * hue, 0)
     return np.rint(np.clip(frame * (1 - strength * share) + tint, 0, 255)).astype(np.uint8)
+
+
+def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
+    """Mark pixels of a frame, for example those of `occlusion`: they take the colour, the others fade to grey.
+
+    Args:
+        image: `(H, W, 3)` or `(H, W)` uint8.
+        mask: `(H, W)`, true or non-zero where to mark.
+        colour: `(R, G, B)`, 0 to 255.
+
+    Returns `(H, W, 3)` uint8 RGB; `image` is unchanged. Raises `InputError` for another shape or type.
+    """
+    frame = _as_frame(image)
+    marked = as_mask(mask, frame.shape[:2], "the mask")[..., None]
+    grey = frame @ np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+    faded = np.repeat(grey[..., None] * 0.6 + 60, 3, axis=-1)
+    return np.rint(np.where(marked, 0.8 * np.float32(colour) + 0.2 * frame, faded)).astype(np.uint8)
 
 
 def _check_grid(frame: np.ndarray, field: np.ndarray) -> None:
