@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 from pathlib import Path
@@ -11,10 +12,32 @@ import numpy as np
 from .errors import FileError, InputError, LimitError
 from .files import atomic_write
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+
 _SMALLEST_FRAME = 16  # px
 
 #: Pillow's names of the formats that `decode_image` takes; Pillow knows others, one of which starts a program.
 STRANGER_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
+
+
+def image_files(source: str | os.PathLike) -> list[Path]:
+    """The images of a folder, or the files that a glob pattern matches, in order of name.
+
+    Raises:
+        FileError: if there is no such folder; InputError: for a single file, and for fewer than two images.
+    """
+    source = Path(source)
+    if source.is_dir():
+        found = [path for path in sorted(source.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    elif glob.has_magic(str(source)):
+        found = [Path(path) for path in sorted(glob.glob(str(source), recursive=True))]
+    elif source.exists():
+        raise InputError(f"'{source}' is a single frame; name the second one too, or a folder or glob of frames.")
+    else:
+        raise FileError(f"There is no file or folder '{source}'.")
+    if len(found) < 2:
+        raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
+    return found
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
