@@ -486,8 +486,12 @@ class LiteFlowNet(nn.Module):
             InputError: for any other shape, size or dtype.
         """
         check_frames(frame1, frame2, SIZE_MULTIPLE, SMALLEST_SIZE)
-        height, width = frame1.shape[-2:]
+        return self.decode(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2), size)
+
+    def decode(self, frame1: FramePyramid, frame2: FramePyramid, size: tuple[int, int] | None = None) -> Tensor:
+        """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
+        height, width = (2 * side for side in frame1.features[2].shape[-2:])
         size = (height, width) if size is None else size
-        u = self.flows(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2))[-1].last
+        u = self.flows(frame1, frame2)[-1].last
         scale = u.new_tensor((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height))
         return resize(u, size) * scale.view(1, 2, 1, 1)
