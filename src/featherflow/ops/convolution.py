@@ -21,8 +21,10 @@ def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
     Returns:
         `(B, C', H', W')` in the dtype that `layer` gives.
     """
+    if _FUSED is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # graphs are to hold plain operators
+        return F.leaky_relu(layer(x), slope)
     dtype = _dtype(layer, x)
-    if _FUSED is None or not _can_fuse(layer, x, dtype):
+    if not _can_fuse(layer, x, dtype):
         return F.leaky_relu(layer(x), slope)
     bias = None if layer.bias is None else layer.bias.to(dtype)
     return _FUSED(x.to(dtype), layer.weight.to(dtype), bias, layer.padding, layer.stride, layer.dilation, layer.groups,
@@ -34,8 +36,8 @@ def _dtype(layer: nn.Conv2d, x: Tensor) -> torch.dtype:
 
 
 def _can_fuse(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> bool:
-    if not torch.is_inference_mode_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False  # the operator has no gradient, and graphs are to hold plain ones
+    if not torch.is_inference_mode_enabled():
+        return False  # the operator has no gradient
     if x.device.type != "cpu" or layer.weight.device.type != "cpu" or not torch.backends.mkldnn.enabled:
         return False
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros" or x.numel() == 0:
