@@ -15,7 +15,7 @@ from cyclopts import App
 from .. import __version__
 from ..errors import FeatherflowError
 from . import (
-    data, demo, estimate, evaluate, interpolate, magnify, models, serve, stabilise, tables, tracks, train, video, weights,
+    bench, data, demo, estimate, evaluate, interpolate, magnify, models, serve, stabilise, tables, tracks, train, video, weights,
 )
 
 app = App(
@@ -27,7 +27,7 @@ app = App(
 )
 for verb in (
     demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
-    evaluate.evaluate, tables.tables, models.models, train.train, serve.serve,
+    evaluate.evaluate, bench.bench, tables.tables, models.models, train.train, serve.serve,
 ):
     app.command(verb)
 app.command(serve.page, name="app")

@@ -19,7 +19,7 @@ def evaluate(
     worst: int = 2,
     submit: Path | None = None,
     device: str | None = None,
-    dtype: str = "auto",
+    dtype: str = "float32",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Compare methods on benchmarks with ground truth: every figure as per_image and pooled, time and memory.
@@ -52,7 +52,7 @@ def evaluate(
     device
         cpu, cuda, ...; by default a GPU if there is one.
     dtype
-        Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
+        Arithmetic of the convolutions: float32 (the same figures on every machine), auto, bfloat16 or float16.
     json
         Print the figures as JSON.
     """

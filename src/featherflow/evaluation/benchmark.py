@@ -31,7 +31,7 @@ Watcher = Callable[[str, Pair, Example, np.ndarray, float], None]
 _WARM_UP_PIXELS = 128
 
 
-def method_named(text: str, device: str | None = None, dtype: str = "auto") -> Method:
+def method_named(text: str, device: str | None = None, dtype: str = "float32") -> Method:
     """`NAME`, or `NAME+N` with N steps of variational refinement, as a function of two frames.
 
     Args:
