@@ -15,7 +15,21 @@ from cyclopts import App
 from .. import __version__
 from ..errors import FeatherflowError
 from . import (
-    bench, data, demo, estimate, evaluate, interpolate, magnify, models, serve, stabilise, tables, tracks, train, video, weights,
+    bench,
+    data,
+    demo,
+    estimate,
+    evaluate,
+    interpolate,
+    magnify,
+    models,
+    serve,
+    stabilise,
+    tables,
+    tracks,
+    train,
+    video,
+    weights,
 )
 
 app = App(

@@ -1,13 +1,17 @@
-"""Starting values for training from scratch."""
+"""Starting values: for training from scratch, and for what a network has beyond the weights that it begins with."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..errors import WeightsError
 from ..networks.liteflownet import DescriptorMatching, FlowRegularization, LiteFlowNet, PseudoLevel, SubPixelRefinement
+from ..ops import bilinear_upsampling_kernel
 
 _OTHER_NEIGHBOURS = 2.0  # distance of each neighbour but the centre: weights exp(-4) against 1
 
@@ -48,3 +52,52 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
             last.weight.mul_(0.3)
             last.bias.fill_(_OTHER_NEIGHBOURS)
             last.bias[len(last.bias) // 2] = 0.0
+
+
+@torch.no_grad()
+def msra(network: nn.Module, generator: torch.Generator) -> None:
+    """Normal with variance 2 / fan-in for every convolution, flow and distance layers included; biases 0.
+
+    The two learned enlargements of the pseudo level start bilinear, each channel by itself.
+
+    Source: the training template of LiteFlowNet's release ("msra" fillers); the enlargements are ours.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()), generator=generator)
+            module.bias.zero_()
+        elif isinstance(module, nn.ConvTranspose2d):
+            kernel = bilinear_upsampling_kernel(module.in_channels)
+            module.weight.zero_()
+            module.weight[range(module.in_channels), range(module.in_channels)] = kernel[:, 0]
+            module.bias.zero_()
+
+
+_LEVEL = re.compile(r"(?<=nete\.level)\d")
+
+
+@torch.no_grad()
+def carry_over(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Begin with the weights of a network that has fewer levels or units.
+
+    A layer that `weights` lacks takes the one of the same name at the level above where both have one shape, and keeps its value
+    otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit).
+
+    Raises:
+        WeightsError: if a tensor of `weights` does not fit, or something lacks that is neither of a level nor of a unit of one.
+    """
+    state = network.state_dict()
+    for name, value in weights.items():
+        if name not in state or state[name].shape != value.shape:
+            shape = tuple(value.shape)
+            raise WeightsError(f"The weights to begin with have a tensor '{name}' of shape {shape}, which does not fit.")
+    new = dict(weights)
+    for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
+        if name in new:
+            continue
+        if not name.startswith(("nete.level", "pseudo.")):
+            raise WeightsError(f"The weights to begin with lack the tensor '{name}'.")
+        above = _LEVEL.sub(lambda level: str(int(level[0]) + 1), name)
+        fits = above != name and above in new and new[above].shape == value.shape
+        new[name] = new[above] if fits else value
+    network.load_state_dict(new)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..networks.liteflownet import FLOW_SCALE, FlowEstimate
-from ..ops import full_precision, resize, resize_flow
+from ..ops import bilinear_upsampling_kernel, downsample, full_precision, resize, resize_flow
 
 
 class Loss(Protocol):
@@ -73,6 +73,65 @@ class MultilevelLoss:
                 total = total + level_weight * robust_error(u * FLOW_SCALE, label, label_weight, self.epsilon, self.exponent)
         last = resize(estimates[-1].last * FLOW_SCALE, truth.shape[-2:])
         return total + self.full_weight * robust_error(last, truth, weight, self.epsilon, self.exponent), last
+
+
+@dataclass(frozen=True)
+class PaperLoss:
+    """For the LiteFlowNet family as published: a sum over pixels, in units of 20 px, of M, S and R at every level.
+
+    Per flow, with d its distance from the label and B the pairs of a batch: sum of (d^2 + epsilon_squared)^exponent over all
+    pixels, over B. A label that does not count leaves the constant epsilon_squared^exponent and no gradient.
+
+    Source: LiteFlowNet2 (TPAMI 2020), sections 4.1 and 5.1, and the training template of LiteFlowNet's release.
+    """
+
+    #: 1/2 is the L2 norm of the first training; fine-tuning takes 0.4 (generalised Charbonnier).
+    exponent: float = 0.5
+    epsilon_squared: float = 0.01  # (20 px)^2
+    level_weights: tuple[float, ...] = (0.32, 0.08, 0.02, 0.01, 0.005)  # levels 6 to 2
+    #: LiteFlowNet2: weight of the last flow at full size, once the network has reached level 3.
+    full_weight: float = 0.0
+
+    def __call__(self, network, frame1, frame2, truth, weight):
+        pyramids = network.encode(frame1, network.mean1), network.encode(frame2, network.mean2)
+        estimates = network.flows(*pyramids)
+        with full_precision(truth):
+            return self.judge(estimates, truth, weight)
+
+    def judge(self, estimates: list[FlowEstimate], truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of estimates in internal units, coarsest first, and the last flow at full size [px]."""
+        truth, valid = truth / FLOW_SCALE, weight > 0
+        total = truth.new_zeros(())
+        for estimate, level_weight in zip(estimates, self.level_weights, strict=False):
+            label, known = paper_label(truth, valid, estimate.last.shape[-2:])
+            for u in estimate.outputs:
+                total = total + level_weight * self.penalty(u, label, known)
+        last = estimates[-1].last
+        if self.full_weight and estimates[-1].level <= 3:
+            total = total + self.full_weight * self.penalty(enlarge(last, 2 ** (estimates[-1].level - 1)), truth, valid)
+        return total, resize(last * FLOW_SCALE, truth.shape[-2:])
+
+    def penalty(self, u: Tensor, label: Tensor, known: Tensor) -> Tensor:
+        """Sum over pixels, divided by the pairs of the batch."""
+        difference = torch.where(known, u - label, 0.0)
+        return (difference.square().sum(dim=1) + self.epsilon_squared).pow(self.exponent).sum() / len(u)
+
+
+def paper_label(truth: Tensor, valid: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Ground truth on a coarser grid, values unchanged, and where it is known: where at least 2/3 of its weight is.
+
+    Args:
+        truth: `(B, 2, H, W)`; valid: `(B, 1, H, W)` bool. The weights are those of `ops.downsample`.
+    """
+    share = downsample(valid.to(truth.dtype), size)
+    label = downsample(torch.where(valid, truth, 0.0), size) / share.clamp_min(1e-6)
+    return label, 1.0 - share <= 0.5 * share + 1e-5
+
+
+def enlarge(u: Tensor, factor: int) -> Tensor:
+    """The official bilinear deconvolution of a flow `(B, 2, H, W)` to `factor` times its size; darker at the border."""
+    kernel = bilinear_upsampling_kernel(2, factor).to(u)
+    return F.conv_transpose2d(u, kernel, stride=factor, padding=factor // 2, groups=2)
 
 
 @dataclass(frozen=True)

@@ -1,68 +1,16 @@
-"""Recipes: every number of a training run, typed, with a name."""
+"""Recipes by name, and changes of their numbers in text form."""
 
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..errors import InputError
-from .losses import Loss, MultilevelLoss, PyramidLoss, SequenceLoss
+from .losses import Loss, PyramidLoss, SequenceLoss
+from .paper import PAPER
+from .recipe import Recipe, Stage
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """End-to-end training on procedural pairs. Amounts are in samples (pairs), so that batches can change."""
-
-    name: str
-    network: str
-    #: Fields of the network's config to replace, e.g. {"normalized_matching": True}; kept with the weights.
-    options: dict[str, object] = field(default_factory=dict)
-
-    #: Length of the whole schedule; warm-up and cool-down are shares of it.
-    samples: int = 500_000
-    batch: int = 8
-    #: Parts of a batch that are rendered and differentiated side by side, one per CPU core if there are as many.
-    chunks: int = 2
-    height: int = 192  # px, multiples of 32
-    width: int = 256
-    seed: int = 0
-    #: Fields of `featherflow.data.SceneConfig` to replace; in text form `scene.large=32` or `scene.small=0.4,1.2`.
-    scene: dict[str, object] = field(default_factory=dict)
-
-    #: "adamw" or "muon" (orthogonal updates for the hidden convolutions, AdamW for the rest).
-    optimizer: str = "muon"
-    muon_factor: float = 1.0
-    learning_rate: float = 6e-4
-    warmup: float = 0.005
-    #: Share of the schedule at its end over which the learning rate falls to `final_rate` of its peak.
-    cooldown: float = 0.4
-    final_rate: float = 0.02
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ema: float = 0.999
-
-    #: What is minimised; in text form `loss.exponent=1`.
-    loss: Loss = field(default_factory=MultilevelLoss)
-    #: Occluded pixels count nothing at first, then more and more between these shares of the schedule.
-    occluded_from: float = 0.1
-    occluded_until: float = 0.4
-
-    def progress(self, samples_seen: int) -> float:
-        """Share of the schedule done, 0..1."""
-        return min(samples_seen / self.samples, 1.0)
-
-    def rate(self, samples_seen: int) -> float:
-        """Learning rate: linear warm-up, constant, linear cool-down."""
-        done = self.progress(samples_seen)
-        rising = min(1.0, done / self.warmup) if self.warmup else 1.0
-        falling = min(1.0, (1.0 - done) / self.cooldown) if self.cooldown else 1.0
-        return self.learning_rate * min(max(rising, 1e-3), self.final_rate + (1 - self.final_rate) * falling)
-
-    def occluded_weight(self, samples_seen: int) -> float:
-        """Weight of occluded pixels in the loss, 0..1."""
-        span = max(self.occluded_until - self.occluded_from, 1e-9)
-        return min(max((self.progress(samples_seen) - self.occluded_from) / span, 0.0), 1.0)
-
+__all__ = ["RECIPES", "Recipe", "Stage", "get_recipe"]
 
 _NORMALIZED = {"normalized_matching": True}
 
@@ -72,9 +20,10 @@ def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: object) 
     return Recipe(f"modern/{network}", network, loss=loss, optimizer="adamw", learning_rate=learning_rate, **numbers)
 
 
-RECIPES = {
+RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
+        *PAPER,
         Recipe("modern/liteflownet2", "liteflownet2", _NORMALIZED),
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _NORMALIZED),
         Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
@@ -116,26 +65,34 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
         room, _, entry = key.rpartition(".")
         if room == "scene":
             recipe = replace(recipe, scene={**recipe.scene, entry: value})
-        elif room == "loss":
-            recipe = replace(recipe, loss=replace(recipe.loss, **{entry: value}))
+        elif room in _PARTS:
+            recipe = replace(recipe, **{room: replace(getattr(recipe, room), **{entry: value})})
         else:
             recipe = replace(recipe, **{key: value})
     return recipe
 
 
+#: Parts of a recipe that are typed tables themselves; in text form their fields have the part's name before them.
+_PARTS = ("loss", "augmentation")
+
+#: Fields that text does not set: who and what the recipe is, what is a table of its own, and what follows from others.
+_NOT_IN_TEXT = (
+    "name", "network", "options", "stages", "data", "begins_with", "frozen", "scene", *_PARTS,
+    "scene.height", "scene.width", "scene.effects",
+)
+
+
 def _settable(recipe: Recipe) -> dict[str, object]:
-    """Types of the fields that may be given as text; those of scene and loss with that word before their names."""
+    """Types of the fields that may be given as text; those of scene, loss and augmentation with that word before their names."""
     from ..data import SceneConfig
 
-    types = typing.get_type_hints(Recipe)
-    own = {name: types[name] for name in types if name not in ("name", "network", "options", "scene", "loss")}
-    scene = {f"scene.{name}": kind for name, kind in typing.get_type_hints(SceneConfig).items()}
-    loss = {f"loss.{name}": kind for name, kind in typing.get_type_hints(type(recipe.loss)).items()}
-    return {name: kind for name, kind in (own | scene | loss).items() if name not in _NOT_IN_TEXT}
-
-
-#: Size and kind of a scene follow from other fields; effects are a table of their own.
-_NOT_IN_TEXT = ("scene.height", "scene.width", "scene.effects")
+    parts = {part: type(getattr(recipe, part)) for part in _PARTS}
+    inner = {"scene": SceneConfig, **parts}
+    types = typing.get_type_hints(Recipe, localns={"Loss": Loss})
+    for part, table in inner.items():
+        types |= {f"{part}.{name}": kind for name, kind in typing.get_type_hints(table).items()}
+    stages_have = ("samples", "learning_rate") if recipe.stages else ()
+    return {name: kind for name, kind in types.items() if name not in (*_NOT_IN_TEXT, *stages_have)}
 
 
 def _parse(kind: object, text: str) -> object:
