@@ -113,7 +113,7 @@ def main() -> None:
 
     each = arguments.requests // arguments.rounds
     run("loop", 5)
-    run("load", 3 * arguments.at_once)  # until here, memory grows by what each thread and each size needs once
+    run("load", 10 * arguments.at_once)  # until here, memory grows by what each thread and each size needs once
     before = resident(address)
     loop_seconds, load_seconds, latencies, errors = 0.0, 0.0, [], []
     for _ in range(arguments.rounds):
