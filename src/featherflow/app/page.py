@@ -1,4 +1,4 @@
-"""The page: its three files, and what its script asks for. A result stays in memory until newer ones need the room."""
+"""The page: its files, and what its script asks for. A result stays in memory until newer ones need the room."""
 
 import dataclasses
 import io
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse
 from PIL import Image
 
 from .. import demo
@@ -30,6 +31,7 @@ from ..flow import (
     occlusion,
     overlay,
 )
+from .clips import ClipJob, Clips, write_within
 from .estimator import Options
 from .uploads import Upload
 
@@ -105,6 +107,9 @@ class Results:
 def add_page(app: FastAPI, engine) -> None:
     """Add the page's routes to the service's application, whose `Engine` does the work."""
     results = Results(engine.settings.max_pixels)
+    clips = Clips(engine.settings.device)
+    engine.at_end(clips.close)
+    _add_clips(app, engine, clips)
     wheel = _png(colour_wheel_legend(192))
 
     @app.get("/", include_in_schema=False)
@@ -159,6 +164,44 @@ def add_page(app: FastAPI, engine) -> None:
         if picture is None:
             raise HTTPException(404)
         return Response(await engine.run(_png, picture), media_type="image/png", headers=headers)
+
+
+def _add_clips(app: FastAPI, engine, clips: Clips) -> None:
+    def found(identity: str) -> ClipJob:
+        job = clips.get(identity)
+        if job is None:
+            raise HTTPException(404)
+        return job
+
+    @app.post("/page/clip", include_in_schema=False)
+    async def start(request: Request, name: str, view: str = "colour", model: str | None = None) -> dict[str, str]:
+        model, path, length = engine.model(model), clips.new_file(name), 0
+        try:
+            with path.open("wb") as file:
+                async for chunk in request.stream():
+                    length = await engine.run(write_within, file, chunk, length)
+            return {"id": (await engine.run(clips.start, path, view, model)).identity}
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    @app.get("/page/clip/{identity}", include_in_schema=False)
+    async def progress(identity: str) -> dict[str, Any]:
+        job = found(identity)
+        return {"state": job.state, "done": job.done, "total": job.total, "error": job.error, "sentence": job.sentence}
+
+    @app.delete("/page/clip/{identity}", include_in_schema=False)
+    async def stop(identity: str) -> dict[str, Any]:
+        found(identity)
+        await engine.run(clips.stop)
+        return {}
+
+    @app.get("/page/clip/{identity}/flow.mp4", include_in_schema=False)
+    async def video(identity: str) -> FileResponse:
+        job = found(identity)
+        if job.state != "done":
+            raise HTTPException(404)
+        return FileResponse(job.output, media_type="video/mp4", headers=_SECURITY)
 
 
 def _result(frame1: np.ndarray, frame2: np.ndarray, estimate, truth: np.ndarray | None) -> Result:

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import io
 import secrets
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
 
@@ -81,6 +82,11 @@ class Engine:
         self.uploads = Uploads(settings)
         # Decoding and encoding run beside the estimation, a few at a time, so that they cannot fill the memory.
         self._pool = ThreadPoolExecutor(2, "featherflow-files")
+        self._endings: list[Callable[[], None]] = []
+
+    def at_end(self, ending: Callable[[], None]) -> None:
+        """Call `ending` when the service ends."""
+        self._endings.append(ending)
 
     async def run(self, function, *arguments):
         """`function(*arguments)` in a thread."""
@@ -140,6 +146,9 @@ class Engine:
             watch.cancel()
 
     def close(self) -> None:
+        """Finish what is waiting, and end all threads."""
+        for ending in self._endings:
+            ending()
         self.estimator.close()
         self._pool.shutdown()
 

@@ -1,7 +1,8 @@
 // The page's script: sends frames, shows views, and reads the flow under the pointer out of the very file that can be saved.
 
 const $ = (id) => document.getElementById(id);
-const files = { frame1: null, frame2: null, truth: null };
+const files = { frame1: null, frame2: null, truth: null, clip: null };
+const UNSET = Object.fromEntries(Object.keys(files).map((kind) => [kind, $(`tile-${kind}`).querySelector("small").textContent]));
 let result = null; // the server's answer, with `flow` and `truth` as { width, height, values }
 let probe = null; // { x, y } of the pixel that is read
 let running = null; // AbortController of the request under way
@@ -29,18 +30,36 @@ function put(kind, file) {
     picture.onerror = () => { tile.classList.remove("pictured"); picture.hidden = true; }; // a format browsers do not show
     picture.src = URL.createObjectURL(file);
   }
-  $("run").disabled = !(files.frame1 && files.frame2);
+  if (kind === "clip") ["frame1", "frame2", "truth"].forEach(remove);
+  else remove("clip");
+  update();
   complain("");
 }
 
-function clear(kind, text) {
+function remove(kind) {
   files[kind] = null;
-  $(`tile-${kind}`).classList.remove("full", "pictured");
-  $(`tile-${kind}`).querySelector("small").textContent = text;
+  const tile = $(`tile-${kind}`), picture = tile.querySelector("img");
+  tile.classList.remove("full", "pictured");
+  tile.querySelector("small").textContent = UNSET[kind];
+  if (picture) picture.hidden = true;
+  update();
 }
+
+function update() {
+  $("run").disabled = !(files.clip || (files.frame1 && files.frame2));
+  $("remove-truth").hidden = !files.truth;
+  $("clip-view").hidden = !files.clip;
+  $("refining").hidden = Boolean(files.clip);
+}
+
+$("remove-truth").addEventListener("click", (event) => { event.preventDefault(); remove("truth"); });
+
+const isClip = (file) => file.type.startsWith("video/") || /\.(mp4|m4v|mov|mkv|webm|avi)$/i.test(file.name);
 
 function takeDropped(dropped) {
   const sorted = [...dropped].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
+  const clip = sorted.find(isClip);
+  if (clip) return sorted.length > 1 ? complain("A clip goes alone; drop it without other files.") : put("clip", clip);
   const truth = sorted.find((file) => /\.(flo|pfm)$/i.test(file.name));
   const frames = sorted.filter((file) => file !== truth);
   if (truth) put("truth", truth);
@@ -57,7 +76,7 @@ for (const kind of Object.keys(files)) {
     if (dropped.length !== 1) return; // several are shared out by the page
     event.preventDefault(); event.stopPropagation();
     $("drop").hidden = true;
-    put(kind, dropped[0]);
+    put(isClip(dropped[0]) ? "clip" : kind, dropped[0]);
   });
 }
 
@@ -87,7 +106,7 @@ async function listModels() {
     group.label = title;
     for (const model of models.filter((model) => model.kind === kind)) {
       const option = new Option(model.default ? `${model.name} (default)` : model.name, model.name, model.default, model.default);
-      option.dataset.summary = `${model.summary}. ${model.paper}.`;
+      option.dataset.summary = `${model.summary[0].toUpperCase()}${model.summary.slice(1)}. ${model.paper}.`;
       group.append(option);
     }
     if (group.children.length) $("model").append(group);
@@ -104,8 +123,7 @@ async function estimate() {
   const form = new FormData();
   for (const [kind, file] of Object.entries(files)) if (file) form.append(kind, file, file.name);
   const query = new URLSearchParams({ model: $("model").value, refine: $("refine").checked ? 3 : 0 });
-  complain("");
-  $("busy").hidden = false;
+  busy("Estimating...");
   try {
     const answer = await fetch(`page/flow?${query}`, { method: "POST", body: form, signal });
     const content = await answer.json().catch(() => ({ error: "The service gave no readable answer." }));
@@ -114,10 +132,58 @@ async function estimate() {
     content.truth = content.errors ? await readFlow(content.id, "truth.flo") : null;
     show(content);
   } catch (error) {
-    if (error.name !== "AbortError") complain("The service does not answer; is it still running?");
+    if (error.name !== "AbortError") complain(SILENT);
   } finally {
     if (running?.signal === signal) { running = null; $("busy").hidden = true; }
   }
+}
+
+const SILENT = "The service does not answer; is it still running?";
+
+function busy(what, done = null, total = null) {
+  complain("");
+  const bar = $("busy").querySelector("progress");
+  $("doing").textContent = what;
+  bar.hidden = !total;
+  if (total) { bar.value = done; bar.max = total; }
+  $("stop").hidden = done === null;
+  $("busy").hidden = false;
+}
+
+async function follow() {
+  running?.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const query = new URLSearchParams({ model: $("model").value, view: $("clip-view").querySelector("select").value, name: files.clip.name });
+  busy("Sending the clip...");
+  try {
+    const answer = await fetch(`page/clip?${query}`, { method: "POST", body: files.clip, signal });
+    const content = await answer.json().catch(() => ({ error: "The service gave no readable answer." }));
+    if (!answer.ok) return complain(content.error);
+    const address = `page/clip/${content.id}`;
+    $("stop").onclick = () => fetch(address, { method: "DELETE" });
+    for (;;) {
+      const job = await (await fetch(address, { signal })).json();
+      if (job.state === "failed" || job.error) return complain(job.error);
+      if (job.state === "stopped") return complain("Stopped.");
+      if (job.state === "done") return showFilm(`${address}/flow.mp4`, job.sentence);
+      busy(job.done ? `Frame ${job.done}${job.total ? ` of about ${job.total}` : ""}` : "Looking at the whole clip...", job.done, job.total);
+      await new Promise((resolve) => setTimeout(resolve, 400));
+    }
+  } catch (error) {
+    if (error.name !== "AbortError") complain(SILENT);
+  } finally {
+    if (running?.signal === signal) { running = null; $("busy").hidden = true; }
+  }
+}
+
+function showFilm(address, sentence) {
+  for (const part of [$("empty"), $("shown")]) part.hidden = true;
+  $("film").hidden = false;
+  $("film").querySelector("video").src = address;
+  $("film").querySelector("a").href = address;
+  $("film").querySelector("p").textContent = sentence;
+  toResult();
 }
 
 async function readFlow(id, name) {
@@ -126,7 +192,7 @@ async function readFlow(id, name) {
   return { width, height, values: new Float32Array(data, 12) };
 }
 
-$("form").addEventListener("submit", (event) => { event.preventDefault(); estimate(); });
+$("form").addEventListener("submit", (event) => { event.preventDefault(); files.clip ? follow() : estimate(); });
 
 $("example").addEventListener("click", async () => {
   for (const [kind, name] of [["frame1", "frame1.png"], ["frame2", "frame2.png"], ["truth", "flow.png"]]) {
@@ -141,7 +207,7 @@ $("example").addEventListener("click", async () => {
 function show(content) {
   result = content;
   probe = null;
-  $("empty").hidden = true;
+  for (const part of [$("empty"), $("film")]) part.hidden = true;
   $("shown").hidden = false;
   $("views").classList.toggle("truth", Boolean(result.errors));
   const chosen = document.querySelector('input[name="view"]:checked');
@@ -159,6 +225,10 @@ function show(content) {
   }));
   for (const link of document.querySelectorAll(".save a[data-name]")) link.href = `page/results/${result.id}/${link.dataset.name}`;
   showView();
+  toResult();
+}
+
+function toResult() {
   if (matchMedia("(max-width: 820px)").matches) $("result").scrollIntoView({ behavior: "smooth" });
 }
 
@@ -238,4 +308,4 @@ $("stage").addEventListener("keydown", (event) => {
 $("slider").querySelector("input").addEventListener("input", (event) => cut(Number(event.target.value)));
 addEventListener("resize", () => { if (result) read(); });
 
-listModels().catch(() => complain("The service does not answer; is it still running?"));
+listModels().catch(() => complain(SILENT));
