@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from ..classical.pyramid import median_filter
 from ..errors import InputError
 from ..estimation import estimate
 from ..frames import as_batch
@@ -18,6 +19,7 @@ from .warping import fill_holes, splat, warp_backward
 
 LARGEST_FACTOR = 100.0
 _ENOUGH = 0.25  # of a pixel's worth; where less arrives, there is a hole
+_CRACKS = 5  # px
 
 
 def magnify(frame, reference, flow: np.ndarray, factor: float) -> np.ndarray:
@@ -42,7 +44,8 @@ def magnify(frame, reference, flow: np.ndarray, factor: float) -> np.ndarray:
         field = align(image, still, field, torch.ones_like(field[:, :1]))
         carried = (1 - factor) * field
         arrived, share = splat(carried, carried, importance=carried.norm(dim=1, keepdim=True))
-        back = fill_holes(arrived, (share / _ENOUGH).clamp_max(1))
+        # What is stretched leaves cracks through which the background shows; a median closes them.
+        back = median_filter(fill_holes(arrived, (share / _ENOUGH).clamp_max(1)), _CRACKS)
         return as_picture(warp_backward(image, -back, "bicubic")[0].clamp(0, 1))
 
 

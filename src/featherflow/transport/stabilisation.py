@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -201,6 +202,7 @@ def stabilise_video(
         raise InputError(f"The smoothness is a time in seconds, more than 0, got {smoothness}.")
     if not 0 < crop < 1:
         raise InputError(f"The crop is a share of the frame, between 0 and 1, got {crop}.")
+    began = time.perf_counter()
     clip = open_clip(source, start=start, end=end, fps=fps)
     if not clip.repeatable:
         raise InputError(f"Steadying reads a clip twice, which {clip.name} does not allow; save it to a file first.")
@@ -228,6 +230,8 @@ def stabilise_video(
         total=total, progress=note,
     )
     after = [b @ motion @ a.inverse() for motion, (a, b) in zip(motions, itertools.pairwise(corrections), strict=True)]
+    seconds = time.perf_counter() - began
+    result = replace(result, seconds=round(seconds, 3), frames_per_second=round(result.frames / seconds, 3))
     return StabilisationResult(
         **{field.name: getattr(result, field.name) for field in fields(result)},
         zoom=round(zoom, 4),
