@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from helpers import run_command
 
+from featherflow import estimate, networks
 from featherflow.data import find_pairs
 from featherflow.frames import read_image
 from featherflow.training.validation import comparison
+from featherflow.weights import WeightsInfo
+from featherflow.weights.store import save_weights
 
 SMALL = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
 
@@ -59,6 +62,29 @@ def test_one_s_own_pairs_with_pictures_and_curves(tmp_path, shared_data, capsys)
     assert curves.Scalars("training/loss")[0].step == 40
     assert curves.Scalars("validation EPE [px] per_image/folder")[0].value == pytest.approx(lines[-1]["validation"]["folder"])
     assert (tmp_path / "shards/state.json").exists()
+
+
+def test_fine_tuning_keeps_what_the_weights_say_of_themselves(tmp_path, shared_data):
+    """Bundled weights see small frames at twice their size, and so do those that begin with them; other options are refused."""
+    from featherflow import load
+
+    root = layouts.ALL["piv"](tmp_path / "piv", shared_data)
+    words = ["train", "modern/liteflownet2-slim", "--data", f"piv={root}", "--start", "liteflownet2-slim:procedural", *SMALL]
+    assert run_command(*words, "--run", tmp_path / "run", "--samples", "2", "--set", "learning_rate=1e-9") == 0
+    old, new = load("liteflownet2-slim"), load("liteflownet2-slim", weights=tmp_path / "run/weights.safetensors")
+    assert new.weights_info.enlarge_below == old.weights_info.enlarge_below > 0 and new.weights_info.samples_seen == 2
+    frame = next(find_pairs("piv", root)).read()
+    expected, found = (estimate(frame.frame1, frame.frame2, model=network) for network in (old, new))
+    assert np.abs(found - expected).max() < 0.05
+
+
+def test_weights_with_other_options_are_refused(tmp_path, capsys):
+    """They would load, and compute something else."""
+    network = networks.build("liteflownet2-slim")
+    save_weights(tmp_path / "plain.safetensors", network.state_dict(), WeightsInfo("liteflownet2-slim"))
+    words = ("--run", tmp_path / "run", "--start", tmp_path / "plain.safetensors", *SMALL)
+    assert run_command("train", "modern/liteflownet2-slim", *words) == 2
+    assert "normalized_matching" in capsys.readouterr().err
 
 
 def test_the_true_flow_looks_like_the_true_flow(shared_data, tmp_path):

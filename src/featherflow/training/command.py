@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
@@ -68,8 +69,11 @@ def train(
         drawn = TextureBank.procedural(120, 448, generator, particles=20)
         bank = TextureBank.concat([TextureBank.from_folder(list(photos), 448), drawn])
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    weights = None
+    if start is not None:
+        weights, numbers = _begin_with(start, numbers)
     trainer = Trainer(
-        numbers, run, bank, device=where, start=_weights(start) if start is not None else None, data=roots, shards=state_shards,
+        numbers, run, bank, device=where, start=weights, data=roots, shards=state_shards,
         compile="inductor" if compile else None, threads=threads,
     )
     watch = None
@@ -114,13 +118,24 @@ def _by_kind(data: Sequence[str]) -> Mapping[str, Path]:
     return roots
 
 
-def _weights(start: str | Path):
-    """State dict of a file, or of weights by name."""
+def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
+    """State dict of a file, or of weights by name, and the recipe with what the weights say of themselves.
+
+    Raises:
+        InputError: for weights of the same network with other options: they would load, and mean something else.
+    """
+    from .. import networks
     from ..weights.catalogue import find
     from ..weights.store import read_weights
 
     path = Path(start)
-    return read_weights(path if path.exists() or path.suffix else find(str(start)))[0]
+    state, info = read_weights(path if path.exists() or path.suffix else find(str(start)))
+    options = recipe.schedule()[0].options
+    if info.architecture == recipe.network:
+        theirs, ours = (getattr(networks.build(recipe.network, **o), "config", None) for o in (info.options, options))
+        if theirs != ours:
+            raise InputError(f"'{start}' was trained with the options {info.options}, and '{recipe.name}' has {options}.")
+    return state, replace(recipe, enlarge_below=recipe.enlarge_below or info.enlarge_below)
 
 
 class _progress:

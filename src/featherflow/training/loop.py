@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -34,6 +35,9 @@ from .optimizers import make_optimizer, trained
 from .processes import Processes
 from .recipe import Recipe
 from .shards import INDEX, read_shards, write_shards
+
+if TYPE_CHECKING:
+    from ..weights.info import WeightsInfo
 
 REPORT_EVERY = 20  # steps
 CHECKPOINT_EVERY = 120.0  # s
@@ -291,24 +295,30 @@ class Trainer:
         torch._foreach_lerp_([self.average[n] for n in floating], [state[n] for n in floating], 1.0 - keep)
 
     def averaged_network(self) -> torch.nn.Module:
-        """A copy of the network with the averaged weights, in evaluation mode."""
-        network = networks.build(self.stage.network, **self.stage.options)
-        network.load_state_dict(self.average)
-        return network.to(self.device)
+        """A copy of the network with the averaged weights, in evaluation mode, with the attribute `weights_info`."""
+        from ..weights.store import with_weights
 
-    def export(self, path: Path, scores: dict[str, float] | None = None, **details: str) -> None:
-        """Write the averaged weights with their metadata."""
-        from ..weights.store import WeightsInfo, save_weights
+        return with_weights(self.average, self.info()).to(self.device)
 
-        info = WeightsInfo(
+    def info(self, scores: dict[str, float] | None = None, **details: str) -> WeightsInfo:
+        """What is known about the averaged weights."""
+        from ..weights.info import WeightsInfo
+
+        return WeightsInfo(
             architecture=self.stage.network,
             options=dict(self.stage.options),
             recipe=self.recipe.name,
             samples_seen=self.samples,
+            enlarge_below=self.recipe.enlarge_below,
             scores={"epe_px_per_image": scores} if scores else {},
             **details,
         )
-        save_weights(path, self.average, info, dtype=torch.float16)
+
+    def export(self, path: Path, scores: dict[str, float] | None = None, **details: str) -> None:
+        """Write the averaged weights with their metadata."""
+        from ..weights.store import save_weights
+
+        save_weights(path, self.average, self.info(scores, **details), dtype=torch.float16)
 
     def run(
         self,

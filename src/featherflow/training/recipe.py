@@ -34,6 +34,8 @@ class Recipe:
 
     #: Parts that follow each other, each with a fresh optimiser; they stand in place of `samples` and `learning_rate`.
     stages: tuple[Stage, ...] = ()
+    #: Frames of fewer pixels than this are to be seen at twice their size; kept with the weights.
+    enlarge_below: int = 0
     #: Length of the whole schedule; warm-up and cool-down are shares of it.
     samples: int = 500_000
     #: Divides every length: a run in small.
