@@ -1,8 +1,8 @@
 """featherflow: dense optical flow, exact, light and free to use.
 
-The public face is small: `load` a network, `estimate` the flow between two frames, `read_flow` / `write_flow` it, and
-turn it into a picture with `flow_to_rgb`. Everything is imported where it is first used, so that
-`import featherflow` costs next to nothing and touches no network, file or global flag.
+The public face is small: `load` a network, `estimate` the flow between two frames or `stream` it along a clip,
+`read_flow` / `write_flow` it, and turn it into a picture with `flow_to_rgb`. Everything is imported where it is first used,
+so that `import featherflow` costs next to nothing and touches no network, file or global flag.
 """
 
 from importlib import import_module
@@ -12,12 +12,16 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "load": "featherflow.weights",
     "estimate": "featherflow.estimation",
+    "stream": "featherflow.streaming",
     "read_flow": "featherflow.flow",
     "write_flow": "featherflow.flow",
     "flow_to_rgb": "featherflow.flow",
 }
 
-_ROOMS = ("classical", "data", "demo", "errors", "estimation", "evaluation", "flow", "networks", "ops", "training", "weights")
+_ROOMS = (
+    "classical", "data", "demo", "engines", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming",
+    "training", "transport", "video", "weights",
+)
 
 __all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
              dtype: str = "auto", backward: bool = False, iterations: int | None = None, refine: int = 0,
-             enlarge: float | None = None):
+             enlarge: float | None = None, engine: str = "auto"):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -29,12 +30,15 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         weights: a `.safetensors` file to use in place of the model's own weights.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one.
-        dtype: of the convolutions: `"auto"` (float32), `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32.
+        dtype: of the convolutions: `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32. Default `"auto"`: bfloat16
+            where the CPU computes in it and its cost in accuracy was measured to be below 1 % for the network, else float32.
         backward: also the flow from `frame2` to `frame1`.
         iterations: number of updates of a network that iterates (RAFT, FlowFormer, ...). Default: the network's own.
         refine: steps of variational refinement at full size after the estimate, see `featherflow.classical.refine`.
         enlarge: factor by which a network sees the frames enlarged; the flow comes back at their own size. Default: as the
             weights ask (2 for frames of fewer pixels than their `enlarge_below`, else 1).
+        engine: what runs a network: `"torch"`, `"compile"` (PyTorch's compiler), `"openvino"` or `"onnx"` (built once for each
+            network and frame size, and kept). Default `"auto"`: the fastest that has been built, else PyTorch as it is.
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -49,7 +53,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
     first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
-    method = method_for(model, weights, device, dtype, iterations, refine, enlarge)
+    method = method_for(model, weights, device, dtype, iterations, refine, enlarge, engine)
     results = []
     for a, b in [(first, second), (second, first)] if backward else [(first, second)]:
         flow = method(a, b)
@@ -59,45 +63,68 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
 
 
 def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
-               iterations: int | None = None, refine: int = 0, enlarge: float | None = None):
+               iterations: int | None = None, refine: int = 0, enlarge: float | None = None, engine: str = "auto"):
     """A function of two batches `(B, 3, H, W)` float32 RGB in [0, 1] giving their flow `(B, 2, H, W)` [px] on the CPU.
 
     Args and Raises: as `estimate`. Networks are kept in memory, so that asking again costs nothing.
     """
-    from . import classical
-    from .weights import default_model
+    from . import classical, engines
 
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got '{dtype}'.")
     if refine < 0:
         raise InputError(f"refine is a number of steps, 0 or more, got {refine}.")
+    if engine not in engines.ENGINES:
+        raise InputError(f"The engine must be one of {', '.join(engines.ENGINES)}, got '{engine}'.")
     if enlarge is not None and not 0.25 <= enlarge <= 4:
         raise InputError(f"enlarge is a factor from 0.25 to 4, got {enlarge}.")
-    where = _device(device)
+    where = device_named(device)
     if isinstance(model, str) and model in classical.METHODS:
-        for name, value in (("weights", weights), ("number of iterations", iterations), ("enlargement", enlarge)):
+        for name, value in (("weights", weights), ("number of iterations", iterations), ("enlargement", enlarge),
+                            ("engine", None if engine == "auto" else engine)):
             if value is not None:
                 raise InputError(f"'{model}' is a classical method and takes no {name}.")
 
         def method(first, second):
             return classical.estimate(model, first, second, where)
     else:
-        if model is None or isinstance(model, str):
-            stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
-            network = _network(model or default_model(), None if weights is None else os.fspath(weights), str(where), stamp)
-        else:
-            network = model.to(where).eval()
-        info = getattr(network, "weights_info", None)
-        enlarge_below = info.enlarge_below if info is not None else 0
+        network = network_for(model, weights, where)
+        dtype = dtype_for(network, where, dtype)
 
         def method(first, second):
-            small = first.shape[-2] * first.shape[-1] < enlarge_below
-            factor = enlarge or (2.0 if small else 1.0)
-            return run_network(network, first, second, where, dtype, iterations, factor)
+            factor = enlarge or usual_enlargement(network, tuple(first.shape[-2:]))
+            run = engines.choose(engine, network, tuple(first.shape), where, dtype, iterations, factor)
+            return run(first, second)
 
     if not refine:
         return method
     return lambda first, second: classical.refine(first, second, method(first, second), refine, where)
+
+
+def network_for(model, weights: str | os.PathLike | None, device: torch.device):
+    """The network of a name, with its weights, or the network object itself, on a device and ready to run.
+
+    Networks of a name are kept in memory, so that asking again costs nothing.
+    """
+    from .weights import default_model
+
+    if model is not None and not isinstance(model, str):
+        return model.to(device).eval()
+    stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
+    return _network(model or default_model(), None if weights is None else os.fspath(weights), str(device), stamp)
+
+
+def dtype_for(network, device: torch.device, dtype: str) -> str:
+    """`dtype`, with "auto" made a choice."""
+    from . import engines
+
+    return engines.usual_dtype(network, device) if dtype == "auto" else dtype
+
+
+def usual_enlargement(network, size: tuple[int, int]) -> float:
+    """Factor by which a network sees frames of (height, width) enlarged where nobody says otherwise: as its weights ask."""
+    info = getattr(network, "weights_info", None)
+    return 2.0 if info is not None and size[0] * size[1] < info.enlarge_below else 1.0
 
 
 def run_network(network, first: torch.Tensor, second: torch.Tensor, device: torch.device | str = "cpu",
@@ -118,41 +145,81 @@ def run_network(network, first: torch.Tensor, second: torch.Tensor, device: torc
     Raises:
         InputError: for iterations of a network that has none, or fewer than 1.
     """
-    import torch
-    import torch.nn.functional as F
+    fitting = Fitting.of(network, tuple(first.shape[-2:]), enlarge)
+    options = _updates(network, iterations) | ({} if fitting.pads else {"size": fitting.size})
+    with computing(device, dtype):
+        flow = network(fitting.fit(first.to(device)), fitting.fit(second.to(device)), **options)
+        return fitting.restore(flow).cpu()
 
-    from .ops import resize
 
-    size = tuple(first.shape[-2:])
-    seen = tuple(max(round(side * enlarge), 1) for side in size)
-    inner = tuple(max(-(-side // network.size_multiple) * network.size_multiple, network.smallest_size) for side in seen)
-    options = {}
-    if iterations is not None:
-        if not hasattr(network, "iterations"):
-            raise InputError(f"{type(network).__name__} does not iterate; leave the number of iterations out.")
-        options["iterations"] = iterations
-    half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
-    device = torch.device(device)
-    pads = getattr(network, "size_rule", "resize") == "pad"
-    top, left = ((whole - side) // 2 for whole, side in zip(inner, seen, strict=True))
-    bottom, right = inner[0] - seen[0] - top, inner[1] - seen[1] - left
+@dataclass(frozen=True)
+class Fitting:
+    """How a network sees frames of one size, by its official size rule, and how its flow comes back to that size.
 
-    def fit(frame: torch.Tensor) -> torch.Tensor:
-        frame = frame.to(device)
-        if pads:
-            frame = F.pad(resize(frame, seen), (left, right, top, bottom), mode="replicate")
-        elif inner != size:
-            frame = resize(frame, inner)
-            if getattr(network, "resized_to_8_bits", False):
+    Sizes are (height, width) [px]: of the frames, as the network sees them enlarged, and of its grid.
+    """
+
+    size: tuple[int, int]
+    seen: tuple[int, int]
+    grid: tuple[int, int]
+    pads: bool
+    rounds_to_8_bits: bool
+
+    @classmethod
+    def of(cls, network, size: tuple[int, int], enlarge: float = 1.0) -> Fitting:
+        seen = tuple(max(round(side * enlarge), 1) for side in size)
+        grid = tuple(max(-(-side // network.size_multiple) * network.size_multiple, network.smallest_size) for side in seen)
+        pads = getattr(network, "size_rule", "resize") == "pad"
+        return cls(size, seen, grid, pads, getattr(network, "resized_to_8_bits", False))
+
+    def fit(self, frame: torch.Tensor) -> torch.Tensor:
+        """Frames `(B, 3, *size)` as the network takes them, `(B, 3, *grid)`."""
+        import torch
+        import torch.nn.functional as F
+
+        from .ops import resize
+
+        if self.pads:
+            top, left = self._corner()
+            bottom, right = self.grid[0] - self.seen[0] - top, self.grid[1] - self.seen[1] - left
+            frame = F.pad(resize(frame, self.seen), (left, right, top, bottom), mode="replicate")
+        elif self.grid != self.size:
+            frame = resize(frame, self.grid)
+            if self.rounds_to_8_bits:
                 frame = (frame * 255).round() / 255
         return frame.contiguous(memory_format=torch.channels_last)
 
-    with torch.inference_mode(), torch.autocast(device.type, half) if half else nullcontext():
-        if not pads:
-            return network(fit(first), fit(second), size=size, **options).float().cpu()
-        flow = network(fit(first), fit(second), **options)[..., top : top + seen[0], left : left + seen[1]].float()
-        scale = flow.new_tensor((size[1] / seen[1], size[0] / seen[0])).view(1, 2, 1, 1)
-        return (resize(flow, size) * scale).cpu()
+    def restore(self, flow: torch.Tensor) -> torch.Tensor:
+        """Flow `(B, 2, *size)` float32 from the network's answer, which has that size already unless it pads."""
+        from .ops import resize_flow
+
+        if not self.pads:
+            return flow.float()
+        top, left = self._corner()
+        return resize_flow(flow[..., top : top + self.seen[0], left : left + self.seen[1]], self.size)
+
+    def _corner(self) -> tuple[int, int]:
+        """Where the frame begins on the padded grid."""
+        return (self.grid[0] - self.seen[0]) // 2, (self.grid[1] - self.seen[1]) // 2
+
+
+@contextmanager
+def computing(device: torch.device | str, dtype: str):
+    """Context in which networks run: no gradients, convolutions in `dtype`."""
+    import torch
+
+    half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(dtype)
+    with torch.inference_mode(), torch.autocast(torch.device(device).type, half) if half else nullcontext():
+        yield
+
+
+def _updates(network, iterations: int | None) -> dict[str, int]:
+    """The option that sets a network's number of updates; none where it is not set."""
+    if iterations is None:
+        return {}
+    if not hasattr(network, "iterations"):
+        raise InputError(f"{type(network).__name__} does not iterate; leave the number of iterations out.")
+    return {"iterations": iterations}
 
 
 @lru_cache(maxsize=4)
@@ -164,7 +231,12 @@ def _network(name: str, weights: str | None, device: str, stamp: int | None):
     return load(name, weights=weights).to(device, memory_format=torch.channels_last)
 
 
-def _device(device: str | None) -> torch.device:
+def device_named(device: str | None) -> torch.device:
+    """The device of a name; without one the first GPU, or else the CPU.
+
+    Raises:
+        InputError: for a device that is not there.
+    """
     import torch
 
     if device is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 import time
@@ -16,9 +15,7 @@ from .errors import FileError, InputError
 from .estimation import estimate
 from .flow import SUFFIXES, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
-from .frames import read_image, write_image
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+from .frames import image_files, read_image, write_image
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def estimate_files(
         picture: colour picture of the flow, or a folder likewise; scale: flow length in full colour [px].
         backward: also write the backward flow; occlusion: also write the mask of pixels that frame 2 does not show.
         progress: called with (pairs done, pairs in all).
-        settings: weights, device, dtype, iterations, refine, enlarge, as `featherflow.estimate`.
+        settings: weights, device, dtype, iterations, refine, enlarge, engine, as `featherflow.estimate`.
 
     Raises:
         InputError: for frames or names that cannot be used; FileError: for files that cannot be read or written.
@@ -145,18 +142,7 @@ def _pairs(frames: Sequence[str | os.PathLike]) -> tuple[list[tuple[Path, Path]]
         return [(Path(frames[0]), Path(frames[1]))], False
     if len(frames) != 1:
         raise InputError(f"Name two frames, or one folder or quoted glob of frames; got {len(frames)}.")
-    source = Path(frames[0])
-    if source.is_dir():
-        found = [path for path in sorted(source.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    elif glob.has_magic(str(source)):
-        found = [Path(path) for path in sorted(glob.glob(str(source), recursive=True))]
-    elif source.exists():
-        raise InputError(f"'{source}' is a single frame; name the second one too, or a folder or glob of frames.")
-    else:
-        raise FileError(f"There is no file or folder '{source}'.")
-    if len(found) < 2:
-        raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
-    return list(itertools.pairwise(found)), True
+    return list(itertools.pairwise(image_files(frames[0]))), True
 
 
 def _check_target(target: str | os.PathLike | None, many: bool) -> None:

@@ -169,7 +169,10 @@ def test_full_disk_is_one_sentence(work, capsys, monkeypatch):
     assert (work / "o.flo").read_bytes() == b"old" and not [name for name in os.listdir() if name.startswith(".")]
 
 
-@pytest.mark.parametrize("verb", [(), ("estimate",), ("demo",), ("evaluate",), ("models",), ("train",), ("weights",), ("data",)])
+@pytest.mark.parametrize(
+    "verb",
+    [(), ("estimate",), ("demo",), ("evaluate",), ("models",), ("train",), ("serve",), ("app",), ("weights",), ("data",)],
+)
 def test_help_shows_an_example(verb, capsys):
     assert run_command(*verb, "--help") == 0
     assert "Example" in capsys.readouterr().out

@@ -14,7 +14,23 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
-from . import data, demo, estimate, evaluate, models, tables, train, weights
+from . import (
+    bench,
+    data,
+    demo,
+    estimate,
+    evaluate,
+    interpolate,
+    magnify,
+    models,
+    serve,
+    stabilise,
+    tables,
+    tracks,
+    train,
+    video,
+    weights,
+)
 
 app = App(
     name="featherflow",
@@ -23,8 +39,12 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
-for verb in (demo.demo, estimate.estimate, evaluate.evaluate, tables.tables, models.models, train.train):
+for verb in (
+    demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
+    evaluate.evaluate, bench.bench, tables.tables, models.models, train.train, serve.serve,
+):
     app.command(verb)
+app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
 
@@ -35,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except FeatherflowError as error:
         _leave(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _leave("interrupted; nothing half-written is left.", 130)
+    except KeyboardInterrupt as stop:
+        _leave(str(stop) or "interrupted; nothing half-written is left.", 130)
     except BrokenPipeError:  # the reader of our output went away
         sys.stdout = open(os.devnull, "w")
         sys.exit(141)

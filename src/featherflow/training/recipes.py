@@ -36,8 +36,8 @@ RECIPES: dict[str, Recipe] = {
         # Batch normalisation looks at a whole batch, so it is not cut into chunks.
         _lineage("raft", SequenceLoss(), 4e-4, chunks=1),
         _lineage("raft-small", SequenceLoss(), 4e-4),
-        _lineage("gmflow", SequenceLoss(gamma=0.9, iterations=0), 4e-4),
-        _lineage("gmflow-refine", SequenceLoss(gamma=0.9, iterations=0), 4e-4),
+        _lineage("gmflow", SequenceLoss(gamma=0.9, iterations=0), 2e-4),
+        _lineage("gmflow-refine", SequenceLoss(gamma=0.9, iterations=0), 2e-4),
         _lineage("flowformer", SequenceLoss(), 2.5e-4),
         _lineage("raft-stereo", SequenceLoss(gamma=0.9, iterations=16, horizontal=True), 2e-4, chunks=1),
     )

@@ -1,0 +1,109 @@
+"""Flow along a clip: frames in, flows out, one after the other, in the memory of two frames.
+
+The LiteFlowNet family looks at each frame alone before it compares two (NetC). Along a clip that work is done once for each
+frame, not once for each pair it belongs to, and once for both directions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .errors import InputError
+from .estimation import Fitting, computing, device_named, dtype_for, method_for, network_for, usual_enlargement
+from .frames import as_batch
+
+if TYPE_CHECKING:
+    import torch
+
+
+def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = None, *, backward: bool = False,
+           device: str | None = None, dtype: str = "auto", iterations: int | None = None, refine: int = 0,
+           enlarge: float | None = None) -> Iterator:
+    """Flow from each frame to the next, as frames come in.
+
+        for flow in featherflow.stream(frames): ...
+
+    The flows equal those of `estimate` on each two neighbours to 1e-4 px. With weights of the LiteFlowNet family, each frame's
+    features are computed once for each colour mean: the weights that come with featherflow have one mean for both frames of a
+    pair, the official ones have two (then there is something to reuse with `backward` only). Other models estimate pair by pair.
+
+    Args:
+        frames: single frames of one size, one at a time, as `estimate` takes them. Nothing is read ahead.
+        backward: both directions, (frame to next, next to frame).
+        model, weights, device, dtype, iterations, refine, enlarge: as `estimate`.
+
+    Yields:
+        One flow less than there are frames: `(H, W, 2)` float32 NumPy [px], or `(2, H, W)` tensors on the CPU where the frames
+        are tensors; with `backward`, a pair of these.
+
+    Raises:
+        InputError: at once for settings that cannot be used, later for the frame that cannot be used; others as `estimate`.
+    """
+    if isinstance(frames, str | os.PathLike):
+        raise InputError(f"stream takes frames one by one, for instance a list of image files; got the single path '{frames}'.")
+    return _flows(frames, _between(model, weights, device, dtype, iterations, refine, enlarge), backward)
+
+
+@dataclass
+class _Frame:
+    """A frame `(1, 3, H, W)`, and what a network has made of it: pyramids by the slot (0 or 1) of a pair that they are for."""
+
+    batch: torch.Tensor
+    pyramids: dict = field(default_factory=dict)
+
+
+def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], backward: bool) -> Iterator:
+    import torch
+
+    previous = None
+    for index, frame in enumerate(frames):
+        current = _Frame(as_batch(frame, f"frame {index}"))
+        if current.batch.shape[0] != 1:
+            raise InputError(f"stream takes single frames, but frame {index} is a batch of {current.batch.shape[0]}.")
+        if previous is not None:
+            if current.batch.shape != previous.batch.shape:
+                is_now, was = (f"{x.batch.shape[-1]}x{x.batch.shape[-2]}" for x in (current, previous))
+                raise InputError(f"The frames must have one size, but frame {index} is {is_now} and the one before {was}.")
+            pairs = [(previous, current), (current, previous)] if backward else [(previous, current)]
+            flows = [between(first, second)[0] for first, second in pairs]
+            if not isinstance(frame, torch.Tensor):
+                flows = [flow.movedim(0, -1).contiguous().numpy() for flow in flows]
+            yield tuple(flows) if backward else flows[0]
+        previous = current
+
+
+def _between(model, weights, device, dtype, iterations, refine, enlarge) -> Callable[[_Frame, _Frame], torch.Tensor]:
+    """A function of two frames giving their flow `(1, 2, H, W)`, reusing what it knows of a frame where the model allows it."""
+    from . import classical
+    from .networks.liteflownet import LiteFlowNet
+
+    pairwise = method_for(model, weights, device, dtype, iterations, refine, enlarge)  # refuses unusable settings
+    where = device_named(device)
+    network = None
+    if not (isinstance(model, str) and model in classical.METHODS):
+        network = network_for(model, weights, where)
+    if not isinstance(network, LiteFlowNet) or iterations is not None:
+        return lambda first, second: pairwise(first.batch, second.batch)
+
+    dtype = dtype_for(network, where, dtype)
+
+    def between(first: _Frame, second: _Frame) -> torch.Tensor:
+        size = tuple(first.batch.shape[-2:])
+        fitting = Fitting.of(network, size, enlarge or usual_enlargement(network, size))
+        with computing(where, dtype):
+            pyramids = (_pyramid(network, first, 0, fitting, where), _pyramid(network, second, 1, fitting, where))
+            flow = fitting.restore(network.decode(*pyramids, size=size)).cpu()
+        return classical.refine(first.batch, second.batch, flow, refine, where) if refine else flow
+
+    return between
+
+
+def _pyramid(network, frame: _Frame, slot: int, fitting: Fitting, device: torch.device):
+    means = (network.mean1, network.mean2)
+    slot = 0 if means[0].equal(means[1]) else slot
+    if slot not in frame.pyramids:
+        frame.pyramids[slot] = network.encode(fitting.fit(frame.batch.to(device)), means[slot])
+    return frame.pyramids[slot]
