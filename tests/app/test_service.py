@@ -196,7 +196,10 @@ def test_negotiation(accept, answer):
     assert negotiate(accept) == answer
 
 
-@pytest.mark.parametrize("settings", [{"port": 70000}, {"queue": 0}, {"seconds": -1}, {"token": ""}, {"token": "a\nb"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"port": 70000}, {"queue": 0}, {"seconds": -1}, {"token": ""}, {"token": "é"}, {"token": "a", "page": True}],
+)
 def test_settings_out_of_range(settings):
     with pytest.raises(InputError):
         Settings(**settings)
