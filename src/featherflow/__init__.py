@@ -19,7 +19,7 @@ _PUBLIC = {
 }
 
 _ROOMS = (
-    "classical", "data", "demo", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming", "training",
+    "app", "classical", "data", "demo", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming", "training",
     "transport", "video", "weights",
 )
 
