@@ -14,7 +14,7 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
-from . import bench, data, demo, estimate, evaluate, models, tables, train, weights
+from . import bench, data, demo, estimate, evaluate, export, models, tables, train, weights
 
 app = App(
     name="featherflow",
@@ -23,7 +23,9 @@ app = App(
     suppress_keyboard_interrupt=False,
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
-for verb in (demo.demo, estimate.estimate, evaluate.evaluate, bench.bench, tables.tables, models.models, train.train):
+for verb in (
+    demo.demo, estimate.estimate, evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train,
+):
     app.command(verb)
 app.command(weights.app)
 app.command(data.app)
