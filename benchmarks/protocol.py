@@ -26,8 +26,11 @@ from featherflow.training.loop import Trainer
 #: Published EPE on FlyingChairs.
 TABLE_6 = {"M": 3.75, "MS": 2.70, "WM": 2.98, "WSR": 1.63, "WMS": 1.82, "ALL": 1.57}
 
-#: Simple scenes with motions that small crops can show.
-SCENES = {"particles": 0.0, "camera": 0.4, "layers": (1, 4), "small": (0.15, 1.2), "large": 40.0, "effects": None}
+#: Simple scenes whose motions small crops can show: a plane that shifts, at most two things before it.
+SCENES = {
+    "particles": 0.0, "camera": 0.0, "expansion": 0.0, "static_camera": 0.0, "layers": (0, 2), "small": (0.0, 1.2),
+    "medium": (1.0, 20.0), "cap": 0.25, "deformable": 0.0, "effects": None,
+}
 
 _WIDTHS = ("features", "matching", "subpixel", "regularization", "expanded_features", "projected_features")
 
@@ -36,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shrink", type=float, default=1000.0)
     parser.add_argument("--units", nargs="+", default=["ALL"], choices=list(TABLE_6))
-    parser.add_argument("--size", nargs=2, type=int, default=(64, 96), metavar=("HEIGHT", "WIDTH"))
-    parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rate-factor", type=float, default=5.0, help="a short run needs larger steps")
+    parser.add_argument("--size", nargs=2, type=int, default=(64, 64), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rate-factor", type=float, default=10.0, help="a short run needs larger steps")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--full", action="store_true", help="published widths")
     parser.add_argument("--runs", type=Path, help="folder to keep the runs in; they go on where they were")
