@@ -19,7 +19,7 @@ _PUBLIC = {
 }
 
 _ROOMS = (
-    "classical", "data", "demo", "engines", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming",
+    "app", "classical", "data", "demo", "engines", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming",
     "training", "transport", "video", "weights",
 )
 

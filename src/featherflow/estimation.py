@@ -20,7 +20,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
              dtype: str = "auto", backward: bool = False, iterations: int | None = None, refine: int = 0,
-             enlarge: float | None = None, engine: str = "auto"):
+             enlarge: float | None = None, engine: str = "auto",
+             tile: str | tuple[int, int] | None = "auto"):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -39,6 +40,8 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
             weights ask (2 for frames of fewer pixels than their `enlarge_below`, else 1).
         engine: what runs a network: `"torch"`, `"compile"` (PyTorch's compiler), `"openvino"` or `"onnx"` (built once for each
             network and frame size, and kept). Default `"auto"`: the fastest that has been built, else PyTorch as it is.
+        tile: (height, width) [px] of overlapping tiles in which a network runs, so that memory does not grow with the frames;
+            None: never. Default `"auto"`: tiles for frames of more than 2.2 million pixels, see `featherflow.tiling`.
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -48,27 +51,28 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         InputError: for frames that cannot be used or do not fit each other, or an unknown model, device or dtype.
         FileError: for image files that cannot be read. WeightsError: for a model without weights.
     """
-    import torch
-
     first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
-    method = method_for(model, weights, device, dtype, iterations, refine, enlarge, engine)
-    results = []
-    for a, b in [(first, second), (second, first)] if backward else [(first, second)]:
-        flow = method(a, b)
-        flow = flow if _is_batch(frame1) else flow[0]
-        results.append(flow if _holds(frame1, torch.Tensor) else flow.movedim(-3, -1).contiguous().numpy())
-    return tuple(results) if backward else results[0]
+    method = methods_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, backward)
+    flows = [_as_given(flow, frame1) for flow in method(first, second)]
+    return tuple(flows) if backward else flows[0]
 
 
-def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
-               iterations: int | None = None, refine: int = 0, enlarge: float | None = None, engine: str = "auto"):
+def method_for(*args, **settings):
     """A function of two batches `(B, 3, H, W)` float32 RGB in [0, 1] giving their flow `(B, 2, H, W)` [px] on the CPU.
 
-    Args and Raises: as `estimate`. Networks are kept in memory, so that asking again costs nothing.
+    Args and Raises: as `estimate` after its frames. Networks are kept in memory, so that asking again costs nothing.
     """
-    from . import classical, engines
+    method = methods_for(*args, **settings)
+    return lambda first, second: method(first, second)[0]
+
+
+def methods_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
+                iterations: int | None = None, refine: int = 0, enlarge: float | None = None, engine: str = "auto",
+                tile: str | tuple[int, int] | None = "auto", backward: bool = False):
+    """As `method_for`, but the function gives a list: the flow, and with `backward` that from the second frame to the first."""
+    from . import classical, engines, tiling
 
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got '{dtype}'.")
@@ -86,19 +90,62 @@ def method_for(model=None, weights: str | os.PathLike | None = None, device: str
                 raise InputError(f"'{model}' is a classical method and takes no {name}.")
 
         def method(first, second):
-            return classical.estimate(model, first, second, where)
+            pairs = [(first, second), (second, first)] if backward else [(first, second)]
+            return [classical.estimate(model, a, b, where) for a, b in pairs]
     else:
         network = network_for(model, weights, where)
         dtype = dtype_for(network, where, dtype)
 
         def method(first, second):
-            factor = enlarge or usual_enlargement(network, tuple(first.shape[-2:]))
-            run = engines.choose(engine, network, tuple(first.shape), where, dtype, iterations, factor)
-            return run(first, second)
+            size = tuple(first.shape[-2:])
+            part = tiling.tile_for(tile, size)
+
+            def work(frames):
+                factor = enlarge or usual_enlargement(network, tuple(frames.shape[-2:]))
+                return engines.Work(network, tuple(frames.shape), where, dtype, iterations, factor)
+
+            def single(a, b):
+                return engines.runner(engines.choose(engine, work(a)), work(a))(a, b)
+
+            if backward and part is None and shares_features(network) and engines.choose(engine, work(first)) == "torch":
+                return _run_both_ways(network, first, second, where, dtype, work(first).enlarge)
+            pairs = [(first, second), (second, first)] if backward else [(first, second)]
+            return [single(a, b) if part is None else tiling.estimate_in_tiles(single, a, b, part) for a, b in pairs]
 
     if not refine:
         return method
-    return lambda first, second: classical.refine(first, second, method(first, second), refine, where)
+
+    def refined(first, second):
+        pairs = [(first, second), (second, first)]
+        return [classical.refine(a, b, flow, refine, where) for (a, b), flow in zip(pairs, method(first, second), strict=False)]
+
+    return refined
+
+
+def shares_features(network) -> bool:
+    """Whether a network looks at each frame alone before it compares two, so that this can be done once for both directions."""
+    return hasattr(network, "encode") and hasattr(network, "decode")
+
+
+def _run_both_ways(network, first: torch.Tensor, second: torch.Tensor, device: torch.device, dtype: str,
+                   enlarge: float) -> list[torch.Tensor]:
+    """As two calls of `run_network`, with each frame encoded once for each colour mean: once, where both means are equal."""
+    fitting = Fitting.of(network, tuple(first.shape[-2:]), enlarge)
+    with computing(device, dtype):
+        frames = [fitting.fit(frame.to(device)) for frame in (first, second)]
+        as_first = [network.encode(frame, network.mean1) for frame in frames]
+        equal = network.mean1.equal(network.mean2)
+        as_second = as_first if equal else [network.encode(frame, network.mean2) for frame in frames]
+        flows = [network.decode(as_first[here], as_second[1 - here], size=fitting.size) for here in (0, 1)]
+        return [fitting.restore(flow).cpu() for flow in flows]
+
+
+def _as_given(flow: torch.Tensor, frame):
+    """Flow `(B, 2, H, W)` in the form in which a frame was given."""
+    import torch
+
+    flow = flow if _is_batch(frame) else flow[0]
+    return flow if _holds(frame, torch.Tensor) else flow.movedim(-3, -1).contiguous().numpy()
 
 
 def network_for(model, weights: str | os.PathLike | None, device: torch.device):

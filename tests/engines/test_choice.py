@@ -56,7 +56,7 @@ def test_openvino_in_bfloat16_rounds_convolutions_alone(network):
 def test_auto_takes_what_was_measured_to_be_faster(network, monkeypatch):
     pytest.importorskip("onnxruntime")
     featherflow.estimate(*frames(), model=network, engine="onnx")
-    place = builds.find(choice._key("onnx", network, (1, 3, 64, 96), None, 1.0))
+    place = builds.find(choice._key("onnx", choice.Work(network, (1, 3, 64, 96), CPU, "float32")))
     taken = []
     monkeypatch.setattr(choice, "_say", lambda name, engine, *rest: taken.append(engine))
     monkeypatch.setitem(choice._BUILT, "openvino", "no_such_package")

@@ -54,3 +54,5 @@ class Settings:
             raise InputError(f"A port is a number from 0 to 65535, got {self.port}.")
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
             raise InputError("A token is one or more printable ASCII characters.")
+        if self.page and self.token is not None:
+            raise InputError("The page cannot send a token; serve it without one, on this machine only.")

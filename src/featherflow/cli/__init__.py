@@ -20,6 +20,7 @@ from . import (
     demo,
     estimate,
     evaluate,
+    export,
     interpolate,
     magnify,
     models,
@@ -41,7 +42,7 @@ app = App(
 )
 for verb in (
     demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
-    evaluate.evaluate, bench.bench, tables.tables, models.models, train.train, serve.serve,
+    evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train, serve.serve,
 ):
     app.command(verb)
 app.command(serve.page, name="app")

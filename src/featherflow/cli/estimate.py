@@ -23,6 +23,7 @@ def estimate(
     refine: int = 0,
     enlarge: float | None = None,
     engine: str = "auto",
+    tile: str = "auto",
     verbose: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -64,12 +65,16 @@ def estimate(
     engine
         What runs a network: torch, compile, openvino or onnx. The last two are built once for each network and frame size. By
         default the fastest that has been built, else torch.
+    tile
+        Width and height of overlapping tiles for a network, e.g. 1024x768, or none. By default frames of more than 2.2 million
+        pixels are tiled.
     verbose
         Say on standard error which engine and arithmetic were taken.
     json
         Print what was done as JSON.
     """
     from ..jobs import estimate_files
+    from ..tiling import parse_tile
     from .output import show_log, show_progress, show_results
 
     if verbose:
@@ -77,6 +82,7 @@ def estimate(
     with show_progress("pairs", quiet=json) as progress:
         results = estimate_files(
             frames, output, picture, model=model, weights=weights, scale=scale, backward=backward, occlusion=occlusion,
-            device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge, engine=engine, progress=progress,
+            device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge, engine=engine,
+            tile=parse_tile(tile), progress=progress,
         )
     show_results(results, as_json=json)

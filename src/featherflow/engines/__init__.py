@@ -11,7 +11,10 @@ from importlib import import_module
 
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 
-_LAZY = {"choose": "choice", "usual_dtype": "choice", "export": "export", "FORMATS": "export", "Portable": "graphs"}
+_LAZY = {
+    "choose": "choice", "runner": "choice", "Work": "choice", "usual_dtype": "choice", "export": "export", "FORMATS": "export",
+    "Portable": "graphs",
+}
 
 __all__ = ["ENGINES", *_LAZY]
 

@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from ..errors import EngineError, InputError, MissingExtraError
 from ..estimation import run_network
 from . import ENGINES, builds
-from .graphs import Portable, fingerprint
+from .graphs import Portable, deepest, fingerprint
 
 log = logging.getLogger("featherflow")
 
@@ -48,43 +49,64 @@ def cpu_has_bfloat16() -> bool:
     return torch.backends.mkldnn.is_available() and any(check() for check in checks if check is not None)
 
 
-def choose(engine: str, network: nn.Module, shape: tuple[int, ...], device: torch.device, dtype: str,
-           iterations: int | None = None, enlarge: float = 1.0) -> Runner:
-    """A function of two batches of frames `(B, 3, H, W)` of one shape giving their flow `(B, 2, H, W)`, as `run_network`.
+@dataclass(frozen=True)
+class Work:
+    """What an engine is to do: a network on batches of frames of one shape `(B, 3, H, W)`, in one dtype, on one device."""
 
-    "auto" takes the fastest engine that has been built for this network, shape and dtype on this machine, was found equal to
-    PyTorch to `TOLERANCE` and faster than it; without one, PyTorch. Naming an engine builds it.
+    network: nn.Module
+    shape: tuple[int, ...]
+    device: torch.device
+    dtype: str
+    iterations: int | None = None
+    enlarge: float = 1.0
 
-    Args:
-        shape: of the batches. dtype: "float32", "bfloat16" or "float16".
+    def by_pytorch(self, first: Tensor, second: Tensor) -> Tensor:
+        return run_network(self.network, first, second, self.device, self.dtype, self.iterations, self.enlarge)
+
+
+def choose(engine: str, work: Work) -> str:
+    """The engine that a name stands for, ready to be run.
+
+    "auto" stands for the fastest engine that has been built for this work on this machine, was found equal to PyTorch to
+    `TOLERANCE` and faster than it; without one, for PyTorch.
 
     Raises:
         InputError: for an unknown engine, or one that does not do what is asked.
-        MissingExtraError: for one that is not installed. EngineError: for one that cannot run the network.
     """
     if engine not in ENGINES:
         raise InputError(f"The engine must be one of {', '.join(ENGINES)}, got '{engine}'.")
-    if device.type == "cpu":
+    if work.device.type == "cpu":
         _respect_container()
     if engine in _BUILT:
-        if device.type != "cpu":
-            raise InputError(f"The engine {engine} runs on the CPU here, not on '{device}'; leave it out or take device='cpu'.")
-        if dtype not in import_module(f"{__package__}.{engine}").DTYPES:
-            raise InputError(f"The engine {engine} does not compute in {dtype}; {_others(engine)}.")
-        runner = _built(engine, network, shape, dtype, iterations, enlarge)
-    elif engine == "auto":
-        engine, runner = _fastest(network, shape, device, dtype, iterations, enlarge)
-    else:
-        runner = None
-    _say(getattr(getattr(network, "weights_info", None), "name", type(network).__name__), engine, dtype, shape, str(device))
-    if runner is not None:
-        return runner
-    ready = _compiled(network) if engine == "compile" else network
-    return lambda first, second: run_network(ready, first, second, device, dtype, iterations, enlarge)
+        if work.device.type != "cpu":
+            raise InputError(f"The engine {engine} runs on the CPU, not on '{work.device}'; leave it out or take device='cpu'.")
+        known = _kind(engine).DTYPES
+        if work.dtype not in known:
+            raise InputError(f"The engine {engine} does not compute in {work.dtype}; it does in {' and '.join(known)}.")
+    chosen = _fastest(work) if engine == "auto" else engine
+    name = getattr(getattr(work.network, "weights_info", None), "name", type(work.network).__name__)
+    _say(name, chosen, work.dtype, work.shape, str(work.device))
+    return chosen
 
 
-def _others(engine: str) -> str:
-    return f"it does in {' and '.join(import_module(f'{__package__}.{engine}').DTYPES)}"
+def runner(engine: str, work: Work) -> Runner:
+    """A function of two batches `(B, 3, H, W)` giving their flow `(B, 2, H, W)` [px] on the CPU; builds the engine if need be.
+
+    Args:
+        engine: as `choose` gives it.
+
+    Raises:
+        MissingExtraError: for one that is not installed. EngineError: for one that cannot run the network.
+    """
+    if engine in _BUILT:
+        return _built(engine, work)
+    if engine == "compile":
+        return replace(work, network=_compiled(work.network)).by_pytorch
+    return work.by_pytorch
+
+
+def _kind(engine: str):
+    return import_module(f"{__package__}.{engine}")
 
 
 @lru_cache(maxsize=64)
@@ -92,74 +114,73 @@ def _say(name: str, engine: str, dtype: str, shape: tuple[int, ...], device: str
     log.info("%s runs by the engine %s in %s on %s, frames of %dx%d px", name, engine, dtype, device, shape[-1], shape[-2])
 
 
-def _fastest(network, shape, device, dtype, iterations, enlarge) -> tuple[str, Runner | None]:
-    if device.type != "cpu" or not builds.folder().is_dir():
-        return "torch", None
+def _fastest(work: Work) -> str:
+    if work.device.type != "cpu" or not builds.folder().is_dir():
+        return "torch"
     best, name = 1.0, "torch"
     for engine, package in _BUILT.items():
-        if find_spec(package) is None or dtype not in import_module(f"{__package__}.{engine}").DTYPES:
+        if find_spec(package) is None or work.dtype not in _kind(engine).DTYPES:
             continue
-        place = builds.find(_key(engine, network, shape, iterations, enlarge))
-        verdict = builds.read(place)["checks"].get(_conditions(dtype)) if place is not None else None
+        place = builds.find(_key(engine, work))
+        verdict = builds.read(place)["checks"].get(_conditions(work.dtype)) if place is not None else None
         if verdict is not None and verdict["ms"] / verdict["torch_ms"] < best:
             best, name = verdict["ms"] / verdict["torch_ms"], engine
-    return name, None if name == "torch" else _built(name, network, shape, dtype, iterations, enlarge)
+    return name
 
 
 def _conditions(dtype: str) -> str:
     return f"{dtype}, {torch.get_num_threads()} threads"
 
 
-def _key(engine: str, network: nn.Module, shape: tuple[int, ...], iterations: int | None, enlarge: float) -> str:
+def _key(engine: str, work: Work) -> str:
     return builds.key(
-        engine=engine, version=import_module(f"{__package__}.{engine}").version(), torch=torch.__version__,
-        network=fingerprint(network), shape=list(shape), iterations=iterations, enlarge=enlarge,
+        engine=engine, version=_kind(engine).version(), torch=torch.__version__, network=fingerprint(work.network),
+        shape=list(work.shape), iterations=work.iterations, enlarge=work.enlarge,
     )
 
 
-def _built(engine: str, network: nn.Module, shape: tuple[int, ...], dtype: str, iterations: int | None, enlarge: float) -> Runner:
-    kind = import_module(f"{__package__}.{engine}")
-    module = Portable(network, tuple(shape[-2:]), iterations, enlarge)
+def _built(engine: str, work: Work) -> Runner:
+    module = Portable(work.network, tuple(work.shape[-2:]), work.iterations, work.enlarge)
 
     def make(folder: Path) -> dict:
-        log.info("building the engine %s for frames of %dx%d px; this is done once", engine, shape[-1], shape[-2])
+        log.info("building the engine %s for frames of %dx%d px; this is done once", engine, work.shape[-1], work.shape[-2])
         try:
-            kind.write(module, module.example(shape[0]), folder)
+            _kind(engine).write(module, module.example(work.shape[0]), folder)
         except (MissingExtraError, MemoryError, OSError):
             raise
         except Exception as error:  # exporters raise whatever they stumble over
-            raise EngineError(f"The engine {engine} cannot run {type(network).__name__} ({_first_line(error)}).") from error
-        return {"engine": engine, "version": kind.version(), "torch": torch.__version__, "shape": list(shape), "checks": {}}
+            raise EngineError(f"The engine {engine} cannot run {type(work.network).__name__} ({deepest(error)}).") from error
+        return {"engine": engine, "version": _kind(engine).version(), "torch": torch.__version__, "shape": list(work.shape),
+                "checks": {}}
 
-    place = builds.build(_key(engine, network, shape, iterations, enlarge), make)
-    runner = _loaded(engine, str(place), dtype, torch.get_num_threads())
-    if _conditions(dtype) not in builds.read(place)["checks"]:
-        builds.record_check(place, _conditions(dtype), _check(engine, runner, network, module, shape, dtype, iterations, enlarge))
-    return runner
+    place = builds.build(_key(engine, work), make)
+    run = _loaded(engine, str(place), work.dtype, torch.get_num_threads())
+    if _conditions(work.dtype) not in builds.read(place)["checks"]:
+        builds.record_check(place, _conditions(work.dtype), _check(engine, run, work, module.example(work.shape[0])))
+    return run
 
 
 @lru_cache(maxsize=4)
 def _loaded(engine: str, place: str, dtype: str, threads: int) -> Runner:
-    return import_module(f"{__package__}.{engine}").load(Path(place), dtype, threads)
+    return _kind(engine).load(Path(place), dtype, threads)
 
 
-def _check(engine, runner, network, module, shape, dtype, iterations, enlarge) -> dict:
+def _check(engine: str, run: Runner, work: Work, frames: tuple[Tensor, Tensor]) -> dict:
     """Compare with PyTorch in the same dtype, in turn: difference and times.
 
     Raises:
         EngineError: for a float32 engine that differs by more than `TOLERANCE`.
     """
-    frames = module.example(shape[0])
-    runners = {"torch_ms": lambda *x: run_network(network, *x, "cpu", dtype, iterations, enlarge), "ms": runner}
-    flows = {name: run(*frames) for name, run in runners.items()}
+    methods = {"torch_ms": work.by_pytorch, "ms": run}
+    flows = {name: method(*frames) for name, method in methods.items()}
     difference = float((flows["ms"] - flows["torch_ms"]).abs().max())
-    if dtype == "float32" and not difference <= TOLERANCE:
+    if work.dtype == "float32" and not difference <= TOLERANCE:
         raise EngineError(f"The engine {engine} differs from PyTorch by {difference:.2g} px, more than {TOLERANCE} px; not used.")
-    times: dict[str, list[float]] = {name: [] for name in runners}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(_CHECK_RUNS):
-        for name, run in runners.items():
+        for name, method in methods.items():
             started = time.perf_counter()
-            run(*frames)
+            method(*frames)
             times[name].append(1000 * (time.perf_counter() - started))
     return {"max_difference_px": difference, **{name: statistics.median(values) for name, values in times.items()}}
 
@@ -169,10 +190,6 @@ def _compiled(network: nn.Module) -> Callable:
     if "compiled_forward" not in network.__dict__:
         network.__dict__["compiled_forward"] = torch.compile(network, dynamic=False, fullgraph=True)
     return network.__dict__["compiled_forward"]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @lru_cache(maxsize=1)

@@ -79,6 +79,13 @@ def fingerprint(network: nn.Module) -> str:
     return _FINGERPRINTS[network][1]
 
 
+def deepest(error: BaseException) -> str:
+    """First line of the error that an exporter's long report began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 _TALKATIVE = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "openvino.frontend.pytorch.fx_decoder")
 
 

@@ -33,8 +33,15 @@ def graph(module: Portable, frames: tuple[Tensor, Tensor]):
 
 
 def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path) -> None:
-    """The model as files in a folder; weights stay float32."""
-    _openvino().save_model(graph(module, frames), folder / _FILE, compress_to_fp16=False)
+    """The model as files in a folder."""
+    save(graph(module, frames), folder / _FILE)
+
+
+def save(model, path: Path, dtype: str = "float32") -> None:
+    """A model as an .xml file and a .bin file beside it; "bfloat16": with its convolutions in bfloat16."""
+    if dtype == "bfloat16":
+        convolve_in_bfloat16(model)
+    _openvino().save_model(model, path, compress_to_fp16=False)
 
 
 def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..frames import as_batch
 from ..video import VideoJobResult, open_clip, steps, video_job
-from .alignment import align
+from .alignment import adopt_neighbours, align
 from .warping import fill_holes, splat_sums, visibility, warp_backward
 
 FACTORS = (2, 4, 8)
@@ -71,6 +71,7 @@ class Between:
         weight, arrived = passing[:, -2:-1], passing[:, -1:]
         passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
         motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
+        motion = adopt_neighbours(self.first, self.second, motion, t)
         motion = align(self.first, self.second, motion, shown1 * shown2, t)
         image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")

@@ -266,9 +266,11 @@ def flow_video(
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(clip, items(), picture, output, model=model, codec=codec, sound=sound, total=total, progress=progress)
+    seconds = beforehand + result.seconds
     return replace(
         result,
-        seconds=round(result.seconds + beforehand, 3),
+        seconds=round(seconds, 3),
+        frames_per_second=round(result.frames / seconds, 3),
         flow_dir=None if folder is None else str(folder),
         scale_px=None if output is None else round(lengths.value, 3),
     )
