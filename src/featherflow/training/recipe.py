@@ -8,7 +8,6 @@ from ..data import Augmentation, RaftAugmentation
 from ..errors import InputError
 from .losses import Loss, MultilevelLoss
 
-
 _CHOICES = {
     "optimizer": ("adamw", "muon", "adam"),
     "initialization": ("identity", "msra"),
@@ -97,10 +96,9 @@ class Recipe:
     occluded_until: float = 0.4
 
     def __post_init__(self):
-        for field_name, known in _CHOICES.items():
-            if getattr(self, field_name) not in known:
-                value = getattr(self, field_name)
-                raise InputError(f"Field '{field_name}' of a recipe is one of {', '.join(known)}; there is no {field_name} '{value}'.")
+        for choice, known in _CHOICES.items():
+            if (value := getattr(self, choice)) not in known:
+                raise InputError(f"There is no {choice} '{value}'; a recipe's is one of {', '.join(known)}.")
         if min(self.batch, self.chunks) < 1 or self.shrink <= 0:
             raise InputError("Fields 'batch', 'chunks' and 'shrink' of a recipe must be above 0.")
 
