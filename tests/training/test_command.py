@@ -117,3 +117,11 @@ def test_mistakes_are_one_sentence(words, said, tmp_path, monkeypatch, capsys):
     assert run_command("train", *words) != 0
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+
+
+def test_torchrun_leaves_the_options_alone(tmp_path):
+    """torchrun takes what its own options begin with; the names that the manual gives for it must get through."""
+    from torch.distributed.run import get_args_parser
+
+    words = ["-m", "featherflow.training", "modern/liteflownet2", "--folder", "r", "--weights", "w", "--set", "batch=4"]
+    assert get_args_parser().parse_args(words).training_script_args == words[2:]

@@ -16,7 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="example: python -m featherflow.training modern/liteflownet2 --photos photos/ --run runs/first --minutes 30",
     )
     parser.add_argument("recipe", help="name of a recipe, e.g. modern/liteflownet2")
-    parser.add_argument("--run", required=True, help="folder of the run; a checkpoint in it is continued")
+    # torchrun takes what its own options begin with for its own: --run, --start. Hence the second names.
+    parser.add_argument("--run", "--folder", required=True, help="folder of the run; a checkpoint in it is continued")
     parser.add_argument("--photos", action="append", default=[], help="folder of photos for textures; may be repeated")
     parser.add_argument("--textures", help="packed texture file in place of --photos")
     parser.add_argument("--minutes", type=float, help="length of this piece")
@@ -24,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", action="append", default=[], metavar="KIND=ROOT", help="benchmark to read pairs from")
     parser.add_argument("--validate", action="append", help="folder of real pairs to watch, or KIND=ROOT")
     parser.add_argument("--validate-every", type=float, default=15.0, help="minutes between validations")
-    parser.add_argument("--start", help="weights to begin a new run with: a file or a name")
+    parser.add_argument("--start", "--weights", help="weights to begin a new run with: a file or a name")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a number of the recipe")
     parser.add_argument("--state-shards", help="folder of small files that the full state is kept in too")
     parser.add_argument("--tensorboard", action="store_true", help="write curves to RUN/tensorboard")

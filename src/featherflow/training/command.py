@@ -160,7 +160,7 @@ class _progress:
         if "validation" in line:
             figures = "  ".join(f"{group} {value:.2f}" for group, value in line["validation"].items())
             stage = f", {line['stage']}" if "stage" in line else ""
-            self.bar.console.print(f"{line['samples']:,} samples{stage}, EPE [px] per_image: {figures}")
+            self.bar.console.print(f"{line['samples']:,} samples{stage}, EPE [px] per_image: {figures}", markup=False)
         else:
             figures = f"loss {line['loss']:.2f}  EPE {line['epe']:.2f} px  {line['samples_per_s']:.1f}/s"
             self.bar.update(self.task, completed=line["samples"], figures=figures)
