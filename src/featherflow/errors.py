@@ -42,3 +42,9 @@ class TrainingError(FeatherflowError):
     """Training that cannot start, resume or go on."""
 
     exit_code = 6
+
+
+class EngineError(FeatherflowError):
+    """An engine that cannot run a network, or does not give its flow."""
+
+    exit_code = 7

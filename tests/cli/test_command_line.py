@@ -203,6 +203,15 @@ def test_interruption_leaves_130_and_one_line(tmp_path):
     assert all(read_flow(path).shape == (320, 448, 2) for path in (tmp_path / "flows").glob("*.flo"))
 
 
+def test_packed_textures_train(work, capsys):
+    """One file from photos; the trainer takes it."""
+    words = ("data", "pack", ".", "--output", "textures.st", "--drawn", "4", "--particles", "2", "--size", "64")
+    assert run_command(*words) == 0
+    assert "9 textures" in capsys.readouterr().out and os.path.getsize("textures.st") < 30_000_000
+    small = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
+    assert run_command("train", "modern/liteflownetx", "--run", "r", "--textures", "textures.st", "--samples", "2", *small) == 0
+
+
 def test_data_render_writes_pairs_and_a_sheet(work, capsys):
     assert run_command("data", "render", "samples", "--count", "2", "--height", "64", "--width", "96") == 0
     assert sorted(os.listdir("samples")) == ["00000", "00001", "sheet.png"]

@@ -260,7 +260,7 @@ def test_ctrl_c_leaves_a_playable_file(tmp_path):
     assert process.returncode == 130
     frames, times = read_clip(tmp_path / "out.mp4")
     assert 1 <= len(frames) < 700 and times == [Fraction(k, 25) for k in range(len(frames))]
-    assert f"'out.mp4' holds the {len(frames)} frames" in said
+    assert f"the {len(frames)} frames until then are kept in out.mp4" in said
     assert sorted(os.listdir(tmp_path)) == ["long.mkv", "out.mp4"]
 
 

@@ -14,7 +14,24 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
-from . import data, demo, estimate, evaluate, interpolate, models, serve, tables, train, video, weights
+from . import (
+    bench,
+    data,
+    demo,
+    estimate,
+    evaluate,
+    export,
+    interpolate,
+    magnify,
+    models,
+    serve,
+    stabilise,
+    tables,
+    tracks,
+    train,
+    video,
+    weights,
+)
 
 app = App(
     name="featherflow",
@@ -24,8 +41,8 @@ app = App(
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 for verb in (
-    demo.demo, estimate.estimate, video.video, interpolate.interpolate, serve.serve, evaluate.evaluate, tables.tables,
-    models.models, train.train,
+    demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
+    evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train, serve.serve,
 ):
     app.command(verb)
 app.command(serve.page, name="app")

@@ -71,7 +71,8 @@ def interpolate(
 
     with show_progress("frames", quiet=json) as progress:
         result = interpolate_video(
-            source, output, factor=factor, start=start, end=end, fps=fps, codec=codec, sound=audio, model=model, weights=weights,
-            device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge, progress=progress,
+            source, output, factor=factor, start=start, end=end, fps=fps, codec=codec, sound=audio, model=model,
+            weights=weights, device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge,
+            progress=progress,
         )
     show_results([result], as_json=json)

@@ -8,20 +8,15 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
 from ..frames import as_batch
 from ..video import VideoJobResult, open_clip, steps, video_job
+from .alignment import adopt_neighbours, align
 from .warping import fill_holes, splat_sums, visibility, warp_backward
 
 FACTORS = (2, 4, 8)
-
-_ALIGNING_STEPS = 3
-_WINDOW = 7  # px
-_DAMPING = 1e-4  # squared gradient of brightness
-_LONGEST_STEP = 1.0  # px
 
 # Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
 _LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
@@ -76,55 +71,13 @@ class Between:
         weight, arrived = passing[:, -2:-1], passing[:, -1:]
         passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
         motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
-        motion = self._aligned(motion, shown1 * shown2, t)
+        motion = adopt_neighbours(self.first, self.second, motion, t)
+        motion = align(self.first, self.second, motion, shown1 * shown2, t)
         image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
         share1 = (1 - t) * (shown1 * inside1 + 1e-3)
         share2 = t * (shown2 * inside2 + 1e-3)
         return ((share1 * image1 + share2 * image2) / (share1 + share2)).clamp(0, 1)
-
-
-    def _aligned(self, motion: Tensor, shown: Tensor, t: float) -> Tensor:
-        """Motion after steps of Lucas and Kanade, which bring the two frames together at time t where both show the place.
-
-        In each window, least squares on brightness(frame 2) - brightness(frame 1) = -gradient * change of motion; a step is kept
-        where it has made the difference smaller.
-        """
-        grey1, grey2 = (frame.mean(dim=1, keepdim=True) for frame in (self.first, self.second))
-
-        def look(motion: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            moved1, moved2 = warp_backward(grey1, -t * motion)[0], warp_backward(grey2, (1 - t) * motion)[0]
-            difference = moved2 - moved1
-            return difference, t * moved1 + (1 - t) * moved2, _smooth(difference.square())
-
-        difference, between, error = look(motion)
-        for _ in range(_ALIGNING_STEPS):
-            x, y = _gradient(between)
-            products = torch.cat((x * x, x * y, y * y, x * difference, y * difference), dim=1)
-            xx, xy, yy, xd, yd = _smooth(products * shown).split(1, dim=1)
-            xx, yy = xx + _DAMPING, yy + _DAMPING
-            determinant = xx * yy - xy * xy
-            change = -torch.cat((yy * xd - xy * yd, xx * yd - xy * xd), dim=1) / determinant
-            candidate = motion + change.clamp(-_LONGEST_STEP, _LONGEST_STEP)
-            found = (candidate, *look(candidate))
-            better = found[-1] < error
-            motion, difference, between, error = (
-                torch.where(better, new, old) for new, old in zip(found, (motion, difference, between, error), strict=True)
-            )
-        return motion
-
-
-def _smooth(x: Tensor) -> Tensor:
-    """Mean over a window, twice a box."""
-    for _ in range(2):
-        x = F.avg_pool2d(x, _WINDOW, 1, _WINDOW // 2, count_include_pad=False)
-    return x
-
-
-def _gradient(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Central differences along x and y."""
-    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    return (padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2]) / 2, (padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]) / 2
 
 
 def _trust(own: Tensor, other: Tensor, flow: Tensor, seen: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs of images are read without it.
 """
 
-from .jobs import FORMATS, Step, Stopped, VideoJobResult, flow_video, steps, video_job, write_clip
+from .jobs import FORMATS, DamagedClipError, Step, Stopped, VideoJobResult, flow_video, steps, video_job, write_clip
 from .reading import Clip, Picture, Selection, open_clip
 from .threads import ahead, behind
 from .views import VIEWS, draw
@@ -14,6 +14,7 @@ __all__ = [
     "FORMATS",
     "VIEWS",
     "Clip",
+    "DamagedClipError",
     "Picture",
     "Selection",
     "Sound",

@@ -35,6 +35,10 @@ class Stopped(KeyboardInterrupt):
     """Ctrl-C during a job along a clip; what was done until then is kept, and the message says where."""
 
 
+class DamagedClipError(FileError):
+    """A clip that could be read in part only; what was done with that part is kept, and the message says where."""
+
+
 @dataclass(frozen=True)
 class VideoJobResult:
     """What was done along a clip."""
@@ -114,8 +118,8 @@ def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.nda
         progress: called with (pictures done, about how many in all or None); total: that number.
 
     Raises:
-        Stopped: after Ctrl-C. FileError: for a clip that turns out to be damaged, and for what cannot be written. In the first two
-        cases, the video holds all that was done before.
+        Stopped: after Ctrl-C; DamagedClipError: for a clip whose end cannot be read; the video then holds all that was done before.
+        FileError: for what cannot be written.
     """
     if output is not None:
         check_video_name(output)
@@ -152,11 +156,11 @@ def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.nda
             if result.pictures == 0:
                 raise
             stopped = True
-    where = f"'{output}' holds" if output else "the folder holds"
+    kept = f"the {result.pictures} frames until then are kept{f' in {output}' if output else ''}."
     if stopped:
-        raise Stopped(f"interrupted; {where} the {result.pictures} frames that were done.")
+        raise Stopped(f"interrupted; {kept}")
     if damage:
-        raise FileError(f"{damage[0]} {where[0].upper()}{where[1:]} the {result.pictures} frames before it.")
+        raise DamagedClipError(f"{str(damage[0]).rstrip('.')}; {kept}")
     return result
 
 
@@ -262,9 +266,11 @@ def flow_video(
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(clip, items(), picture, output, model=model, codec=codec, sound=sound, total=total, progress=progress)
+    seconds = beforehand + result.seconds
     return replace(
         result,
-        seconds=round(result.seconds + beforehand, 3),
+        seconds=round(seconds, 3),
+        frames_per_second=round(result.frames / seconds, 3),
         flow_dir=None if folder is None else str(folder),
         scale_px=None if output is None else round(lengths.value, 3),
     )
