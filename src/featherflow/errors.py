@@ -16,6 +16,10 @@ class InputError(FeatherflowError, ValueError):
     exit_code = 2
 
 
+class LimitError(InputError):
+    """An input that is larger than a limit that was set."""
+
+
 class FileError(FeatherflowError, OSError):
     """A file that is missing, unreadable, unwritable, truncated or not of the format its name claims."""
 
@@ -38,3 +42,9 @@ class TrainingError(FeatherflowError):
     """Training that cannot start, resume or go on."""
 
     exit_code = 6
+
+
+class EngineError(FeatherflowError):
+    """An engine that cannot run a network, or does not give its flow."""
+
+    exit_code = 7

@@ -20,7 +20,8 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
              dtype: str = "auto", backward: bool = False, iterations: int | None = None, refine: int = 0,
-             enlarge: float | None = None):
+             enlarge: float | None = None, engine: str = "auto",
+             tile: str | tuple[int, int] | None = "auto"):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -30,12 +31,17 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         weights: a `.safetensors` file to use in place of the model's own weights.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one.
-        dtype: of the convolutions: `"auto"` (float32), `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32.
+        dtype: of the convolutions: `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32. Default `"auto"`: bfloat16
+            where the CPU computes in it and its cost in accuracy was measured to be below 1 % for the network, else float32.
         backward: also the flow from `frame2` to `frame1`.
         iterations: number of updates of a network that iterates (RAFT, FlowFormer, ...). Default: the network's own.
         refine: steps of variational refinement at full size after the estimate, see `featherflow.classical.refine`.
         enlarge: factor by which a network sees the frames enlarged; the flow comes back at their own size. Default: as the
             weights ask (2 for frames of fewer pixels than their `enlarge_below`, else 1).
+        engine: what runs a network: `"torch"`, `"compile"` (PyTorch's compiler), `"openvino"` or `"onnx"` (built once for each
+            network and frame size, and kept). Default `"auto"`: the fastest that has been built, else PyTorch as it is.
+        tile: (height, width) [px] of overlapping tiles in which a network runs, so that memory does not grow with the frames;
+            None: never. Default `"auto"`: tiles for frames of more than 2.2 million pixels, see `featherflow.tiling`.
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -45,52 +51,101 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         InputError: for frames that cannot be used or do not fit each other, or an unknown model, device or dtype.
         FileError: for image files that cannot be read. WeightsError: for a model without weights.
     """
-    import torch
-
     first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
-    method = method_for(model, weights, device, dtype, iterations, refine, enlarge)
-    results = []
-    for a, b in [(first, second), (second, first)] if backward else [(first, second)]:
-        flow = method(a, b)
-        flow = flow if _is_batch(frame1) else flow[0]
-        results.append(flow if _holds(frame1, torch.Tensor) else flow.movedim(-3, -1).contiguous().numpy())
-    return tuple(results) if backward else results[0]
+    method = methods_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, backward)
+    flows = [_as_given(flow, frame1) for flow in method(first, second)]
+    return tuple(flows) if backward else flows[0]
 
 
-def method_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
-               iterations: int | None = None, refine: int = 0, enlarge: float | None = None):
+def method_for(*args, **settings):
     """A function of two batches `(B, 3, H, W)` float32 RGB in [0, 1] giving their flow `(B, 2, H, W)` [px] on the CPU.
 
-    Args and Raises: as `estimate`. Networks are kept in memory, so that asking again costs nothing.
+    Args and Raises: as `estimate` after its frames. Networks are kept in memory, so that asking again costs nothing.
     """
-    from . import classical
+    method = methods_for(*args, **settings)
+    return lambda first, second: method(first, second)[0]
+
+
+def methods_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
+                iterations: int | None = None, refine: int = 0, enlarge: float | None = None, engine: str = "auto",
+                tile: str | tuple[int, int] | None = "auto", backward: bool = False):
+    """As `method_for`, but the function gives a list: the flow, and with `backward` that from the second frame to the first."""
+    from . import classical, engines, tiling
 
     if dtype not in DTYPES:
         raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got '{dtype}'.")
     if refine < 0:
         raise InputError(f"refine is a number of steps, 0 or more, got {refine}.")
+    if engine not in engines.ENGINES:
+        raise InputError(f"The engine must be one of {', '.join(engines.ENGINES)}, got '{engine}'.")
     if enlarge is not None and not 0.25 <= enlarge <= 4:
         raise InputError(f"enlarge is a factor from 0.25 to 4, got {enlarge}.")
     where = device_named(device)
     if isinstance(model, str) and model in classical.METHODS:
-        for name, value in (("weights", weights), ("number of iterations", iterations), ("enlargement", enlarge)):
+        for name, value in (("weights", weights), ("number of iterations", iterations), ("enlargement", enlarge),
+                            ("engine", None if engine == "auto" else engine)):
             if value is not None:
                 raise InputError(f"'{model}' is a classical method and takes no {name}.")
 
         def method(first, second):
-            return classical.estimate(model, first, second, where)
+            pairs = [(first, second), (second, first)] if backward else [(first, second)]
+            return [classical.estimate(model, a, b, where) for a, b in pairs]
     else:
         network = network_for(model, weights, where)
+        dtype = dtype_for(network, where, dtype)
 
         def method(first, second):
-            factor = enlarge or usual_enlargement(network, tuple(first.shape[-2:]))
-            return run_network(network, first, second, where, dtype, iterations, factor)
+            size = tuple(first.shape[-2:])
+            part = tiling.tile_for(tile, size)
+
+            def work(frames):
+                factor = enlarge or usual_enlargement(network, tuple(frames.shape[-2:]))
+                return engines.Work(network, tuple(frames.shape), where, dtype, iterations, factor)
+
+            def single(a, b):
+                return engines.runner(engines.choose(engine, work(a)), work(a))(a, b)
+
+            if backward and part is None and shares_features(network) and engines.choose(engine, work(first)) == "torch":
+                return _run_both_ways(network, first, second, where, dtype, work(first).enlarge)
+            pairs = [(first, second), (second, first)] if backward else [(first, second)]
+            return [single(a, b) if part is None else tiling.estimate_in_tiles(single, a, b, part) for a, b in pairs]
 
     if not refine:
         return method
-    return lambda first, second: classical.refine(first, second, method(first, second), refine, where)
+
+    def refined(first, second):
+        pairs = [(first, second), (second, first)]
+        return [classical.refine(a, b, flow, refine, where) for (a, b), flow in zip(pairs, method(first, second), strict=False)]
+
+    return refined
+
+
+def shares_features(network) -> bool:
+    """Whether a network looks at each frame alone before it compares two, so that this can be done once for both directions."""
+    return hasattr(network, "encode") and hasattr(network, "decode")
+
+
+def _run_both_ways(network, first: torch.Tensor, second: torch.Tensor, device: torch.device, dtype: str,
+                   enlarge: float) -> list[torch.Tensor]:
+    """As two calls of `run_network`, with each frame encoded once for each colour mean: once, where both means are equal."""
+    fitting = Fitting.of(network, tuple(first.shape[-2:]), enlarge)
+    with computing(device, dtype):
+        frames = [fitting.fit(frame.to(device)) for frame in (first, second)]
+        as_first = [network.encode(frame, network.mean1) for frame in frames]
+        equal = network.mean1.equal(network.mean2)
+        as_second = as_first if equal else [network.encode(frame, network.mean2) for frame in frames]
+        flows = [network.decode(as_first[here], as_second[1 - here], size=fitting.size) for here in (0, 1)]
+        return [fitting.restore(flow).cpu() for flow in flows]
+
+
+def _as_given(flow: torch.Tensor, frame):
+    """Flow `(B, 2, H, W)` in the form in which a frame was given."""
+    import torch
+
+    flow = flow if _is_batch(frame) else flow[0]
+    return flow if _holds(frame, torch.Tensor) else flow.movedim(-3, -1).contiguous().numpy()
 
 
 def network_for(model, weights: str | os.PathLike | None, device: torch.device):
@@ -104,6 +159,13 @@ def network_for(model, weights: str | os.PathLike | None, device: torch.device):
         return model.to(device).eval()
     stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
     return _network(model or default_model(), None if weights is None else os.fspath(weights), str(device), stamp)
+
+
+def dtype_for(network, device: torch.device, dtype: str) -> str:
+    """`dtype`, with "auto" made a choice."""
+    from . import engines
+
+    return engines.usual_dtype(network, device) if dtype == "auto" else dtype
 
 
 def usual_enlargement(network, size: tuple[int, int]) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .errors import InputError
-from .estimation import Fitting, computing, device_named, method_for, network_for, usual_enlargement
+from .estimation import Fitting, computing, device_named, dtype_for, method_for, network_for, usual_enlargement
 from .frames import as_batch
 
 if TYPE_CHECKING:
@@ -87,6 +87,8 @@ def _between(model, weights, device, dtype, iterations, refine, enlarge) -> Call
         network = network_for(model, weights, where)
     if not isinstance(network, LiteFlowNet) or iterations is not None:
         return lambda first, second: pairwise(first.batch, second.batch)
+
+    dtype = dtype_for(network, where, dtype)
 
     def between(first: _Frame, second: _Frame) -> torch.Tensor:
         size = tuple(first.batch.shape[-2:])

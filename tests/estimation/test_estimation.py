@@ -202,3 +202,19 @@ def test_weights_ask_for_small_frames_to_be_enlarged(tmp_path):
         }
         assert np.array_equal(flows["asking"], flows["twice" if enlarges else "once"])
         assert not np.array_equal(flows["twice"], flows["once"])
+
+
+@pytest.mark.parametrize("equal_means", [True, False])
+def test_both_directions_share_what_is_known_of_each_frame(equal_means):
+    """Each frame is encoded once for each colour mean; the flows are those of two calls."""
+    network = build("liteflownetx")
+    if equal_means:
+        network.mean2.copy_(network.mean1)
+    encoded = []
+    encode = network.encode
+    network.encode = lambda frame, mean: encoded.append(1) or encode(frame, mean)
+    pair = frame(seed=1), frame(seed=2)
+    forward, back = featherflow.estimate(*pair, model=network, backward=True)
+    assert len(encoded) == (2 if equal_means else 4)
+    assert np.array_equal(forward, featherflow.estimate(*pair, model=network))
+    assert np.array_equal(back, featherflow.estimate(*pair[::-1], model=network))

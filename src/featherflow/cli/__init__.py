@@ -14,7 +14,24 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
-from . import data, demo, estimate, evaluate, interpolate, magnify, models, stabilise, tables, tracks, train, video, weights
+from . import (
+    bench,
+    data,
+    demo,
+    estimate,
+    evaluate,
+    export,
+    interpolate,
+    magnify,
+    models,
+    serve,
+    stabilise,
+    tables,
+    tracks,
+    train,
+    video,
+    weights,
+)
 
 app = App(
     name="featherflow",
@@ -25,9 +42,10 @@ app = App(
 )
 for verb in (
     demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
-    evaluate.evaluate, tables.tables, models.models, train.train,
+    evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train, serve.serve,
 ):
     app.command(verb)
+app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
 

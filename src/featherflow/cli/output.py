@@ -40,6 +40,17 @@ def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int
             bar.stop()
 
 
+def show_log() -> None:
+    """What the package says about its choices, on standard error."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("featherflow: %(message)s"))
+    logger = logging.getLogger("featherflow")  # not the root: other packages say much
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
 def print_json(value: object) -> None:
     """Plain JSON, one document, nothing else on standard output."""
     print(json.dumps(value, indent=2))

@@ -25,12 +25,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..ops import bilinear_upsampling_kernel, check_frames, correlate, downsample, full_precision, local_convolution, resize, warp
+from ..ops import (
+    bilinear_upsampling_kernel,
+    check_frames,
+    convolve_leaky,
+    correlate,
+    downsample,
+    full_precision,
+    local_convolution,
+    resize,
+    warp,
+)
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL = 6
 SIZE_MULTIPLE = 32
 SMALLEST_SIZE = 64
+SLOPE = 0.1  # of every leaky ReLU
 
 # Mean colour (B, G, R) of the first and the second frame in the official training, on the [0, 1] scale.
 OFFICIAL_MEANS = ((0.411618, 0.434631, 0.454253), (0.410782, 0.433645, 0.452793))
@@ -159,10 +170,6 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
 # ------------------------------------------------------------------------------------------------ building blocks
 
 
-def leaky(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, 0.1)
-
-
 def conv(channels_in: int, channels_out: int, kernel: int | tuple[int, int], stride: int = 1) -> nn.Conv2d:
     """Convolution with bias and "same" zero padding."""
     kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
@@ -176,7 +183,7 @@ def trunk(channels_in: int, widths: tuple[int, ...]) -> nn.ModuleList:
 
 def run(layers: nn.ModuleList, x: Tensor) -> Tensor:
     for layer in layers:
-        x = leaky(layer(x))
+        x = convolve_leaky(layer, x, SLOPE)
     return x
 
 
@@ -241,12 +248,12 @@ class DescriptorMatching(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor) -> Tensor:
         """Features `(B, C, H, W)`, the second warped, to a residual of u `(B, 2, H, W)`."""
-        costs = leaky(correlate(features1, features2, self.radius, self.stride))
+        costs = F.leaky_relu(correlate(features1, features2, self.radius, self.stride), SLOPE)
         if self.upcost is not None:
             height, width = features1.shape[-2:]
             costs = self.upcost(costs)[..., :height, :width]
         if self.redirection is not None:
-            costs = torch.cat((costs, leaky(self.redirection(features1))), dim=1)
+            costs = torch.cat((costs, convolve_leaky(self.redirection, features1, SLOPE)), dim=1)
         return self.flow(run(self.convs, costs))
 
 
@@ -279,7 +286,7 @@ class FlowRegularization(nn.Module):
     def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Mean-free images `(B, 3, H, W)`, the second warped by u, and features of frame 1 to u filtered, and hidden features."""
         if self.projection is not None:
-            features1 = leaky(self.projection(features1))
+            features1 = convolve_leaky(self.projection, features1, SLOPE)
         brightness_error = torch.linalg.vector_norm(image1 - image2, dim=1, keepdim=True)
         u_mean_free = u - u.mean(dim=(2, 3), keepdim=True)
         dtype = features1.dtype
@@ -326,7 +333,7 @@ class FlowLevel(nn.Module):
         raw1, raw2 = frame1.features[level], frame2.features[level]
         features1, features2 = raw1, raw2
         if self.expansion is not None:
-            features1, features2 = leaky(self.expansion(raw1)), leaky(self.expansion(raw2))
+            features1, features2 = convolve_leaky(self.expansion, raw1, SLOPE), convolve_leaky(self.expansion, raw2, SLOPE)
         u = None if above is None else self.upflow(handed_over(above.last))
         u_matching = u_subpixel = u_regularized = hidden_subpixel = hidden_regularization = None
 

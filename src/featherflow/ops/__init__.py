@@ -4,6 +4,7 @@ Conventions: images and features `(B, C, H, W)`; flow `(B, 2, H, W)`, channel 0 
 pixels of the grid it stands on, on the first frame's grid; warping is backward warping.
 """
 
+from .convolution import convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, starting_flow
 from .local_convolution import local_convolution
@@ -19,6 +20,7 @@ __all__ = [
     "check_frames",
     "check_iterations",
     "convex_upsample",
+    "convolve_leaky",
     "correlate",
     "correlate_dilated",
     "downsample",

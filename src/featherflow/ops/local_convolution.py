@@ -1,5 +1,7 @@
 """Feature-driven local convolution (f-lconv): a filter of its own at each position."""
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,7 +20,7 @@ def local_convolution(flow: Tensor, filters: Tensor) -> Tensor:
 
     Source: LiteFlowNet, section 3.3, equation (7).
     """
-    size = round(filters.shape[1] ** 0.5)
+    size = math.isqrt(int(filters.shape[1]))
     batch, channels, height, width = flow.shape
     patches = F.unfold(flow, size, padding=size // 2).view(batch, channels, size * size, height, width)
     return (patches * filters.unsqueeze(1)).sum(dim=2)

@@ -1,0 +1,68 @@
+"""`featherflow bench`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def bench(
+    *models: str,
+    engine: list[str] | None = None,
+    dtype: list[str] | None = None,
+    size: str = "1024x436",
+    runs: int = 5,
+    against: list[str] | None = None,
+    all: Annotated[bool, Parameter(negative="")] = False,
+    memory: bool = True,
+    threads: int | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Time models in turn: milliseconds, operations, memory, and what the machine could do in the same run.
+
+    Example: featherflow bench liteflownet2 --engine torch --engine openvino --dtype float32 --dtype bfloat16 --against opencv
+
+    Example: featherflow bench --all --runs 1
+
+    Parameters
+    ----------
+    models
+        Networks or classical methods; by default the default network. The first is what the others are compared with.
+    engine
+        Engines to run networks by: torch, compile, openvino, onnx; may be given several times. Default: torch.
+    dtype
+        Arithmetic of the convolutions: float32, bfloat16, float16; may be given several times. Default: float32.
+    size
+        Width and height of the frames.
+    runs
+        Rounds, after one to warm up.
+    against
+        Peers: opencv for its usual methods, or a command that answers as benchmarks/ptlflow_peer.py does; may be given several
+        times.
+    all
+        Every registered network.
+    memory
+        Also measure the most memory held, in a process for each candidate.
+    threads
+        Threads of PyTorch and the engines; by default all cores.
+    json
+        Print the figures as JSON.
+    """
+    from .. import networks
+    from ..errors import InputError
+    from ..evaluation import speed
+    from ..weights import default_model
+    from .output import print_json, show_progress
+
+    width, cross, height = size.partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise InputError(f"The size must be WIDTHxHEIGHT in pixels, e.g. 1024x436, got '{size}'.")
+    names = networks.names() if all else list(models) or [default_model()]
+    chosen = speed.candidates(names, engine or ["torch"], dtype or ["float32"], against or [])
+    with show_progress("estimates", quiet=json) as progress:
+        result = speed.bench(chosen, (int(height), int(width)), runs, threads, memory, progress)
+    if json:
+        print_json(result.as_dict())
+    else:
+        print(result.markdown())

@@ -1,0 +1,66 @@
+"""`featherflow export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def export(
+    model: str,
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    to: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    dynamic: Annotated[bool, Parameter(negative="")] = False,
+    with_frames: Annotated[bool, Parameter(negative="")] = False,
+    dtype: str = "float32",
+    iterations: int | None = None,
+    weights: Path | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Write a network as a file that other programs run, and compare what it gives with PyTorch.
+
+    Example: featherflow export liteflownet2-slim --to onnx --height 436 --width 1024 --with-frames -o flow.onnx
+
+    Parameters
+    ----------
+    model
+        A network (liteflownet2, liteflownet2:tag); with untrained weights where it has none.
+    output
+        The file: .onnx, .xml (OpenVINO, with a .bin beside it), .pt (TorchScript) or .pt2 (PyTorch's exported program).
+    to
+        onnx, openvino, torchscript or exported-program; by default as the suffix of the file says.
+    height
+        Height of the frames [px]; by default 448.
+    width
+        Width of the frames [px]; by default 1024.
+    dynamic
+        Leave height and width free (multiples of the network's); not every format can.
+    with_frames
+        Take uint8 frames (1, H, W, 3) and give flow (1, H, W, 2), with resizing and scaling inside the file.
+    dtype
+        float32, or for openvino also bfloat16, of the convolutions.
+    iterations
+        Number of updates of a network that iterates.
+    weights
+        A .safetensors file to use in place of the model's own weights.
+    json
+        Print what was written as JSON.
+    """
+    import dataclasses
+
+    from ..engines.export import USUAL_SIZE
+    from ..engines.export import export as write
+    from .output import print_json
+
+    size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
+    result = write(model, output, to, size=size, dynamic=dynamic, with_frames=with_frames, dtype=dtype, iterations=iterations,
+                   weights=weights)
+    if json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print(result.sentence())

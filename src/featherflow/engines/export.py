@@ -1,0 +1,189 @@
+"""Networks as files for other programs, each loaded again and compared with PyTorch before it is kept."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import EngineError, InputError
+from ..files import atomic_write
+from . import onnx, openvino
+from .choice import TOLERANCE
+from .graphs import Portable, deepest, exported_program, quiet
+
+#: Name to the suffix of its file.
+FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "exported-program": ".pt2"}
+#: Size that is exported where nobody says which: (height, width).
+USUAL_SIZE = (448, 1024)
+
+Runner = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    model: str
+    format: str
+    files: tuple[str, ...]
+    #: (height, width) of the frames it takes; of the smallest, where heights and widths are free.
+    size: tuple[int, int]
+    dynamic: bool
+    bytes_in: bool
+    dtype: str
+    #: Size to the largest difference from PyTorch [px].
+    differences: dict[str, float]
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        takes = "any multiple of the network's" if self.dynamic else f"{self.size[1]}x{self.size[0]} px"
+        kind = "uint8 frames (1, H, W, 3)" if self.bytes_in else "float32 frames (1, 3, H, W) in [0, 1]"
+        checks = ", ".join(f"{size}: {value:.1e} px" for size, value in self.differences.items())
+        return f"{', '.join(self.files)}: {self.model} as {self.format}, {kind}, {takes}; largest difference from PyTorch {checks}"
+
+
+def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = None, *, size: tuple[int, int] | None = None,
+           dynamic: bool = False, with_frames: bool = False, dtype: str = "float32", iterations: int | None = None,
+           weights: str | os.PathLike | None = None) -> Exported:
+    """Write a network as a file that other programs run. The file is kept only if it gives PyTorch's flow.
+
+    Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px].
+
+    Args:
+        model: a network's name (untrained where it has no weights and none are given), or a network object.
+        to: one of `FORMATS`. Default: as the suffix of `path` says. OpenVINO writes a .bin beside its .xml.
+        size: (height, width) of the frames. Other sizes than multiples of the network's are resized or padded inside, by its
+            official rule. Default: 448x1024.
+        dynamic: leave height and width free; they must then be multiples of the network's `size_multiple`.
+        with_frames: take frames `(1, H, W, 3)` uint8 RGB and give flow `(1, H, W, 2)`, as files and cameras have them.
+        dtype: "float32", or for OpenVINO "bfloat16": of the convolutions; frames and flow stay as they are.
+        iterations: number of updates of a network that iterates. Default: the network's own.
+        weights: a `.safetensors` file to use in place of the model's own weights.
+
+    Raises:
+        InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
+        EngineError: if the exporter cannot take the network, or what it wrote differs by more than 0.001 px (in bfloat16: 1 px).
+        FileError: for a path that cannot be written.
+    """
+    path = Path(path)
+    if to is None:
+        to = next((name for name, suffix in FORMATS.items() if suffix == path.suffix), None)
+    if to not in FORMATS:
+        raise InputError(f"The format must be one of {', '.join(FORMATS)}, got '{to or path.suffix}'.")
+    if path.suffix != FORMATS[to]:
+        raise InputError(f"A file of the format {to} must end in {FORMATS[to]}, got '{path.name}'.")
+    if dtype != "float32" and (dtype, to) != ("bfloat16", "openvino"):
+        raise InputError(f"The format {to} is exported in float32 alone, got '{dtype}'; openvino also in bfloat16.")
+    if dynamic and to not in ("exported-program", "onnx"):
+        raise InputError(f"The format {to} is exported for one size; leave --dynamic out and name height and width.")
+    if dynamic and (with_frames or size is not None):
+        raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
+    network = _network(model, weights)
+    name = model if isinstance(model, str) else type(network).__name__
+    if size is not None and min(size) < 16:
+        raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
+    sizes = _free_sizes(network) if dynamic else [size or USUAL_SIZE]
+    module = Portable(network, sizes[0], iterations, bytes_in=with_frames)
+    if dynamic:
+        module.options.pop("size", None)  # the flow is wanted at whatever size the frames have
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / path.name
+        try:
+            shapes = _free_shapes(network) if dynamic else None
+            run = _WRITERS[to](module, module.example(), draft, dtype, shapes)
+            differences = _compare(network, module, run, sizes, iterations, dynamic)
+        except (EngineError, ImportError, MemoryError, OSError):
+            raise
+        except Exception as error:  # exporters raise whatever they stumble over
+            where = f"{to} with free sizes" if dynamic else to
+            raise EngineError(f"{name} cannot be exported to {where} ({deepest(error)}).") from error
+        most = TOLERANCE if dtype == "float32" else 1.0
+        worst = max(differences.values())
+        if not worst <= most:
+            raise EngineError(f"{name} as {to} differs from PyTorch by {worst:.2g} px, more than {most} px; nothing was written.")
+        files = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)  # the named one last: it needs the others
+        for file in files:
+            with atomic_write(path.with_name(file.name)) as target:
+                target.write(file.read_bytes())
+    written = tuple(str(path.with_name(file.name)) for file in reversed(files))
+    return Exported(name, to, written, sizes[0], dynamic, with_frames, dtype, differences)
+
+
+def _network(model: str | nn.Module, weights: str | os.PathLike | None) -> nn.Module:
+    from .. import networks
+    from ..errors import WeightsError
+    from ..weights import load
+
+    if not isinstance(model, str):
+        return model.eval()
+    try:
+        return load(model, weights=weights)
+    except WeightsError:
+        if weights is not None or ":" in model:
+            raise
+        torch.manual_seed(0)
+        return networks.build(model)
+
+
+def _free_sizes(network: nn.Module) -> list[tuple[int, int]]:
+    """Two sizes that the network takes."""
+    unit = network.size_multiple
+    least = -(-max(network.smallest_size, 128) // unit) * unit
+    return [(least, least + unit), (least + 2 * unit, least)]
+
+
+def _free_shapes(network: nn.Module):
+    unit = network.size_multiple
+    least = -(-max(network.smallest_size, 128) // unit)
+    height, width = (torch.export.Dim(name, min=least, max=8192 // unit) for name in ("rows", "columns"))
+    return ({2: unit * height, 3: unit * width},) * 2
+
+
+def _compare(network, module: Portable, run: Runner, sizes: Sequence[tuple[int, int]], iterations, dynamic) -> dict[str, float]:
+    """Largest difference from PyTorch [px] on each size; of a file for one size, on two pairs of frames."""
+    differences = {}
+    for index, size in enumerate(sizes if dynamic else sizes * 2):
+        direct = Portable(network, size, iterations, bytes_in=module.bytes_in) if dynamic else module
+        frames = direct.example(seed=index)
+        name = f"{size[1]}x{size[0]}" + ("" if dynamic or index == 0 else ", other frames")
+        with torch.no_grad():
+            expected = direct(*frames)
+            differences[name] = float((run(*frames) - expected).abs().max())
+    return differences
+
+
+def _write_onnx(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+    onnx.graph(module, frames, shapes).save(path)
+    return onnx.load(path, "float32", torch.get_num_threads())
+
+
+def _write_openvino(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+    openvino.save(openvino.graph(module, frames), path, dtype)
+    return openvino.load(path, "float32", torch.get_num_threads())  # bfloat16 is part of the file
+
+
+def _write_exported_program(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+    program = exported_program(module, frames, shapes)
+    with quiet():
+        torch.export.save(program, path)
+        return torch.export.load(path).module()
+
+
+def _write_torchscript(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+    with torch.no_grad(), quiet():
+        torch.jit.trace(module.eval(), frames, check_trace=False).save(str(path))
+        return torch.jit.load(str(path))
+
+
+_WRITERS = {
+    "onnx": _write_onnx,
+    "openvino": _write_openvino,
+    "torchscript": _write_torchscript,
+    "exported-program": _write_exported_program,
+}

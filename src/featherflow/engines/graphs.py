@@ -1,0 +1,107 @@
+"""A network as one closed graph: frames in, flow out, nothing left to choose."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import weakref
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..estimation import Fitting
+
+
+class Portable(nn.Module):
+    """A network with its size rule around it, for frames of one size.
+
+    Args:
+        size: (height, width) of the frames [px].
+        iterations: number of updates of a network that iterates. Default: the network's own.
+        enlarge: factor by which the network sees the frames enlarged.
+        bytes_in: take frames `(B, H, W, 3)` uint8 RGB and give flow `(B, H, W, 2)`, as files and cameras have them; otherwise
+            frames are `(B, 3, H, W)` float32 in [0, 1] and flow is `(B, 2, H, W)`. Both ways flow is float32 [px].
+    """
+
+    def __init__(self, network: nn.Module, size: tuple[int, int], iterations: int | None = None, enlarge: float = 1.0,
+                 bytes_in: bool = False):
+        super().__init__()
+        self.network = network
+        self.fitting = Fitting.of(network, size, enlarge)
+        self.options = {} if iterations is None else {"iterations": iterations}
+        if not self.fitting.pads:
+            self.options["size"] = self.fitting.size
+        self.bytes_in = bytes_in
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        if self.bytes_in:
+            first, second = (frame.permute(0, 3, 1, 2).float() / 255 for frame in (first, second))
+        flow = self.network(self.fitting.fit(first), self.fitting.fit(second), **self.options)
+        flow = self.fitting.restore(flow)
+        return flow.permute(0, 2, 3, 1) if self.bytes_in else flow
+
+    def example(self, batch: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Frames that the module takes: a smooth random texture, and itself moved by (3, 2) px."""
+        height, width = self.fitting.size
+        noise = torch.rand(batch, 3, height // 6 + 4, width // 6 + 4, generator=torch.Generator().manual_seed(seed))
+        texture = nn.functional.interpolate(noise, (height + 2, width + 3), mode="bicubic", align_corners=False).clamp(0, 1)
+        frames = texture[..., 2:, 3:], texture[..., :height, :width]
+        if self.bytes_in:
+            return tuple((frame * 255).round().byte().permute(0, 2, 3, 1).contiguous() for frame in frames)
+        return tuple(frame.contiguous() for frame in frames)
+
+
+def exported_program(module: nn.Module, frames: tuple[Tensor, ...], dynamic_shapes=None):
+    """`module` captured as a graph by `torch.export`."""
+    with torch.no_grad(), quiet():
+        return torch.export.export(module.eval(), frames, dynamic_shapes=dynamic_shapes, strict=False)
+
+
+_FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def fingerprint(network: nn.Module) -> str:
+    """Hash of all that a network computes with: its class, its numbers and its weights. Weights that were changed give another."""
+    state = network.state_dict()
+    versions = tuple((tensor.data_ptr(), tensor._version) for tensor in state.values() if not tensor.is_inference())
+    known = _FINGERPRINTS.get(network)
+    if known is not None and known[0] == versions and len(versions) == len(state):
+        return known[1]
+    digest = hashlib.sha256(type(network).__qualname__.encode())
+    for name, value in sorted(vars(network).items()):
+        if name in ("config", "iterations") or isinstance(value, bool | int | float | str):
+            digest.update(f"{name}={value!r};".encode())
+    for name, tensor in state.items():
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    _FINGERPRINTS[network] = versions, digest.hexdigest()
+    return _FINGERPRINTS[network][1]
+
+
+def deepest(error: BaseException) -> str:
+    """First line of the error that an exporter's long report began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+_TALKATIVE = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "openvino.frontend.pytorch.fx_decoder")
+
+
+@contextmanager
+def quiet():
+    """Without the exporters' remarks, which are for those who write exporters."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

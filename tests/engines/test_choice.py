@@ -1,0 +1,154 @@
+"""Engines: the same flow as PyTorch, built once, taken when faster, refused when different."""
+
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import frame
+
+import featherflow
+from featherflow import networks
+from featherflow.engines import builds, choice
+from featherflow.errors import EngineError, InputError
+
+PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
+CPU = torch.device("cpu")
+
+
+def frames(height=64, width=96):
+    return frame(height, width, 1), frame(height, width, 2)
+
+
+@pytest.mark.parametrize("engine", PACKAGES)
+def test_equal_to_pytorch_and_built_once(engine, network, caplog):
+    pytest.importorskip(PACKAGES[engine])
+    caplog.set_level(logging.INFO, "featherflow")
+    choice._say.cache_clear()
+    expected = featherflow.estimate(*frames(), model=network, engine="torch")
+    assert np.abs(expected).max() > 0.05  # there is something to agree on
+    first = featherflow.estimate(*frames(), model=network, engine=engine)
+    assert np.abs(first - expected).max() <= choice.TOLERANCE
+    assert np.array_equal(featherflow.estimate(*frames(), model=network, engine=engine), first)
+    said = [record.message for record in caplog.records]
+    assert sum("building" in line for line in said) == 1 and any(f"engine {engine} in float32" in line for line in said)
+
+
+def test_a_size_that_has_to_be_resized(network):
+    """The size rule is part of the graph."""
+    pytest.importorskip("onnxruntime")
+    expected = featherflow.estimate(*frames(70, 90), model=network, engine="torch")
+    flow = featherflow.estimate(*frames(70, 90), model=network, engine="onnx")
+    assert flow.shape == (70, 90, 2) and np.abs(flow - expected).max() <= choice.TOLERANCE
+
+
+def test_openvino_in_bfloat16_rounds_convolutions_alone(network):
+    """OpenVINO's own hint would also round flow and coordinates."""
+    pytest.importorskip("openvino")
+    exact, half = (featherflow.estimate(*frames(), model=network, engine="openvino", dtype=d) for d in ("float32", "bfloat16"))
+    difference = np.abs(half - exact)
+    assert 0 < difference.max() < 0.03 * np.abs(exact).max()
+    assert len(np.unique(half)) > 1000  # bfloat16 holds 128 numbers between 1 and 2
+
+
+def test_auto_takes_what_was_measured_to_be_faster(network, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    featherflow.estimate(*frames(), model=network, engine="onnx")
+    place = builds.find(choice._key("onnx", choice.Work(network, (1, 3, 64, 96), CPU, "float32")))
+    taken = []
+    monkeypatch.setattr(choice, "_say", lambda name, engine, *rest: taken.append(engine))
+    monkeypatch.setitem(choice._BUILT, "openvino", "no_such_package")
+    for torch_ms, engine in ((20.0, "onnx"), (5.0, "torch")):
+        builds.record_check(place, choice._conditions("float32"), {"ms": 10.0, "torch_ms": torch_ms, "max_difference_px": 0.0})
+        featherflow.estimate(*frames(), model=network)
+        assert taken.pop() == engine
+    featherflow.estimate(*frames(), model=network, dtype="bfloat16")  # which this engine does not compute in
+    assert taken.pop() == "torch"
+    featherflow.estimate(*frames(64, 128), model=network)  # for which nothing is built
+    assert taken.pop() == "torch"
+
+
+def test_an_engine_that_differs_is_refused(network, monkeypatch):
+    from featherflow.engines import onnx
+
+    monkeypatch.setattr(onnx, "write", lambda module, frames, folder: None)
+    monkeypatch.setattr(onnx, "version", lambda: "broken")
+    monkeypatch.setattr(onnx, "load", lambda *args: lambda first, second: torch.ones(1, 2, 64, 96))
+    with pytest.raises(EngineError, match="differs from PyTorch"):
+        featherflow.estimate(*frames(), model=network, engine="onnx")
+
+
+def test_an_engine_that_cannot_be_built_says_so_and_leaves_nothing(network, monkeypatch, home):
+    from featherflow.engines import onnx
+
+    def fail(*args):
+        raise RuntimeError("operator not supported\nlong trace")
+
+    monkeypatch.setattr(onnx, "version", lambda: "failing")
+    monkeypatch.setattr(onnx, "write", fail)
+    before = set(builds.folder().glob("*")) if builds.folder().is_dir() else set()
+    with pytest.raises(EngineError, match=r"cannot run LiteFlowNet \(operator not supported\)"):
+        featherflow.estimate(*frames(), model=network, engine="onnx")
+    assert set(builds.folder().glob("*")) == before
+
+
+def test_changed_weights_are_another_build():
+    network = networks.build("liteflownetx")
+    before = choice.fingerprint(network)
+    assert choice.fingerprint(network) == before
+    with torch.no_grad():
+        next(network.parameters()).mul_(2)
+    assert choice.fingerprint(network) != before
+    assert choice.fingerprint(networks.build("liteflownetx", warping=False)) != choice.fingerprint(network)
+
+
+def test_bad_choices():
+    for wrong, said in (
+        ({"engine": "tpu"}, "must be one of"), ({"engine": "onnx", "dtype": "float16", "model": "liteflownet2-slim"}, "float16"),
+        ({"engine": "openvino", "model": "farneback"}, "takes no engine"),
+    ):
+        with pytest.raises(InputError, match=said):
+            featherflow.estimate(*frames(), **wrong)
+
+
+def test_compiling_meets_no_graph_break(network):
+    """Inductor needs a C++ compiler and a minute; whether the graph is whole is decided before it."""
+    from featherflow.engines import Portable
+
+    module = Portable(network, (64, 96))
+    example = module.example()
+    with torch.no_grad():
+        whole = torch.compile(module, backend="eager", fullgraph=True, dynamic=False)
+        assert torch.allclose(whole(*example), module(*example), atol=1e-5)
+
+
+def test_bfloat16_is_automatic_only_where_it_was_measured(monkeypatch):
+    monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: True)
+    slim = featherflow.load("liteflownet2-slim")
+    assert choice.usual_dtype(slim, CPU) == "bfloat16"
+    assert choice.usual_dtype(networks.build("liteflownetx"), CPU) == "float32"
+    assert choice.usual_dtype(slim, torch.device("cuda")) == "float32"
+    monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: False)
+    assert choice.usual_dtype(slim, CPU) == "float32"
+
+
+@pytest.mark.parametrize("files, expected", [
+    ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "max 100000"}, None), ({"cpu.max": "20000 100000"}, 1),
+    ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None), ({}, None),
+])
+def test_threads_of_a_container(tmp_path, monkeypatch, files, expected):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert choice.container_threads(tmp_path) == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert choice.container_threads(tmp_path) is None
+
+
+def test_importing_engines_is_light():
+    code = "import sys, featherflow.engines; print([m for m in ('torch', 'openvino', 'onnxruntime') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

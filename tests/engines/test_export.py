@@ -1,0 +1,92 @@
+"""Exported files: loaded again by their own runtime they give PyTorch's flow; what cannot be written says why."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from helpers import frame, run_command
+
+from featherflow.engines.export import FORMATS, export
+from featherflow.errors import EngineError, FileError, InputError
+
+NEEDS = {"onnx": "onnxscript", "openvino": "openvino"}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_uint8_frames_of_an_odd_size(to, network, tmp_path):
+    if to in NEEDS:
+        pytest.importorskip(NEEDS[to])
+    done = export(network, tmp_path / f"flow{FORMATS[to]}", size=(70, 90), with_frames=True)
+    assert done.format == to and max(done.differences.values()) <= 1e-3 and len(done.differences) == 2
+    first, second = (torch.from_numpy(frame(70, 90, seed))[None] for seed in (1, 2))
+    import featherflow
+
+    expected = featherflow.estimate(first[0].numpy(), second[0].numpy(), model=network, engine="torch")
+    assert np.abs(run_file(to, done.files[0], first, second) - expected).max() <= 1e-3
+
+
+def run_file(to, path, first, second):
+    """As a program without featherflow would."""
+    if to == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        return session.run(["flow"], {"frame1": first.numpy(), "frame2": second.numpy()})[0][0]
+    if to == "openvino":
+        import openvino
+
+        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        return compiled({"frame1": first.numpy(), "frame2": second.numpy()})["flow"][0]
+    loaded = torch.jit.load(path) if to == "torchscript" else torch.export.load(path).module()
+    with torch.no_grad():
+        return loaded(first, second)[0].numpy()
+
+
+def test_free_sizes(network, tmp_path):
+    done = export(network, tmp_path / "flow.pt2", dynamic=True)
+    assert done.dynamic and list(done.differences) == ["160x128", "128x192"] and max(done.differences.values()) <= 1e-3
+
+
+def test_a_file_that_differs_is_not_kept(network, tmp_path, monkeypatch):
+    from featherflow.engines import export as room
+
+    monkeypatch.setitem(room._WRITERS, "torchscript", lambda *args: args[2].write_bytes(b"x") and (lambda a, b: a[:, :2] + 1))
+    with pytest.raises(EngineError, match="differs from PyTorch"):
+        export(network, tmp_path / "flow.pt", size=(64, 96))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_exporter_stumbles_over_is_said(network, tmp_path, monkeypatch):
+    from featherflow.engines import export as room
+
+    def fail(*args):
+        try:
+            raise RuntimeError("no such operator\nmuch more")
+        except RuntimeError as error:
+            raise ValueError("the exporter's long report") from error
+
+    monkeypatch.setitem(room._WRITERS, "torchscript", fail)
+    with pytest.raises(EngineError, match=r"cannot be exported to torchscript \(no such operator\)"):
+        export(network, tmp_path / "flow.pt", size=(64, 96))
+
+
+def test_command_line(tmp_path, capsys):
+    path = tmp_path / "flow.pt"
+    assert run_command("export", "liteflownetx", "-o", path, "--height", "64", "--width", "96", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["format"] == "torchscript" and said["size"] == [64, 96] and max(said["differences"].values()) <= 1e-3
+    assert path.stat().st_size > 1e6
+
+
+@pytest.mark.parametrize("wrong, error", [
+    ({"path": "flow.txt"}, InputError), ({"path": "flow.pt", "to": "onnx"}, InputError),
+    ({"path": "flow.pt", "to": "tflite"}, InputError),
+    ({"path": "flow.pt", "dtype": "bfloat16"}, InputError), ({"path": "flow.pt", "dynamic": True}, InputError),
+    ({"path": "flow.pt2", "dynamic": True, "with_frames": True}, InputError), ({"path": "flow.pt", "size": (8, 8)}, InputError),
+    ({"path": "missing/flow.pt", "size": (64, 96)}, FileError),
+])
+def test_bad_requests(network, tmp_path, wrong, error):
+    with pytest.raises(error):
+        export(network, tmp_path / wrong.pop("path"), **wrong)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,77 @@
+"""Timing: what is counted is exact, what is timed is timed in turn, and peers are asked, not guessed."""
+
+import json
+import sys
+
+import pytest
+from helpers import run_command
+
+from featherflow.errors import InputError
+from featherflow.evaluation import speed
+
+
+def test_operations_of_liteflownet2_are_those_of_its_layers():
+    """A layer at the wrong size, or work done twice, shows here long before it shows in a time."""
+    assert speed.operations("liteflownet2", (436, 1024), convolutions_only=True) == pytest.approx(135.8, abs=0.3)
+    assert speed.operations("liteflownet2", (436, 1024)) < 1.02 * 135.8  # costs and filters are next to nothing
+
+
+def test_operations_grow_with_the_grid():
+    once, twice = (speed.operations("liteflownet2-slim", (128, width)) for width in (128, 256))
+    assert 1.9 < twice / once < 2.1
+
+
+def test_candidates():
+    found = speed.candidates(["liteflownetx", "dis"], ["torch", "onnx"], ["float32"], ["opencv", "peer --fast"])
+    assert [c.name for c in found] == [
+        "liteflownetx torch float32", "liteflownetx onnx float32", "dis", "dis-ultrafast", "dis-fast", "farneback", "--fast",
+    ]
+    for wrong in ({"models": ["raftt"]}, {"models": ["raft"], "engines": ["tpu"]}, {"models": ["raft"], "dtypes": ["int4"]}):
+        with pytest.raises(InputError):
+            speed.candidates(**wrong)
+
+
+PEER = """
+import sys
+for path in sys.argv[1:3]:
+    assert open(path, "rb").read(4) == b"\\x89PNG"
+print("ready", flush=True)
+for line in sys.stdin:
+    print(2.5, flush=True)
+"""
+
+
+def test_bench_command(tmp_path, capsys):
+    (tmp_path / "peer.py").write_text(PEER)
+    (tmp_path / "broken.py").write_text("print('hello')")
+    good, broken = (f"{sys.executable} {tmp_path / name}" for name in ("peer.py", "broken.py"))
+    code = run_command("bench", "liteflownetx", "--dtype", "float32", "--dtype", "bfloat16", "--size", "96x64", "--runs", "3",
+                       "--against", good, "--against", broken, "--no-memory", "--json")
+    assert code == 0
+    said = json.loads(capsys.readouterr().out)
+    first, half, peer = said["timings"]
+    assert first["times_faster"] == 1 and first["fastest_ms"] <= first["ms"] <= first["slowest_ms"]
+    assert first["gflop"] == half["gflop"] > 0.1 and not first["trained"]
+    assert first["gflop_per_second"] == pytest.approx(1000 * first["gflop"] / first["ms"])
+    assert peer["ms"] == 2.5 and peer["times_faster"] == pytest.approx(first["ms"] / 2.5)
+    assert list(said["failures"]) == [str(tmp_path / "broken.py")] and "ready" in next(iter(said["failures"].values()))
+    assert said["rates"]["copy"] > 0.1
+
+
+def test_peak_memory_is_that_of_the_work_alone():
+    small, large = (speed.peak_memory(speed.Candidate("liteflownetx", "torch", "float32"), (64, width)) for width in (64, 2048))
+    if small is None:
+        pytest.skip("this system does not tell")
+    assert 0 < small < 500 and large > small + 20
+
+
+def test_markdown_names_the_conditions(capsys):
+    assert run_command("bench", "liteflownetx", "--size", "64x64", "--runs", "1", "--no-memory") == 0
+    text = capsys.readouterr().out
+    assert "| liteflownetx * | torch | float32 |" in text and "64x64 px, medians of 1 rounds" in text and "GB/s" in text
+
+
+@pytest.mark.parametrize("wrong", [("--size", "huge"), ("--size", "8x8"), ("--runs", "0"), ("--engine", "tpu")])
+def test_bad_requests_end_in_one_sentence(wrong, capsys):
+    assert run_command("bench", "liteflownetx", *wrong) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1

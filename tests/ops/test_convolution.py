@@ -1,0 +1,55 @@
+"""The fused convolution: would catch one that is not the plain one, or that is used where it has no business."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from featherflow.ops import convolution, convolve_leaky
+
+LAYERS = {
+    "3x3": ((8, 16, 3, 1, 1), {}),
+    "7x7 of an image": ((3, 16, 7, 1, 3), {}),
+    "stride": ((8, 8, 3, 2, 1), {}),
+    "separable": ((8, 49, (7, 1), 1, (3, 0)), {}),
+    "pointwise": ((8, 16, 1), {}),
+    "dilated, in groups, no bias": ((8, 8, 3, 1, 2), {"dilation": 2, "groups": 4, "bias": False}),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("slope", [0.1, 0.0])
+def test_equals_two_operators(name, channels_last, slope):
+    arguments, options = LAYERS[name]
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(*arguments, **options)
+    x = torch.randn(2, layer.in_channels, 19, 23)
+    if channels_last:
+        layer, x = layer.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        expected = F.leaky_relu(layer(x), slope)
+        assert torch.allclose(convolve_leaky(layer, x, slope), expected, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = convolve_leaky(layer, x, slope)
+    assert half.dtype == torch.bfloat16
+    assert torch.allclose(half.float(), expected, atol=0.03, rtol=0.02)
+
+
+@pytest.mark.skipif(convolution._FUSED is None, reason="this PyTorch has no fused convolution")
+def test_it_is_fused_in_inference_alone(monkeypatch):
+    calls = []
+    monkeypatch.setattr(convolution, "_FUSED", lambda x, *rest: calls.append(1) or x)
+    layer, x = torch.nn.Conv2d(3, 3, 3, padding=1), torch.randn(1, 3, 8, 8)
+    with torch.inference_mode():
+        convolve_leaky(layer, x)
+    assert calls == [1]
+    convolve_leaky(layer, x)  # a gradient may be wanted
+    with torch.inference_mode():
+        convolve_leaky(layer.double(), x.double())
+    assert calls == [1]
+
+
+def test_gradients_pass():
+    layer, x = torch.nn.Conv2d(3, 4, 3, padding=1), torch.randn(1, 3, 8, 8, requires_grad=True)
+    convolve_leaky(layer, x).sum().backward()
+    assert x.grad.abs().sum() > 0 and layer.weight.grad.abs().sum() > 0
