@@ -19,8 +19,8 @@ _PUBLIC = {
 }
 
 _ROOMS = (
-    "classical", "data", "demo", "engines", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming",
-    "training", "weights",
+    "app", "classical", "data", "demo", "engines", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming",
+    "training", "transport", "video", "weights",
 )
 
 __all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]

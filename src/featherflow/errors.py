@@ -16,6 +16,10 @@ class InputError(FeatherflowError, ValueError):
     exit_code = 2
 
 
+class LimitError(InputError):
+    """An input that is larger than a limit that was set."""
+
+
 class FileError(FeatherflowError, OSError):
     """A file that is missing, unreadable, unwritable, truncated or not of the format its name claims."""
 

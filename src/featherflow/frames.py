@@ -2,15 +2,42 @@
 
 from __future__ import annotations
 
+import glob
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 
-from .errors import FileError, InputError
+from .errors import FileError, InputError, LimitError
 from .files import atomic_write
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+
 _SMALLEST_FRAME = 16  # px
+
+#: Pillow's names of the formats that `decode_image` takes; Pillow knows others, one of which starts a program.
+STRANGER_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
+
+
+def image_files(source: str | os.PathLike) -> list[Path]:
+    """The images of a folder, or the files that a glob pattern matches, in order of name.
+
+    Raises:
+        FileError: if there is no such folder; InputError: for a single file, and for fewer than two images.
+    """
+    source = Path(source)
+    if source.is_dir():
+        found = [path for path in sorted(source.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    elif glob.has_magic(str(source)):
+        found = [Path(path) for path in sorted(glob.glob(str(source), recursive=True))]
+    elif source.exists():
+        raise InputError(f"'{source}' is a single frame; name the second one too, or a folder or glob of frames.")
+    else:
+        raise FileError(f"There is no file or folder '{source}'.")
+    if len(found) < 2:
+        raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
+    return found
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -19,28 +46,55 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     Raises:
         FileError: if the file is missing, empty, truncated or no image that Pillow can read.
     """
-    from PIL import Image, UnidentifiedImageError
-
     path = Path(path)
     if path.is_dir():
         raise FileError(f"'{path}' is a folder; expected an image file.")
     try:
-        with Image.open(path) as image:
-            image.load()
-            return _from_pillow(image, f"'{path}'")
-    except InputError:
-        raise
+        with open(path, "rb") as file:
+            return _decode(file, f"'{path}'", path.stat().st_size)
     except FileNotFoundError:
         raise FileError(f"There is no image file '{path}'.") from None
+    except PermissionError:
+        raise FileError(f"'{path}' cannot be read: permission is denied.") from None
+
+
+def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = None) -> np.ndarray:
+    """The image in the bytes of a file in one of `STRANGER_FORMATS`, as `read_image` gives it.
+
+    Made for files from strangers: no other decoder sees them, and none before the size in the header is within `max_pixels`.
+
+    Args:
+        name: how errors call it.
+        max_pixels: most pixels, width times height.
+
+    Raises:
+        LimitError: for more pixels than `max_pixels`; FileError: for what is no such image, or damaged.
+    """
+    return _decode(io.BytesIO(data), name, len(data), STRANGER_FORMATS, max_pixels)
+
+
+def _decode(file, name: str, size: int, formats: tuple[str, ...] | None = None, max_pixels: int | None = None) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file, formats=formats) as image:
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise LimitError(f"{name} has {image.width}x{image.height} pixels; at most {max_pixels} in all are taken here.")
+            image.load()
+            return _from_pillow(image, name)
+    except InputError:
+        raise
     except UnidentifiedImageError:
-        size = path.stat().st_size
         what = "it is empty" if size == 0 else f"its {size} bytes are of no image format that is known here"
-        raise FileError(f"'{path}' cannot be read as an image: {what}.") from None
+        raise FileError(f"{name} cannot be read as an image: {what}.") from None
     except Image.DecompressionBombError:
-        raise FileError(f"'{path}' claims more pixels than an image may have ({2 * Image.MAX_IMAGE_PIXELS}).") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise FileError(f"'{path}' cannot be read as an image: {reason}.") from None
+        most = 2 * Image.MAX_IMAGE_PIXELS
+        raise LimitError(f"{name} claims more pixels than an image may have ({most}).") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise almost anything on damaged files
+        reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FileError(f"{name} cannot be read as an image: {reason.rstrip('.')}.") from None
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:

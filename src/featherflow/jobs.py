@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import itertools
 import os
 import time
@@ -16,9 +15,7 @@ from .errors import FileError, InputError
 from .estimation import estimate
 from .flow import SUFFIXES, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
-from .frames import read_image, write_image
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+from .frames import image_files, read_image, write_image
 
 
 @dataclass(frozen=True)
@@ -145,18 +142,7 @@ def _pairs(frames: Sequence[str | os.PathLike]) -> tuple[list[tuple[Path, Path]]
         return [(Path(frames[0]), Path(frames[1]))], False
     if len(frames) != 1:
         raise InputError(f"Name two frames, or one folder or quoted glob of frames; got {len(frames)}.")
-    source = Path(frames[0])
-    if source.is_dir():
-        found = [path for path in sorted(source.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    elif glob.has_magic(str(source)):
-        found = [Path(path) for path in sorted(glob.glob(str(source), recursive=True))]
-    elif source.exists():
-        raise InputError(f"'{source}' is a single frame; name the second one too, or a folder or glob of frames.")
-    else:
-        raise FileError(f"There is no file or folder '{source}'.")
-    if len(found) < 2:
-        raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
-    return list(itertools.pairwise(found)), True
+    return list(itertools.pairwise(image_files(frames[0]))), True
 
 
 def _check_target(target: str | os.PathLike | None, many: bool) -> None:

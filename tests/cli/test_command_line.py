@@ -169,7 +169,10 @@ def test_full_disk_is_one_sentence(work, capsys, monkeypatch):
     assert (work / "o.flo").read_bytes() == b"old" and not [name for name in os.listdir() if name.startswith(".")]
 
 
-@pytest.mark.parametrize("verb", [(), ("estimate",), ("demo",), ("evaluate",), ("models",), ("train",), ("weights",), ("data",)])
+@pytest.mark.parametrize(
+    "verb",
+    [(), ("estimate",), ("demo",), ("evaluate",), ("models",), ("train",), ("serve",), ("app",), ("weights",), ("data",)],
+)
 def test_help_shows_an_example(verb, capsys):
     assert run_command(*verb, "--help") == 0
     assert "Example" in capsys.readouterr().out
@@ -198,6 +201,15 @@ def test_interruption_leaves_130_and_one_line(tmp_path):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and error.strip().splitlines()[-1].startswith("featherflow: interrupted")
     assert all(read_flow(path).shape == (320, 448, 2) for path in (tmp_path / "flows").glob("*.flo"))
+
+
+def test_packed_textures_train(work, capsys):
+    """One file from photos; the trainer takes it."""
+    words = ("data", "pack", ".", "--output", "textures.st", "--drawn", "4", "--particles", "2", "--size", "64")
+    assert run_command(*words) == 0
+    assert "9 textures" in capsys.readouterr().out and os.path.getsize("textures.st") < 30_000_000
+    small = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
+    assert run_command("train", "modern/liteflownetx", "--run", "r", "--textures", "textures.st", "--samples", "2", *small) == 0
 
 
 def test_data_render_writes_pairs_and_a_sheet(work, capsys):

@@ -98,6 +98,28 @@ def test_chairs_split(tmp_path, shared_data):
         list(find_pairs("flyingchairs", root))
 
 
+def test_things_leaves_out_frames_that_its_authors_leave_out(tmp_path, shared_data):
+    root = layouts.flyingthings3d(tmp_path, shared_data)
+    (root / "all_unused_files.txt").write_text("TRAIN/A/0000/left/0007.png\nTEST/A/0000/left/0006.png\n\n")
+    assert [pair.name for pair in find_pairs("flyingthings3d", root)] == ["A/0000/left/into_past/0007"]
+    (root / "all_unused_files.txt").write_text("TEST/A/0000/left/0006.png\nsomething\n")
+    with pytest.raises(FileError, match="line 2"):
+        list(find_pairs("flyingthings3d", root))
+
+
+def test_things_subset(tmp_path, shared_data):
+    full = layouts.flyingthings3d(tmp_path / "full", shared_data)
+    for number, name in enumerate(("0006", "0007")):
+        layouts.link(tmp_path / f"val/image_clean/left/{number:07d}.png", full / f"frames_cleanpass/TEST/A/0000/left/{name}.png")
+    flow = shared_data / "flyingchairs/0000000/0000000-gt.flo"
+    layouts.link(tmp_path / "val/flow/left/into_future/0000000.flo", flow)
+    layouts.link(tmp_path / "val/flow/left/into_past/0000001.flo", flow)
+    pairs = {pair.name: pair for pair in find_pairs("flyingthings3d", tmp_path, "test")}
+    assert set(pairs) == {"left/into_future/0000000", "left/into_past/0000001"}
+    assert pairs["left/into_past/0000001"].frame2.stem == "0000000"
+    assert check("flyingthings3d", tmp_path).pairs == {"flyingthings3d-clean": 2}
+
+
 def test_things_directions(tmp_path, shared_data):
     pairs = {p.name: p for p in find_pairs("flyingthings3d", layouts.flyingthings3d(tmp_path, shared_data))}
     assert set(pairs) == {"A/0000/left/into_future/0006", "A/0000/left/into_past/0007"}

@@ -11,7 +11,6 @@ import pytest
 from featherflow.cli import main
 from featherflow.errors import FileError, InputError
 from featherflow.evaluation import Dataset, evaluate, find_samples, report
-from featherflow.evaluation.benchmark import worst_pairs
 from featherflow.evaluation.memory import PeakMemory
 from featherflow.flow import read_flow
 
@@ -68,9 +67,12 @@ def test_dictionary_without_cost_is_the_same_text_each_time(evaluation, datasets
     assert text(evaluate({"still": still, "right": right}, datasets)) == text(evaluation)
 
 
-def test_worst_come_first(evaluation):
-    assert worst_pairs(evaluation, "middlebury", 5) == ["Venus", "RubberWhale"]
-    assert worst_pairs(evaluation, "middlebury", 1) == ["Venus"]
+def test_worst_come_first_and_only_they_are_kept(datasets):
+    for count, names in ((5, ["Venus", "RubberWhale"]), (1, ["Venus"])):
+        worst = report.WorstPairs(count)
+        evaluate({"still": still, "right": right}, datasets, watch=worst)
+        assert [pictures.name for pictures in worst.of("middlebury")] == names
+        assert all(len(pictures.upper) == len(pictures.lower) == 3 for pictures in worst.of("middlebury"))
 
 
 def test_limit(datasets):
@@ -90,8 +92,10 @@ def test_table_and_csv_hold_the_figures(evaluation, tmp_path):
     assert float(value) == evaluation.result("right", "middlebury").figures["pooled"]["a95"]
 
 
-def test_page_needs_nothing_else(evaluation, datasets, tmp_path):
-    report.write_html(tmp_path / "page.html", evaluation, {"still": still, "right": right}, datasets, worst=1, note="a <b> c")
+def test_page_needs_nothing_else(datasets, tmp_path):
+    worst = report.WorstPairs(1)
+    evaluation = evaluate({"still": still, "right": right}, datasets, watch=worst)
+    report.write_html(tmp_path / "page.html", evaluation, worst, note="a <b> c")
     page = (tmp_path / "page.html").read_text()
     assert re.findall(r'(?:src|href)="(?!data:image/jpeg;base64,)', page) == [] and "url(" not in page and "<script" not in page
     # Two groups, one pair each: truth, frame and two pictures of each of two methods.

@@ -1,4 +1,4 @@
-"""Pictures: would catch a mirrored wheel, a wrong scale, lost unknown pixels, arrows off their pixels, shifted bins."""
+"""Pictures: would catch a mirrored wheel, a wrong scale, lost unknown pixels, shifted bins."""
 
 import math
 
@@ -12,7 +12,6 @@ from featherflow.errors import FileError, InputError
 from featherflow.flow import (
     automatic_scale,
     colour_wheel_legend,
-    draw_arrows,
     error_map,
     flow_to_rgb,
     read_flow,
@@ -154,58 +153,6 @@ def test_legend_is_the_wheel():
         assert np.abs(legend[y, x].astype(int) - colour).max() <= 12
     with pytest.raises(InputError, match="at least 3"):
         colour_wheel_legend(2)
-
-
-# Arrows ---------------------------------------------------------------------------------------------------------------
-
-
-def test_an_arrow_goes_from_its_pixel_to_where_the_pixel_goes():
-    frame = np.full((61, 81, 3), 128, np.uint8)
-    flow = np.full((61, 81, 2), np.nan, np.float32)
-    flow[30, 20] = (40, 0)  # the only known pixel
-    drawn = draw_arrows(frame, flow, step=100, magnify=1, colour=(0, 255, 0))
-    ys, xs = np.nonzero((drawn != 128).any(axis=-1))
-    assert abs((ys.min() + ys.max()) / 2 - 30) <= 1  # level
-    assert abs(xs.min() - 20) <= 3 and abs(xs.max() - 60) <= 4  # from tail to tip, up to the halo
-    heights = [np.count_nonzero(xs == x) for x in range(xs.min(), xs.max() + 1)]
-    assert np.argmax(heights) > len(heights) / 2  # the head is at the far end
-    assert drawn[30, 40].tolist() == [0, 255, 0]
-    assert (frame == 128).all()
-
-
-def test_default_colour_is_the_direction():
-    flow = np.full((61, 81, 2), np.nan, np.float32)
-    flow[30, 60] = (-40, 0)
-    drawn = draw_arrows(np.full((61, 81), 128, np.uint8), flow, step=100, magnify=1)
-    np.testing.assert_array_equal(drawn[30, 40], flow_to_rgb(field_of((-1, 0)), 1)[0, 0])
-
-
-def test_still_and_unknown_fields():
-    frame = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(draw_arrows(frame, np.full((40, 50, 2), np.nan)), frame)
-    still = draw_arrows(frame, np.zeros((40, 50, 2)))
-    assert still.shape == frame.shape and 0 < (still != frame).any(axis=-1).mean() < 0.5  # dots
-
-
-@pytest.mark.parametrize("height, width", [(1, 1), (1, 50), (3, 2), (37, 1)])
-def test_any_size_of_frame(height, width):
-    frame = np.zeros((height, width, 3), np.uint8)
-    assert draw_arrows(frame, np.ones((height, width, 2))).shape == frame.shape
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        ({"image": np.zeros((4, 5, 3))}, "uint8"),
-        ({"image": np.zeros((4, 5, 4), np.uint8)}, r"\(H, W, 3\)"),
-        ({"image": np.zeros((5, 4, 3), np.uint8)}, r"\(5, 4\), but its grid is \(4, 5\)"),
-        ({"step": 1}, "step"),
-        ({"magnify": 0}, "magnify"),
-    ],
-)
-def test_arrows_refuse(arguments, message):
-    with pytest.raises(InputError, match=message):
-        draw_arrows(**{"image": np.zeros((4, 5, 3), np.uint8), "flow": np.ones((4, 5, 2)), **arguments})
 
 
 # Error map ------------------------------------------------------------------------------------------------------------

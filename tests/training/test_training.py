@@ -18,7 +18,7 @@ from featherflow.networks.liteflownet import FLOW_SCALE, FlowEstimate
 from featherflow.training import RECIPES, Recipe, get_recipe
 from featherflow.training.initialization import initialize
 from featherflow.training.loop import MOST_BAD_STEPS, Trainer
-from featherflow.training.losses import multilevel_loss, reduce_label, robust_error
+from featherflow.training.losses import MultilevelLoss, reduce_label, robust_error
 from featherflow.training.optimizers import make_optimizer, orthogonalize
 
 TINY = Recipe("test", "liteflownetx", samples=40, batch=2, height=64, width=64, warmup=0.0, cooldown=0.5)
@@ -147,12 +147,10 @@ def test_labels_shrink_by_weighted_means():
 def test_the_true_flow_has_the_smallest_loss_and_every_unit_counts():
     truth = torch.full((1, 2, 64, 64), 5.0)
     weight = torch.ones(1, 1, 64, 64)
-    levels = {6: 1.0, 5: 1.0}
-
     def loss(matching, last):
         u = [torch.full((1, 2, 2, 2), value / FLOW_SCALE) for value in (matching, last)]
         estimate = FlowEstimate(6, u[0], None, u[1], None, None)
-        return float(multilevel_loss([estimate], truth, weight, levels, 1.0))
+        return float(MultilevelLoss(level_weights=(1.0, 1.0), full_weight=1.0).judge([estimate], truth, weight)[0])
 
     assert loss(5.0, 5.0) < loss(5.0, 6.0) and loss(5.0, 5.0) < loss(6.0, 5.0)
 
@@ -196,8 +194,8 @@ def test_schedules():
 
 
 def test_recipes_take_changes_as_text():
-    recipe = get_recipe("modern/liteflownet2", {"samples": "1_000", "detach": "false", "level_weights": "1,2,3"})
-    assert (recipe.samples, recipe.detach, recipe.level_weights) == (1000, False, (1.0, 2.0, 3.0))
+    recipe = get_recipe("modern/liteflownet2", {"samples": "1_000", "loss.detach": "false", "loss.level_weights": "1,2,3"})
+    assert (recipe.samples, recipe.loss.detach, recipe.loss.level_weights) == (1000, False, (1.0, 2.0, 3.0))
     with pytest.raises(InputError, match="has no field"):
         get_recipe("modern/liteflownet2", {"network": "x"})
     recipe = get_recipe("modern/liteflownet2", {"scene.small": "0.3,1.5", "scene.large": "32", "scene.layers": "2,4"})

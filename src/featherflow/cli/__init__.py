@@ -14,7 +14,24 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError
-from . import bench, data, demo, estimate, evaluate, export, models, tables, train, weights
+from . import (
+    bench,
+    data,
+    demo,
+    estimate,
+    evaluate,
+    export,
+    interpolate,
+    magnify,
+    models,
+    serve,
+    stabilise,
+    tables,
+    tracks,
+    train,
+    video,
+    weights,
+)
 
 app = App(
     name="featherflow",
@@ -24,9 +41,11 @@ app = App(
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 for verb in (
-    demo.demo, estimate.estimate, evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train,
+    demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
+    evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train, serve.serve,
 ):
     app.command(verb)
+app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
 
@@ -37,8 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except FeatherflowError as error:
         _leave(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _leave("interrupted; nothing half-written is left.", 130)
+    except KeyboardInterrupt as stop:
+        _leave(str(stop) or "interrupted; nothing half-written is left.", 130)
     except BrokenPipeError:  # the reader of our output went away
         sys.stdout = open(os.devnull, "w")
         sys.exit(141)

@@ -41,6 +41,37 @@ def render(
 
 
 @app.command
+def pack(
+    photos: list[Path], *, output: Annotated[Path, Parameter(alias="-o")], drawn: int = 120, particles: int = 20, size: int = 448
+) -> None:
+    """Pack photos and drawn textures into one file under 30 MB that `featherflow train --textures` takes.
+
+    Example: featherflow data pack photos/ -o textures.st
+
+    Parameters
+    ----------
+    photos
+        Folders of photos that surfaces are made of.
+    output
+        File to write.
+    drawn
+        Number of drawn textures beside them.
+    particles
+        Number of tracer-particle textures beside them.
+    size
+        Side of each texture in pixels; a smaller one leaves room for more photos.
+    """
+    import torch
+
+    from ..data import TextureBank
+
+    bank = TextureBank.procedural(drawn, size, torch.Generator().manual_seed(0), particles=particles)
+    bank = TextureBank.concat([TextureBank.from_folder(photos, size), bank])
+    quality = bank.pack(output)
+    print(f"{output}: {len(bank)} textures of {size}x{size} px, {output.stat().st_size / 1e6:.1f} MB at JPEG quality {quality}")
+
+
+@app.command
 def check(name: str, root: Path, *, split: str | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Read every file of a benchmark in its own layout, and name the first one that is missing or broken.
 

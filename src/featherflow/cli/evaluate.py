@@ -45,7 +45,7 @@ def evaluate(
     html
         Write one self-contained page with the tables and the worst pairs in pictures.
     worst
-        Pairs of each benchmark that the page shows.
+        Pairs of each benchmark that the page shows: those on which the first model errs most.
     submit
         Estimate the test pairs instead, and write them here as the benchmark's server takes them: a .zip for kitti2012 and
         kitti2015, a new folder for sintel and spring. Takes one --model and one --data.
@@ -74,8 +74,9 @@ def evaluate(
         else:
             print(submission.sentence())
         return
+    pictures = report.WorstPairs(worst) if html is not None else None
     with show_progress("pairs", quiet=json) as progress:
-        evaluation = run(methods, datasets, limit, progress)
+        evaluation = run(methods, datasets, limit, progress, watch=pictures)
     if csv is not None:
         report.write_csv(csv, evaluation)
     if json:
@@ -84,4 +85,4 @@ def evaluate(
         print(report.markdown(evaluation), flush=True)
     if html is not None:
         command = ["featherflow evaluate", *(f"--model {name}" for name in methods), *(f"--data {d.name}=..." for d in datasets)]
-        report.write_html(html, evaluation, methods, datasets, worst, limit, note=" ".join(command))
+        report.write_html(html, evaluation, pictures, note=" ".join(command))

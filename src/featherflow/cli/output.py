@@ -9,20 +9,25 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, shown from the second item on; gives a function of (done, total)."""
+def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
+    """A bar on standard error with speed and time left, shown for more than one item; gives a function of (done, total or None)."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Speed(TextColumn):
+        def render(self, task: Task):
+            return Text(f"{task.speed:.2f} {unit}/s" if task.speed else "")
 
     bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn(),
+        BarColumn(), MofNCompleteColumn(), TextColumn(unit), Speed(""), TimeRemainingColumn(),
         console=Console(stderr=True), transient=True, disable=quiet,
     )
     task = None
 
-    def update(done: int, total: int) -> None:
+    def update(done: int, total: int | None) -> None:
         nonlocal task
-        if total > 1 and task is None:
+        if (total is None or total > 1) and task is None:
             bar.start()
             task = bar.add_task(unit, total=total)
         if task is not None:
@@ -63,7 +68,7 @@ def print_table(header: list[str], rows: list[list[str]], title: str = "") -> No
 
 
 def show_results(results: list, as_json: bool) -> None:
-    """Results of `featherflow.jobs.estimate_files`."""
+    """Results of whole jobs, each with its `sentence`."""
     if as_json:
         documents = [dataclasses.asdict(result) for result in results]
         print_json(documents[0] if len(documents) == 1 else documents)

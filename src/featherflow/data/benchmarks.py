@@ -21,7 +21,10 @@ flyingchairs (validation, train, all)
     the n-th pair: 1 = train, 2 = validation
 flyingthings3d (test, train)
     frames_{cleanpass,finalpass}/{TRAIN,TEST}/{A,B,C}/NNNN/{left,right}/NNNN.png and
-    optical_flow/TRAIN/A/NNNN/into_{future,past}/left/OpticalFlowInto{Future,Past}_NNNN_{L,R}.pfm
+    optical_flow/TRAIN/A/NNNN/into_{future,past}/left/OpticalFlowInto{Future,Past}_NNNN_{L,R}.pfm; frames named in
+    all_unused_files.txt (lines TRAIN/A/NNNN/left/NNNN.png), where that is there, are left out with all pairs that begin there;
+    or the subset for DispNet and FlowNet2: {train,val}/image_{clean,final}/{left,right}/NNNNNNN.png and
+    {train,val}/flow/{left,right}/into_{future,past}/NNNNNNN.flo, its val being the split test
 hd1k (training)
     hd1k_input/image_2/SSSSSS_NNNN.png, hd1k_flow_gt/flow_occ/SSSSSS_NNNN.png
 spring (train, test)
@@ -347,16 +350,53 @@ def _chairs_labels(root: Path, data: Path) -> list[int]:
 
 
 def _things(root: Path, split: str, complete: bool) -> Iterator[Pair]:
+    subset = root / ("val" if split == "test" else split)
+    if (subset / "flow").is_dir():
+        yield from _things_subset(subset)
+        return
     part = split.upper()
     passes = [name for name in ("clean", "final") if (root / f"frames_{name}pass" / part).is_dir()]
     if not passes:
         raise FileError(f"'{root}' has neither frames_cleanpass/{part} nor frames_finalpass/{part} in it.")
     truth = _folder(root, "optical_flow", part)
+    unused = _things_unused(root)
     for rendering in passes:
         for letter in _folders(root / f"frames_{rendering}pass" / part):
             for scene in _folders(letter):
                 for side in _folders(scene):
-                    yield from _things_camera(rendering, scene, side, truth / letter.name / scene.name, complete)
+                    for pair in _things_camera(rendering, scene, side, truth / letter.name / scene.name, complete):
+                        if (part, letter.name, scene.name, pair.frame1.stem) not in unused:
+                            yield pair
+
+
+def _things_subset(base: Path) -> Iterator[Pair]:
+    passes = [name for name in ("clean", "final") if (base / f"image_{name}").is_dir()]
+    if not passes:
+        raise FileError(f"'{base}' has neither image_clean nor image_final in it.")
+    for rendering in passes:
+        for side in _folders(base / "flow"):
+            frames = base / f"image_{rendering}" / side.name
+            for way, step in (("future", 1), ("past", -1)):
+                for flow in sorted((side / f"into_{way}").glob("*.flo")):
+                    yield Pair(
+                        f"flyingthings3d-{rendering}", f"{side.name}/into_{way}/{flow.stem}", frames / f"{flow.stem}.png",
+                        frames / f"{_counted(flow.stem, step)}.png", flow,
+                    )
+
+
+def _things_unused(root: Path) -> set[tuple[str, ...]]:
+    """Part, letter, scene and number of the frames that the authors of the set leave out: motions beyond all measure."""
+    path = root / "all_unused_files.txt"
+    if not path.is_file():
+        return set()
+    found = set()
+    for line, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        words = text.strip().split("/")
+        if text.strip() and (len(words) != 5 or not words[4].endswith(".png")):
+            raise FileError(f"'{path}' has '{text[:40]}' in line {line}; expected a frame such as TRAIN/A/0000/left/0006.png.")
+        if text.strip():
+            found.add((*words[:3], words[4].removesuffix(".png")))
+    return found
 
 
 def _things_camera(rendering: str, scene: Path, side: Path, truth: Path, complete: bool) -> Iterator[Pair]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.benchmarks import BENCHMARKS, Pair, find_pairs
+from ..data.benchmarks import BENCHMARKS, Example, Pair, find_pairs
 from ..errors import InputError
 from ..estimation import estimate
 from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
@@ -25,6 +24,9 @@ Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 #: The benchmark name for a mixed folder of a few pairs, see `featherflow.evaluation.samples`.
 SAMPLES = "samples"
+
+#: Told of every flow as it is found: method, pair, what was read of it, flow, its mean end-point error [px] (NaN if unknown).
+Watcher = Callable[[str, Pair, Example, np.ndarray, float], None]
 
 _WARM_UP_PIXELS = 128
 
@@ -162,6 +164,7 @@ def evaluate(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     groups: Collection[str] | None = None,
+    watch: Watcher | None = None,
 ) -> Evaluation:
     """Run each method on each pair. One pair is in memory at a time.
 
@@ -169,6 +172,7 @@ def evaluate(
         limit: take only the first so many pairs of each group.
         progress: called with (pairs done, pairs in all), counting each method's.
         groups: take only these groups, e.g. "sintel-clean"; default all.
+        watch: called with each flow; one method after another, in the order of `methods`.
 
     Raises:
         InputError, FileError: as `find_pairs`, `Pair.read` and the methods do; InputError if two data sets have one group.
@@ -194,7 +198,9 @@ def evaluate(
                 started = time.perf_counter()
                 flow = method(example.frame1, example.frame2)
                 times.append(1000 * (time.perf_counter() - started))
-                figures.update(flow, example, pair.name)
+                error = figures.update(flow, example, pair.name)
+                if watch:
+                    watch(model, pair, example, flow, error)
                 done += 1
             results.append(GroupResult(
                 model, group, len(pairs), figures.pixels(), figures.figures(), figures.each(), statistics.median(times)
@@ -203,21 +209,6 @@ def evaluate(
     if progress:
         progress(total, total)
     return Evaluation(tuple(methods), tuple(kept), tuple(results), costs)
-
-
-def worst_pairs(evaluation: Evaluation, group: str, count: int) -> list[str]:
-    """Names of the pairs with the largest end-point error, averaged over the methods; the worst first."""
-    results = [result for result in evaluation.results if result.group == group]
-    errors = {
-        name: math.fsum(result.each[name]["epe"] for result in results)
-        for name in results[0].each if all(result.each.get(name) for result in results)
-    }
-    return sorted(errors, key=lambda name: (-errors[name], name))[:count]
-
-
-def pairs_by_name(datasets: Sequence[Dataset], limit: int | None = None) -> dict[str, dict[str, Pair]]:
-    """Group, then name, to pair."""
-    return {group: {pair.name: pair for pair in pairs} for group, pairs in _grouped(datasets, limit).items()}
 
 
 def group_sizes(datasets: Sequence[Dataset], limit: int | None = None) -> dict[str, int]:

@@ -7,13 +7,14 @@ import csv
 import html
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..data.benchmarks import Example, Pair
 from ..files import atomic_write
 from ..flow import automatic_scale, error_map, flow_to_rgb
-from .benchmark import Dataset, Evaluation, Method, columns, pairs_by_name, worst_pairs
+from .benchmark import Evaluation, columns
 from .figures import AGGREGATORS, FIGURES
 
 _PICTURE_WIDTH = 480  # px
@@ -88,26 +89,69 @@ def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
         file.write(text.getvalue().encode())
 
 
-def write_html(
-    path: str | os.PathLike,
-    evaluation: Evaluation,
-    methods: Mapping[str, Method],
-    datasets: Sequence[Dataset],
-    worst: int = 2,
-    limit: int | None = None,
-    note: str = "",
-) -> None:
+class WorstPairs:
+    """Gathers pictures of the pairs of each group on which the first method errs most; `watch` of `evaluate`.
+
+    Nothing is kept but the small pictures of these few pairs, however large the benchmark.
+
+    Args:
+        count: pairs of each group.
+    """
+
+    def __init__(self, count: int = 2):
+        self.count = count
+        self._first: str | None = None
+        self._groups: dict[str, list[_PairPictures]] = {}
+
+    def __call__(self, model: str, pair: Pair, example: Example, flow: np.ndarray, error: float) -> None:
+        if self._first is None:
+            self._first = model
+        kept = self._groups.setdefault(pair.group, [])
+        if model == self._first and not np.isnan(error):
+            kept.append(_PairPictures(pair.name, error))
+            kept.sort(key=lambda pictures: (-pictures.error, pictures.name))
+            del kept[self.count :]
+        for pictures in kept:
+            if pictures.name == pair.name:
+                pictures.add(model, example, flow, error)
+
+    def of(self, group: str) -> list[_PairPictures]:
+        """The worst first."""
+        return self._groups.get(group, [])
+
+
+class _PairPictures:
+    """Pictures of one pair: truth and frame, then flow and error of one method after another."""
+
+    def __init__(self, name: str, error: float):
+        self.name, self.error = name, error
+        self.upper: list[str] = []
+        self.lower: list[str] = []
+
+    def add(self, model: str, example: Example, flow: np.ndarray, error: float) -> None:
+        scale = automatic_scale(example.flow)
+        if not self.upper:
+            height, width = flow.shape[:2]
+            self.upper.append(_figure(flow_to_rgb(example.flow, scale), f"true flow; full colour is {scale:.1f} px"))
+            self.lower.append(_figure(example.frame1, f"frame 1, {width}x{height} px"))
+        self.upper.append(_figure(flow_to_rgb(flow, scale), f"{model}: EPE {_number(error)} px"))
+        self.lower.append(_figure(error_map(flow, example.flow, example.valid), f"{model}: error"))
+
+    def html(self) -> str:
+        rows = "".join(f"<tr>{''.join(f'<td>{figure}</td>' for figure in row)}</tr>" for row in (self.upper, self.lower))
+        return f"<section><h4>{html.escape(self.name)}</h4><div class=scroll><table class=pictures>{rows}</table></div></section>"
+
+
+def write_html(path: str | os.PathLike, evaluation: Evaluation, worst: WorstPairs | None = None, note: str = "") -> None:
     """One page that needs nothing else: the tables, and the worst pairs of each group in pictures.
 
     Args:
-        methods, datasets, limit: as they were evaluated; the worst pairs are estimated once more for their pictures.
-        worst: pairs of each group to show.
+        worst: what watched the evaluation.
         note: a line below the title, e.g. the command.
 
     Raises:
         FileError: if the file cannot be written.
     """
-    pairs = pairs_by_name(datasets, limit)
     parts = [
         "<h1>Optical flow: methods compared</h1>",
         f"<p class=note>{html.escape(note)}</p>" if note else "",
@@ -119,10 +163,10 @@ def write_html(
     for group in evaluation.groups:
         parts.append(f"<h2>{html.escape(group)}</h2>")
         parts.append(_html_table(*group_rows(evaluation, group), best_of=[evaluation.models] * 2, skip=2))
-        names = worst_pairs(evaluation, group, worst)
-        if names:
-            parts.append("<h3>Worst pairs</h3>")
-        parts += [_pictures(evaluation, methods, pairs[group][name], name) for name in names]
+        pictures = worst.of(group) if worst else []
+        if pictures:
+            parts.append(f"<h3>Worst pairs of {html.escape(evaluation.models[0])}</h3>")
+        parts += [pair.html() for pair in pictures]
     parts.append(f"<h2>Colours</h2>{_LEGEND}")
     page = _PAGE.replace("@BODY@", "\n".join(parts)).encode()
     with atomic_write(path) as file:
@@ -153,21 +197,6 @@ def _html_table(header: list[str], rows: list[list[str]], best_of: list[Sequence
 
 def _is_number(text: str) -> bool:
     return text.replace(".", "", 1).isdigit()
-
-
-def _pictures(evaluation: Evaluation, methods: Mapping[str, Method], pair, name: str) -> str:
-    example = pair.read()
-    scale = automatic_scale(example.flow)
-    flows = {model: methods[model](example.frame1, example.frame2) for model in evaluation.models}
-    upper = [_figure(flow_to_rgb(example.flow, scale), f"true flow; full colour is {scale:.1f} px")]
-    lower = [_figure(example.frame1, f"frame 1, {example.frame1.shape[1]}x{example.frame1.shape[0]} px")]
-    for model, flow in flows.items():
-        own = evaluation.result(model, pair.group).each[name]
-        caption = f"{model}: EPE {_number(own['epe'])} px, Fl {_number(own['fl'])} %"
-        upper.append(_figure(flow_to_rgb(flow, scale), caption))
-        lower.append(_figure(error_map(flow, example.flow, example.valid), f"{model}: error"))
-    rows = "".join(f"<tr>{''.join(f'<td>{figure}</td>' for figure in row)}</tr>" for row in (upper, lower))
-    return f"<section><h4>{html.escape(name)}</h4><div class=scroll><table class=pictures>{rows}</table></div></section>"
 
 
 def _figure(picture: np.ndarray, caption: str) -> str:

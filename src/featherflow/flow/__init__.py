@@ -6,14 +6,15 @@ The lowest room: it knows NumPy and no network, and imports torch, Pillow and th
 from featherflow.flow.colour import (
     automatic_scale,
     colour_wheel_legend,
-    draw_arrows,
+    encode_flow_picture,
     error_map,
     flow_to_rgb,
     save_flow_picture,
 )
 from featherflow.flow.consistency import backward_warp, forward_backward_consistency, occlusion
-from featherflow.flow.files import SUFFIXES, read_flow, read_flow_with_valid, write_flow
+from featherflow.flow.files import SUFFIXES, decode_flow, encode_flow, read_flow, read_flow_with_valid, write_flow
 from featherflow.flow.metrics import FlowErrors, FlowMetrics, FlowResult, ImageErrors, epe
+from featherflow.flow.pictures import draw_arrows, mark, overlay
 
 __all__ = [
     "SUFFIXES",
@@ -24,12 +25,17 @@ __all__ = [
     "automatic_scale",
     "backward_warp",
     "colour_wheel_legend",
+    "decode_flow",
     "draw_arrows",
+    "encode_flow",
+    "encode_flow_picture",
     "epe",
     "error_map",
     "flow_to_rgb",
     "forward_backward_consistency",
+    "mark",
     "occlusion",
+    "overlay",
     "read_flow",
     "read_flow_with_valid",
     "save_flow_picture",

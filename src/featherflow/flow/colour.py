@@ -1,8 +1,9 @@
-"""Pictures of flow: the Middlebury colour wheel, arrows over a frame, and maps of the error.
+"""Flow and its errors as colours: the Middlebury colour wheel and KITTI's bins of the error.
 
 All pictures are `(H, W, 3)` uint8 RGB.
 """
 
+import io
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from featherflow.errors import InputError
 from featherflow.files import atomic_write
-from featherflow.flow.fields import as_field, as_mask, known
+from featherflow.flow.fields import as_field, as_mask, known, positive
 
 # Baker et al., IJCV 2011: steps from each of six hues to the next; more where the eye tells more colours apart.
 _WHEEL_STEPS = (
@@ -87,7 +88,7 @@ def flow_to_rgb(flow, scale: float | None = None) -> np.ndarray:
     Raises `InputError` for another shape or type of flow, and for a scale that is not a positive number.
     """
     field = as_field(flow)
-    scale = automatic_scale(field) if scale is None else _positive(scale, "scale")
+    scale = automatic_scale(field) if scale is None else positive(scale, "scale")
     height, width = field.shape[:2]
     picture = np.empty((height, width, 3), np.uint8)
     rows = max(1, _BAND_PIXELS // width)
@@ -120,19 +121,26 @@ def save_flow_picture(path: str | os.PathLike, flow, scale: float | None = None)
     The scale also stands in the file, as the PNG text `featherflow:flow-scale-px`.
     Raises `InputError` as `flow_to_rgb` does and for a suffix other than `.png`; `FileError` when it cannot write.
     """
-    from PIL import Image
-    from PIL.PngImagePlugin import PngInfo
-
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} cannot hold a flow picture: expected a file name that ends in .png")
-    scale = automatic_scale(flow) if scale is None else _positive(scale, "scale")
-    picture = Image.fromarray(flow_to_rgb(flow, scale))
+    content, scale = encode_flow_picture(flow, scale)
+    with atomic_write(path) as file:
+        file.write(content)
+    return scale
+
+
+def encode_flow_picture(flow, scale: float | None = None) -> tuple[bytes, float]:
+    """The bytes that `save_flow_picture` would write, and the scale [px] that was used. Raises as `flow_to_rgb`."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    scale = automatic_scale(flow) if scale is None else positive(scale, "scale")
     text = PngInfo()
     text.add_text(SCALE_KEY, repr(scale))
-    with atomic_write(path) as file:
-        picture.save(file, format="PNG", pnginfo=text)
-    return scale
+    buffer = io.BytesIO()
+    Image.fromarray(flow_to_rgb(flow, scale)).save(buffer, format="PNG", pnginfo=text)
+    return buffer.getvalue(), scale
 
 
 def colour_wheel_legend(size: int = 151) -> np.ndarray:
@@ -149,112 +157,6 @@ def colour_wheel_legend(size: int = 151) -> np.ndarray:
     picture = flow_to_rgb(field, 1.0)
     picture[np.hypot(field[..., 0], field[..., 1]) > 1] = 255
     return picture.reshape(size, fine, size, fine, 3).mean(axis=(1, 3)).round().astype(np.uint8)
-
-
-def draw_arrows(image, flow, step: int | None = None, magnify: float | None = None, colour=None) -> np.ndarray:
-    """Draw the flow as arrows over a frame.
-
-    Each arrow starts at a pixel of a regular grid, or where the flow is unknown there at the nearest known pixel of
-    the grid's cell, and shows that pixel's flow exactly, `magnify` times as long as it is. Cells without a known pixel
-    have no arrow, and pixels that move less than a twentieth of the longest arrow's have a dot.
-
-    Args:
-        image: `(H, W, 3)` or `(H, W)` uint8, the frame on whose grid the flow stands.
-        flow: `(H, W, 2)` array, or `(2, H, W)` / `(1, 2, H, W)` tensor [px].
-        step: distance of the arrows [px], at least 2; None takes about 28 of them along the longer side.
-        magnify: drawn length over flow length, above 0; None makes long arrows (95th percentile) about as long as
-            `step`. Use 1 for arrows that end where the pixel goes.
-        colour: `(R, G, B)`, 0 to 255, for all arrows; None gives each its direction's hue on the colour wheel.
-
-    Returns `(H, W, 3)` uint8 RGB; `image` is unchanged.
-
-    Raises `InputError` for another shape, type or range of any argument.
-    """
-    from PIL import Image, ImageDraw
-
-    frame = _as_frame(image)
-    field = as_field(flow)
-    height, width = frame.shape[:2]
-    if field.shape[:2] != (height, width):
-        raise InputError(
-            f"the flow must stand on the image's grid, {(height, width)}, but its grid is {field.shape[:2]}"
-        )
-    if step is None:
-        step = max(10, round(max(height, width) / 28))
-    elif step < 2:
-        raise InputError(f"step must be at least 2 px, but is {step}")
-    step = int(step)
-
-    # Centred, so that the margins left and right, above and below are alike.
-    columns = np.arange((width - 1) % step // 2, width, step)
-    rows = np.arange((height - 1) % step // 2, height, step)
-    tails = _known_near(known(field), columns, rows, step)
-    if len(tails) == 0:
-        return frame.copy()
-    vectors = field[tails[:, 1], tails[:, 0]].astype(np.float64)
-    hues = flow_to_rgb((vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))[None], 1.0)[0]
-    if magnify is None:
-        magnify = 1.05 * step / max(np.percentile(np.linalg.norm(vectors, axis=1), 95), SMALLEST_AUTOMATIC_SCALE)
-    vectors = vectors * _positive(magnify, "magnify")
-    lengths = np.linalg.norm(vectors, axis=1)
-    # Long ones last, so that they lie above the short ones.
-    order = np.argsort(lengths, kind="stable")
-
-    # Drawn larger and scaled down, for smooth edges; less so on large frames, where it matters less and costs more.
-    fine = 4 if height * width <= 1 << 20 else 2
-    layer = Image.new("RGBA", (width * fine, height * fine), (0, 0, 0, 0))
-    pen = ImageDraw.Draw(layer)
-    thickness = float(np.clip(step / 11, 1.3, 5)) * fine
-    halo = float(np.clip(step / 22, 0.9, 2)) * fine
-    dot_below = lengths.max() / 20
-    for index in order:
-        ink = tuple(int(c) for c in (hues[index] if colour is None else colour))
-        tail = (tails[index] + 0.5) * fine  # a pixel's centre lies half a pixel inside the picture
-        if lengths[index] <= max(dot_below, 0.5):
-            for radius, paint in ((thickness * 0.7 + halo, (0, 0, 0)), (thickness * 0.7, ink)):
-                pen.ellipse([*(tail - radius), *(tail + radius)], fill=(*paint, 255))
-            continue
-        _draw_arrow(pen, tail, vectors[index] * fine, thickness, halo, ink)
-    layer = layer.resize((width, height), Image.Resampling.BOX)
-    picture = Image.fromarray(frame).convert("RGBA")
-    picture.alpha_composite(layer)
-    return np.asarray(picture.convert("RGB")).copy()
-
-
-def _known_near(valid: np.ndarray, columns: np.ndarray, rows: np.ndarray, step: int) -> np.ndarray:
-    """One pixel (x, y) for each grid cell that has a known one: the known pixel nearest to the cell's centre."""
-    reach = (step - 1) // 2
-    found = []
-    for y in rows:
-        for x in columns:
-            if valid[y, x]:
-                found.append((x, y))
-                continue
-            top, left = max(y - reach, 0), max(x - reach, 0)
-            near_y, near_x = np.nonzero(valid[top : y + reach + 1, left : x + reach + 1])
-            if len(near_y):
-                best = np.argmin((near_y + top - y) ** 2 + (near_x + left - x) ** 2)
-                found.append((near_x[best] + left, near_y[best] + top))
-    return np.array(found, np.intp).reshape(-1, 2)
-
-
-def _draw_arrow(pen, tail: np.ndarray, vector: np.ndarray, thickness: float, halo: float, ink) -> None:
-    """One arrow as a single polygon, first wider in black, so that it stands out from any background."""
-    length = float(np.linalg.norm(vector))
-    along = vector / length
-    across = np.array([-along[1], along[0]])
-    # Short arrows are thinner, so that they keep an arrow's proportions.
-    thickness *= float(np.clip(length / (6 * thickness), 0.55, 1))
-    head = min(3.4 * thickness, 0.6 * length)
-    wing = max(0.5 * head, 0.9 * thickness)
-    half = min(thickness / 2, 0.5 * wing)
-    outline = [(0, half), (length - head, half), (length - head, wing), (length, 0)]
-    outline += [(x, -y) for x, y in reversed(outline[:3])]
-    points = [tuple(tail + along * x + across * y) for x, y in outline]
-    # The halo is the outline's stroke with round joints: a polygon's own `width` would leave gaps at sharp corners.
-    closed = [*points, points[0], points[1]]
-    pen.line(closed, fill=(0, 0, 0, 255), width=round(2 * halo), joint="curve")
-    pen.polygon(points, fill=(*ink, 255))
 
 
 def error_map(flow, truth, valid=None, absolute: float = 3.0, relative: float = 0.05) -> np.ndarray:
@@ -276,7 +178,7 @@ def error_map(flow, truth, valid=None, absolute: float = 3.0, relative: float = 
     field, true = as_field(flow, dtype=np.float64), as_field(truth, "the truth", np.float64)
     if field.shape != true.shape:
         raise InputError(f"flow and truth must have one size, but are {field.shape[:2]} and {true.shape[:2]}")
-    absolute, relative = _positive(absolute, "absolute"), _positive(relative, "relative")
+    absolute, relative = positive(absolute, "absolute"), positive(relative, "relative")
     counts = known(true)
     if valid is not None:
         counts &= as_mask(valid, counts.shape)
@@ -290,22 +192,3 @@ def error_map(flow, truth, valid=None, absolute: float = 3.0, relative: float = 
     picture = colours[np.searchsorted(ends, np.where(counts, share, 0))]
     picture[~counts] = 0
     return picture
-
-
-def _as_frame(image) -> np.ndarray:
-    image = np.asarray(image)
-    if image.dtype != np.uint8 or image.size == 0 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise InputError(
-            f"the image must be (H, W, 3) or (H, W) of type uint8, but got {image.shape} of type {image.dtype}"
-        )
-    return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))
-
-
-def _positive(value, name: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not (np.isfinite(number) and number > 0):
-        raise InputError(f"{name} must be a positive number, but is {value!r}")
-    return number

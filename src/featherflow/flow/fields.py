@@ -64,3 +64,14 @@ def known(field: np.ndarray) -> np.ndarray:
     """Boolean `(H, W)`: both components are numbers of at most 1e9 px in magnitude, Middlebury's bound for "known"."""
     with np.errstate(invalid="ignore"):
         return (np.abs(field) <= UNKNOWN_THRESHOLD).all(axis=-1)
+
+
+def positive(value, name: str) -> float:
+    """Return `value` as a float. Raises `InputError`, naming it, when it is not a positive number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = np.nan
+    if not (np.isfinite(number) and number > 0):
+        raise InputError(f"{name} must be a positive number, but is {value!r}")
+    return number

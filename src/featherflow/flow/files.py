@@ -55,7 +55,23 @@ def read_flow(path: str | os.PathLike) -> np.ndarray:
     reader, _ = _codec(path)
     with _open(path) as (file, size):
         flow, valid = reader(path, file, size)
-    # A fresh array in every branch above, so that it can be written to here.
+    return _with_unknown(flow, valid)
+
+
+def decode_flow(name: str, data: bytes) -> np.ndarray:
+    """The flow in the bytes of a file of that name: `read_flow` for what came by other ways than a disk.
+
+    Returns and raises as `read_flow` does.
+    """
+    path = Path(name)
+    reader, _ = _codec(path)
+    if not data:
+        raise FileError(f"{path} is empty: expected a flow file, found zero bytes")
+    return _with_unknown(*reader(path, io.BytesIO(data), len(data)))
+
+
+def _with_unknown(flow: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    # Every reader makes a fresh array, so that it can be written to here.
     unknown = ~known(flow)
     if valid is not None:
         unknown |= ~valid
@@ -83,7 +99,14 @@ def write_flow(path: str | os.PathLike, flow, valid=None) -> None:
     Raises `InputError` for an unknown suffix, a wrong shape, infinite values or (`.png`) values that the format cannot
     hold, `FileError` when the file cannot be written, and `MissingExtraError` for `.flo5` without h5py.
     """
-    path = Path(path)
+    content = encode_flow(path, flow, valid)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def encode_flow(name: str | os.PathLike, flow, valid=None) -> bytes:
+    """The bytes that `write_flow` would write into a file of that name. Arguments and errors as there."""
+    path = Path(name)
     _, writer = _codec(path)
     field = as_field(flow)
     unknown = np.isnan(field).any(axis=-1)
@@ -95,10 +118,7 @@ def write_flow(path: str | os.PathLike, flow, valid=None) -> None:
     if unknown.any():
         field = field.copy()
         field[unknown] = np.nan
-    content = writer(path, field, unknown)
-    with atomic_write(path) as file:
-        for part in content:
-            file.write(part)
+    return writer(path, field, unknown)
 
 
 # Middlebury .flo ------------------------------------------------------------------------------------------------------
@@ -116,10 +136,10 @@ def _read_flo(path: Path, file: BinaryIO, size: int):
     return _read_floats(path, file, "<f4", (height, width, 2)), None
 
 
-def _write_flo(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[bytes]:
+def _write_flo(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     height, width = unknown.shape
     stored = np.where(unknown[..., None], np.float32(FLO_UNKNOWN), field)
-    return [struct.pack("<fii", FLO_MAGIC, width, height), stored.astype("<f4").tobytes()]
+    return struct.pack("<fii", FLO_MAGIC, width, height) + stored.astype("<f4").tobytes()
 
 
 # FlyingThings3D .pfm --------------------------------------------------------------------------------------------------
@@ -150,11 +170,11 @@ def _read_pfm(path: Path, file: BinaryIO, size: int):
     return np.ascontiguousarray(values[::-1, :, :2]), None
 
 
-def _write_pfm(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[bytes]:
+def _write_pfm(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     height, width = unknown.shape
     stored = np.zeros((height, width, 3), "<f4")
     stored[..., :2] = field[::-1]
-    return [f"PF\n{width} {height}\n-1.0\n".encode(), stored.tobytes()]
+    return f"PF\n{width} {height}\n-1.0\n".encode() + stored.tobytes()
 
 
 # KITTI .png -----------------------------------------------------------------------------------------------------------
@@ -229,7 +249,7 @@ def _check_png(path: Path, data: bytes) -> tuple[int, int]:
     return width, height
 
 
-def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[bytes]:
+def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     import png
 
     height, width = unknown.shape
@@ -247,7 +267,7 @@ def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[byt
     buffer = io.BytesIO()
     writer = png.Writer(width, height, greyscale=False, bitdepth=16)
     writer.write_packed(buffer, (row.tobytes() for row in stored))
-    return [buffer.getvalue()]
+    return buffer.getvalue()
 
 
 # NumPy .npz and .npy --------------------------------------------------------------------------------------------------
@@ -325,17 +345,17 @@ def _read_npy_array(path: Path, file: BinaryIO, size: int, what: str) -> np.ndar
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _write_npy(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[bytes]:
+def _write_npy(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, field, allow_pickle=False)
-    return [buffer.getvalue()]
+    return buffer.getvalue()
 
 
-def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[bytes]:
+def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     arrays = {"flow": field, "valid": ~unknown} if unknown.any() else {"flow": field}
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    return [buffer.getvalue()]
+    return buffer.getvalue()
 
 
 # Spring .flo5 ---------------------------------------------------------------------------------------------------------
@@ -379,13 +399,13 @@ def _read_flo5(path: Path, file: BinaryIO, size: int):
         raise FileError(f"{path} is not a readable HDF5 file: {_first_line(error)}") from error
 
 
-def _write_flo5(path: Path, field: np.ndarray, unknown: np.ndarray) -> list[bytes]:
+def _write_flo5(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     h5py = _h5py(path)
     # In memory first: HDF5 writes here and there in its file, and only complete bytes may reach the target's folder.
     with h5py.File("flow.flo5", "w", driver="core", backing_store=False) as archive:
         archive.create_dataset("flow", data=field, compression="gzip", compression_opts=5)
         archive.flush()
-        return [archive.id.get_file_image()]
+        return archive.id.get_file_image()
 
 
 # Shared ---------------------------------------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from ..errors import InputError
+from .recipe import Recipe
 from .recipes import get_recipe
 
 
@@ -16,11 +19,16 @@ def train(
     textures: str | Path | None = None,
     minutes: float | None = None,
     samples: int | None = None,
-    validate: str | Path | None = None,
+    validate: str | Path | Sequence[str | Path] | None = None,
     validate_every: float = 15.0,
     start: str | Path | None = None,
     changes: Sequence[str] = (),
     device: str | None = None,
+    data: Sequence[str] = (),
+    state_shards: str | Path | None = None,
+    tensorboard: bool = False,
+    compile: bool = False,
+    threads: int = 4,
 ) -> None:
     """Train a piece of a run.
 
@@ -29,8 +37,13 @@ def train(
         run: folder of the run; a checkpoint in it is continued.
         photos: folders of photos for textures, beside procedural ones; textures: a packed file in their place.
         minutes, samples: length of this piece; without either, the whole schedule.
-        validate: folder of real pairs, see `featherflow.evaluation.samples`; validate_every: minutes between.
-        start: `.safetensors` file to begin a new run with.
+        validate: real pairs to watch, see `Validator`; validate_every: minutes between.
+        start: `.safetensors` file, or name of weights that are there, to begin a new run with.
+        data: benchmarks to read pairs from instead of rendering them, `"KIND=ROOT"` or `"KIND:SPLIT=ROOT"`.
+        state_shards: folder of small files that the state is kept in too, see `training.shards`.
+        tensorboard: write curves and pictures to `RUN/tensorboard`.
+        compile: run network and loss through `torch.compile`.
+        threads: how many decode pairs that are read.
 
     Raises:
         InputError: for unknown names or values; FileError, WeightsError, TrainingError as their parts do.
@@ -38,45 +51,91 @@ def train(
     import torch
 
     from ..data import TextureBank
+    from .board import Board
     from .loop import Trainer
+    from .shards import INDEX
+    from .validation import Validator
 
-    pairs = [change.partition("=") for change in changes]
-    if bad := next((change for change, pair in zip(changes, pairs, strict=True) if not pair[1]), None):
-        raise InputError(f"A change of the recipe is written KEY=VALUE, got '{bad}'.")
-    numbers = get_recipe(recipe, {key: value for key, _, value in pairs})
+    numbers, run = changed_recipe(recipe, changes), Path(run)
+    roots = _by_kind(data)
+    begun = (run / "checkpoint.pt").exists() or (state_shards is not None and (Path(state_shards) / INDEX).exists())
+    if numbers.begins_with and start is None and not begun:
+        raise InputError(f"'{recipe}' begins with the weights that {numbers.begins_with} ends with; name them with --start.")
+    bank = None
     if textures is not None:
         bank = TextureBank.load(textures)
     elif photos:
         generator = torch.Generator().manual_seed(numbers.seed)
         drawn = TextureBank.procedural(120, 448, generator, particles=20)
         bank = TextureBank.concat([TextureBank.from_folder(list(photos), 448), drawn])
-    else:
-        bank = None
-    beginning = None
-    if start is not None:
-        from ..weights.store import read_weights
-
-        beginning, _ = read_weights(start)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(numbers, Path(run), bank, device=where, start=beginning)
-    with _progress(trainer) as report:
-        trainer.run(minutes, samples, validator(validate, where) if validate else None, validate_every * 60, report)
+    weights = None
+    if start is not None:
+        weights, numbers = _begin_with(start, numbers)
+    trainer = Trainer(
+        numbers, run, bank, device=where, start=weights, data=roots, shards=state_shards,
+        compile="inductor" if compile else None, threads=threads,
+    )
+    watch = None
+    if validate is not None:
+        watched = [validate] if isinstance(validate, str | Path) else list(validate)
+        validator = Validator(watched, trainer.device, run / "pictures")
+
+        def watch(network):
+            return validator(network, trainer.samples)
+
+    reports = []
+    if tensorboard and trainer.processes.writes:
+        reports.append(Board(run / "tensorboard", run / "pictures"))
+    with ExitStack() as stack:
+        stack.callback(trainer.processes.leave)
+        if trainer.processes.writes:
+            reports.append(stack.enter_context(_progress(trainer)))
+        trainer.run(minutes, samples, watch, validate_every * 60, lambda line: [report(line) for report in reports])
 
 
-def validator(folder: str | Path, device: str):
-    """A function that gives a network's EPE [px] by group of real pairs, aggregator `per_image`."""
-    from functools import partial
+def changed_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
+    """A recipe by name with `"key=value"` texts applied.
 
-    from ..estimation import estimate
-    from ..evaluation import Dataset, evaluate
+    Raises:
+        InputError: for an unknown name or value.
+    """
+    pairs = [change.partition("=") for change in changes]
+    if bad := next((change for change, pair in zip(changes, pairs, strict=True) if not pair[1]), None):
+        raise InputError(f"A change of the recipe is written KEY=VALUE, got '{bad}'.")
+    return get_recipe(name, {key: value for key, _, value in pairs})
 
-    samples = Dataset("samples", Path(folder))
 
-    def validate(network) -> dict[str, float]:
-        results = evaluate({"network": partial(estimate, model=network, device=device)}, [samples]).results
-        return {result.group: round(result.figures["per_image"]["epe"], 4) for result in results}
+def _by_kind(data: Sequence[str]) -> Mapping[str, Path]:
+    roots = {}
+    for text in data:
+        kind, equals, root = text.partition("=")
+        if not (kind and equals and root):
+            raise InputError(f"'{text}' must be KIND=ROOT or KIND:SPLIT=ROOT, e.g. flyingchairs=FlyingChairs_release.")
+        if kind in roots:
+            raise InputError(f"'{kind}' is given twice; put the pairs below one folder.")
+        roots[kind] = Path(root)
+    return roots
 
-    return validate
+
+def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
+    """State dict of a file, or of weights by name, and the recipe with what the weights say of themselves.
+
+    Raises:
+        InputError: for weights of the same network with other options: they would load, and mean something else.
+    """
+    from .. import networks
+    from ..weights.catalogue import find
+    from ..weights.store import read_weights
+
+    path = Path(start)
+    state, info = read_weights(path if path.exists() or path.suffix else find(str(start)))
+    options = recipe.schedule()[0].options
+    if info.architecture == recipe.network:
+        theirs, ours = (getattr(networks.build(recipe.network, **o), "config", None) for o in (info.options, options))
+        if theirs != ours:
+            raise InputError(f"'{start}' was trained with the options {info.options}, and '{recipe.name}' has {options}.")
+    return state, replace(recipe, enlarge_below=recipe.enlarge_below or info.enlarge_below)
 
 
 class _progress:
@@ -93,14 +152,15 @@ class _progress:
 
     def __enter__(self):
         self.bar.start()
-        total, done = self.trainer.recipe.samples, self.trainer.samples
+        total, done = self.trainer.length, self.trainer.samples
         self.task = self.bar.add_task(self.trainer.recipe.name, total=total, completed=done, figures="")
         return self.report
 
     def report(self, line: dict) -> None:
         if "validation" in line:
             figures = "  ".join(f"{group} {value:.2f}" for group, value in line["validation"].items())
-            self.bar.console.print(f"{line['samples']:,} samples, EPE [px] per_image: {figures}")
+            stage = f", {line['stage']}" if "stage" in line else ""
+            self.bar.console.print(f"{line['samples']:,} samples{stage}, EPE [px] per_image: {figures}")
         else:
             figures = f"loss {line['loss']:.2f}  EPE {line['epe']:.2f} px  {line['samples_per_s']:.1f}/s"
             self.bar.update(self.task, completed=line["samples"], figures=figures)

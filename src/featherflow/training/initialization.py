@@ -1,29 +1,49 @@
-"""Starting values for training from scratch."""
+"""Starting values: for training from scratch, and for what a network has beyond the weights that it begins with."""
 
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..errors import WeightsError
 from ..networks.liteflownet import DescriptorMatching, FlowRegularization, LiteFlowNet, PseudoLevel, SubPixelRefinement
+from ..ops import bilinear_upsampling_kernel
 
 _OTHER_NEIGHBOURS = 2.0  # distance of each neighbour but the centre: weights exp(-4) against 1
 
+_NORMALIZATIONS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)
+
 
 @torch.no_grad()
-def initialize(network: LiteFlowNet, generator: torch.Generator) -> None:
-    """Variance-preserving weights for leaky ReLU 0.1; flow layers start near zero, local convolutions near the identity.
+def initialize(network: nn.Module, generator: torch.Generator) -> None:
+    """Starting weights, by what the network needs.
 
-    A unit that starts by passing its flow on does no harm to the units before it while it is still untrained.
+    LiteFlowNet family: variance-preserving for leaky ReLU 0.1; flow layers start near zero, local convolutions near the
+    identity. A unit that starts by passing its flow on does no harm to the units before it while it is still untrained.
+
+    Other networks without normalisation (FlowNet, SPyNet, PWC-Net): the same for their convolutions, flow layers near zero.
+    Networks with normalisation keep PyTorch's own start, drawn from `generator`'s seed.
     """
+    if any(isinstance(module, _NORMALIZATIONS) for module in network.modules()):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            for module in network.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+        return
     gain = math.sqrt(2.0 / (1.0 + 0.1**2))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.weight[:, 0].numel() / 4
-            module.weight.normal_(0.0, gain / math.sqrt(fan_in), generator=generator)
-            module.bias.zero_()
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            fan_in = module.weight[:, 0].numel() / 4 if transposed else module.weight[0].numel()
+            small = 0.1 if not isinstance(network, LiteFlowNet) and module.out_channels == 2 and not transposed else 1.0
+            module.weight.normal_(0.0, small * gain / math.sqrt(fan_in), generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
     for module in network.modules():
         if isinstance(module, DescriptorMatching | SubPixelRefinement | PseudoLevel):
             module.flow.weight.mul_(0.1)
@@ -32,3 +52,52 @@ def initialize(network: LiteFlowNet, generator: torch.Generator) -> None:
             last.weight.mul_(0.3)
             last.bias.fill_(_OTHER_NEIGHBOURS)
             last.bias[len(last.bias) // 2] = 0.0
+
+
+@torch.no_grad()
+def msra(network: nn.Module, generator: torch.Generator) -> None:
+    """Normal with variance 2 / fan-in for every convolution, flow and distance layers included; biases 0.
+
+    The two learned enlargements of the pseudo level start bilinear, each channel by itself.
+
+    Source: the training template of LiteFlowNet's release ("msra" fillers); the enlargements are ours.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()), generator=generator)
+            module.bias.zero_()
+        elif isinstance(module, nn.ConvTranspose2d):
+            kernel = bilinear_upsampling_kernel(module.in_channels)
+            module.weight.zero_()
+            module.weight[range(module.in_channels), range(module.in_channels)] = kernel[:, 0]
+            module.bias.zero_()
+
+
+_LEVEL = re.compile(r"(?<=nete\.level)\d")
+
+
+@torch.no_grad()
+def carry_over(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Begin with the weights of a network that has fewer levels or units.
+
+    A layer that `weights` lacks takes the one of the same name at the level above where both have one shape, and keeps its value
+    otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit).
+
+    Raises:
+        WeightsError: if a tensor of `weights` does not fit, or something lacks that is neither of a level nor of a unit of one.
+    """
+    state = network.state_dict()
+    for name, value in weights.items():
+        if name not in state or state[name].shape != value.shape:
+            shape = tuple(value.shape)
+            raise WeightsError(f"The weights to begin with have a tensor '{name}' of shape {shape}, which does not fit.")
+    new = dict(weights)
+    for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
+        if name in new:
+            continue
+        if not name.startswith(("nete.level", "pseudo.")):
+            raise WeightsError(f"The weights to begin with lack the tensor '{name}'.")
+        above = _LEVEL.sub(lambda level: str(int(level[0]) + 1), name)
+        fits = above != name and above in new and new[above].shape == value.shape
+        new[name] = new[above] if fits else value
+    network.load_state_dict(new)

@@ -1,7 +1,10 @@
 """The training loop: resumable at any step, safe against interruption and NaN, measured in samples.
 
 A run lives in a folder: `checkpoint.pt` (everything to go on from), `log.jsonl` (one line per report) and, at the end of
-each piece, `weights.safetensors` (the averaged weights, ready to use).
+each piece, `weights.safetensors` (the averaged weights, ready to use); of each stage that is over, `stage-N.safetensors`.
+
+Everything that a step does is a function of the state and of the recipe: a run that was killed at any moment goes on from its last
+checkpoint as if nothing had happened, bit for bit on a CPU with as many threads.
 """
 
 from __future__ import annotations
@@ -9,23 +12,32 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from .. import networks
-from ..data import PairBatch, SceneConfig, TextureBank, render_pairs
-from ..errors import TrainingError
+from ..data import PairBatch, SceneConfig, TextureBank
+from ..data.streams import ReadPairs, RenderedPairs, find_pools
+from ..errors import InputError, TrainingError
 from ..files import atomic_write
-from .initialization import initialize
-from .losses import multilevel_loss
-from .optimizers import make_optimizer
-from .recipes import Recipe
+from ..networks.liteflownet import LiteFlowNet
+from .initialization import carry_over, initialize, msra
+from .optimizers import make_optimizer, trained
+from .processes import Processes
+from .recipe import Recipe
+from .shards import INDEX, read_shards, write_shards
+
+if TYPE_CHECKING:
+    from ..weights.info import WeightsInfo
 
 REPORT_EVERY = 20  # steps
 CHECKPOINT_EVERY = 120.0  # s
@@ -43,45 +55,106 @@ class Trainer:
         textures: photos and procedural textures the pairs are made of.
         scene: the scenes to render, before the recipe's own changes; height and width come from the recipe.
         start: weights to begin with instead of random ones; only for a new run.
+        data: folders by benchmark, to read pairs from instead of rendering them, see `featherflow.data.streams.find_pools`.
+        shards: folder that the state is also kept in, see `training.shards`; a new run begins with what is there.
+        compile: backend of `torch.compile` for the network and its loss, e.g. "inductor"; None runs them as they are.
+        threads: how many decode pairs that are read.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         folder: Path,
-        textures: TextureBank | None,
+        textures: TextureBank | None = None,
         scene: SceneConfig | None = None,
         device: str = "cpu",
-        start: dict[str, Tensor] | None = None,
+        start: Mapping[str, Tensor] | None = None,
+        data: Mapping[str, str | os.PathLike] | None = None,
+        shards: Path | None = None,
+        compile: str | None = None,
+        threads: int = 4,
     ):
-        self.recipe, self.folder, self.device = recipe, Path(folder), torch.device(device)
+        self.recipe, self.folder, self.shards = recipe, Path(folder), shards and Path(shards)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.textures = textures
-        self.scene = dataclasses.replace(
-            scene or SceneConfig(), height=recipe.height, width=recipe.width, **recipe.scene
-        )
-        torch.manual_seed(recipe.seed)
-        self.network = networks.build(recipe.network, **recipe.options)
-        if start is None:
-            initialize(self.network, torch.Generator().manual_seed(recipe.seed))
+        self.processes = Processes(device)
+        self.device = self.processes.device
+        if recipe.batch % recipe.chunks or recipe.chunks % self.processes.count:
+            raise InputError(
+                f"A batch of {recipe.batch} pairs in {recipe.chunks} chunks on {self.processes.count} processes does not come out "
+                "even: batch must be a multiple of chunks, and chunks of the number of processes."
+            )
+        size = (recipe.height, recipe.width)
+        if data:
+            self.source = ReadPairs(find_pools(data, recipe.data), size, recipe.augmentation, recipe.seed, self.device, threads)
         else:
-            self.network.load_state_dict(start)
+            scene = dataclasses.replace(scene or SceneConfig(), height=size[0], width=size[1], **recipe.scene)
+            self.source = RenderedPairs(scene, textures, recipe.seed, self.device)
+        self.dtype = autocast_dtype(recipe.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        self.compile = compile
+        self.stages = recipe.schedule()
+        self.step = self.samples = self.skipped = self.stage_begun = 0
+        torch.manual_seed(recipe.seed)
+        own_parts = range(self.processes.rank, recipe.chunks, self.processes.count)
+        self.parts, self.workers = own_parts, _workers(self.device, len(own_parts))
+        state = self._found_state()
+        self._enter(state["stage"] if state else 0, None if state else start)
+        if state:
+            self._restore(state)
+
+    @property
+    def stage(self) -> Recipe:
+        """The stage that the run is in: a recipe without stages."""
+        return self.stages[self.stage_number]
+
+    @property
+    def stage_name(self) -> str:
+        """Its name; "" where the recipe has no stages."""
+        return self.recipe.stages[self.stage_number].name if self.recipe.stages else ""
+
+    @property
+    def in_stage(self) -> int:
+        """Samples seen in this stage."""
+        return self.samples - self.stage_begun
+
+    @property
+    def length(self) -> int:
+        """Samples of the whole run, by what it has seen and what is left."""
+        return self.stage_begun + sum(stage.samples for stage in self.stages[self.stage_number :])
+
+    def _enter(self, number: int, start: Mapping[str, Tensor] | None) -> None:
+        """Build the network, its average and its optimiser for a stage; with `start`, from these weights."""
+        self.stage_number, self.stage_begun = number, self.samples
+        recipe = self.stage
+        self.network = networks.build(recipe.network, **recipe.options)
+        generator = torch.Generator().manual_seed(recipe.seed + number)
+        if start is None or recipe.initialization == "msra":
+            {"identity": initialize, "msra": msra}[recipe.initialization](self.network, generator)
+        if start is not None and recipe.initialization == "msra":
+            carry_over(self.network, {name: value.cpu() for name, value in start.items()})
+        elif start is not None:
+            self.network.load_state_dict(dict(start))
+        if isinstance(self.network, LiteFlowNet) and recipe.shared_mean:
+            self.network.mean2.copy_(self.network.mean1)
+        for name, parameter in self.network.named_parameters():
+            parameter.requires_grad_(not any(fnmatch(name, pattern) for pattern in recipe.frozen))
         self.network.to(self.device, memory_format=torch.channels_last)
-        self.network.mean2.copy_(self.network.mean1)  # one mean for both frames: features can serve as either
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = make_optimizer(self.network, recipe)
-        self.autocast = bfloat16_pays(self.device)
-        self.workers = _workers(self.device, recipe.chunks)
-        self.step = self.samples = self.skipped = 0
-        if self.checkpoint.exists():
-            self.resume()
+        self.objective = torch.compile(recipe.loss.__call__, backend=self.compile) if self.compile else recipe.loss
+
+    def _advance(self) -> None:
+        """Go to the next stage with the averaged weights of this one."""
+        if self.processes.writes:
+            self.export(self.folder / f"stage-{self.stage_number + 1}.safetensors")
+        self._enter(self.stage_number + 1, self.average)
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint.pt"
 
-    def save(self) -> None:
-        """Write everything that the next piece of the run needs; an interrupted write leaves the old file."""
+    def state(self) -> dict:
+        """Everything that the next piece of the run needs."""
         state = {
             "network": self.network.state_dict(),
             "average": self.average,
@@ -89,79 +162,127 @@ class Trainer:
             "step": self.step,
             "samples": self.samples,
             "skipped": self.skipped,
+            "stage": self.stage_number,
+            "stage_begun": self.stage_begun,
             "recipe": dataclasses.asdict(self.recipe),
         }
-        with atomic_write(self.checkpoint) as file:
-            torch.save(state, file)
+        return state | ({"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {})
 
-    def resume(self) -> None:
-        """Go on from the folder's checkpoint; recipe numbers given now win over those it was started with."""
+    def save(self) -> None:
+        """Write the state; an interrupted write leaves the old file."""
+        if self.processes.writes:
+            with atomic_write(self.checkpoint) as file:
+                torch.save(self.state(), file)
+
+    def _found_state(self) -> dict | None:
+        """The state in the run's folder, or else in its shards. Older ones know no stages."""
+        if self.checkpoint.exists():
+            try:
+                state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            except Exception as error:
+                raise self._misfit(error) from error
+        elif self.shards is not None and (self.shards / INDEX).exists():
+            state = read_shards(self.shards)
+        else:
+            return None
+        state = {"stage": 0, "stage_begun": 0, **state}
+        if state["stage"] >= len(self.stages):
+            raise self._misfit(ValueError(f"it is in stage {state['stage'] + 1} of a recipe with {len(self.stages)}"))
+        return state
+
+    def _restore(self, state: dict) -> None:
+        """Go on from a state; recipe numbers given now win over those it was started with."""
         try:
-            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
             self.network.load_state_dict(state["network"])
-            self.average = state["average"]
+            self.average = {name: value.to(self.device) for name, value in state["average"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.samples, self.skipped = state["step"], state["samples"], state["skipped"]
+            self.stage_begun = state["stage_begun"]
+            if self.scaler.is_enabled() and "scaler" in state:
+                self.scaler.load_state_dict(state["scaler"])
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise TrainingError(f"The checkpoint '{self.checkpoint}' does not fit this run: {reason}") from error
+            raise self._misfit(error) from error
+        if self.processes.writes:
+            self._forget_lines_after(self.step)
+
+    def _misfit(self, error: Exception) -> TrainingError:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return TrainingError(f"The checkpoint '{self.checkpoint}' does not fit this run: {reason}")
+
+    def _forget_lines_after(self, step: int) -> None:
+        """Drop lines of the log that a killed run wrote after its last checkpoint: those steps are taken again."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _step_of(line) <= step]
+        if len(kept) < len(lines):
+            with atomic_write(path) as file:
+                file.write("".join(line + "\n" for line in kept).encode())
 
     def chunk(self, step: int, index: int) -> PairBatch:
-        """The pairs of one chunk of a step: a function of seed, step and index alone, so that a resumed run sees what it
-        would have seen, on any number of workers."""
-        number = (self.recipe.seed * 1_000_003 + step) * self.recipe.chunks + index
-        generator = torch.Generator(self.device).manual_seed(number)
-        size = self.recipe.batch // self.recipe.chunks
-        return render_pairs(size, self.scene, self.textures, generator, str(self.device), backward=False)
+        """The pairs of one chunk of a step: a function of seed, step and index, so that a resumed run sees what it would have seen,
+        on any number of workers."""
+        recipe = self.recipe
+        seen = self.in_stage - (self.step - step) * recipe.batch
+        return self.source.part(step, index, recipe.chunks, recipe.batch, int(recipe.iteration(seen)))
 
     def train_step(self) -> dict[str, float]:
         """One update of the weights, or none where loss or gradient is not finite.
 
-        Chunks of the batch are rendered and differentiated independently, by as many workers as there are; their
-        gradients are added in order, so that the number of workers changes nothing but the time.
+        Chunks of the batch are made and differentiated independently, by as many workers as there are; their gradients are
+        added in order, so that the number of workers changes nothing but the time.
         """
-        recipe = self.recipe
+        recipe = self.stage
+        rate = recipe.rate(self.in_stage)
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.rate(self.samples) * group["rate_factor"]
+            group["lr"] = rate * group["rate_factor"]
         self.network.train()
-        parts = list(self.workers.map(self._differentiate, range(recipe.chunks)))
-        parameters = list(self.network.parameters())
-        for position, parameter in enumerate(parameters):
-            gradients = [gradients[position] for gradients, _ in parts]
-            parameter.grad = gradients[0] if len(gradients) == 1 else torch.stack(gradients).mean(dim=0)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
-        figures = {key: sum(f[key] for _, f in parts) / len(parts) for key in ("loss", "epe", "data_seconds", "seconds")}
+        sums, figures = None, dict.fromkeys(("loss", "epe", "data_seconds", "seconds"), 0.0)
+        for gradients, part in self.workers.map(self._differentiate, self.parts):
+            if sums is None:
+                sums = [gradient.clone(memory_format=torch.preserve_format) for gradient in gradients]
+            else:
+                torch._foreach_add_(sums, list(gradients))
+            figures = {key: value + part[key] for key, value in figures.items()}
+        totals = torch.tensor([*figures.values()], dtype=torch.float64, device=self.device)
+        self.processes.add([totals])
+        self.processes.add(sums)
+        torch._foreach_div_(sums, recipe.chunks)
+        figures = dict(zip(figures, (totals / recipe.chunks).tolist(), strict=True))
+        parameters = trained(self.network)
+        for parameter, gradient in zip(parameters, sums, strict=True):
+            parameter.grad = gradient
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or math.inf)
         figures["norm"] = norm.item()
+        figures["rate"] = rate
         self.step += 1
         self.samples += recipe.batch
         if math.isfinite(figures["loss"]) and math.isfinite(figures["norm"]):
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)
             self._update_average()
         else:
             self.skipped += 1
             figures["skipped"] = 1.0
+        if self.scaler.is_enabled():
+            self.scaler.update()
         return figures
 
     def _differentiate(self, index: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         """Gradients and figures of one chunk of the current step."""
         started = time.monotonic()
-        recipe, network = self.recipe, self.network
+        recipe, network = self.stage, self.network
         pairs = self.chunk(self.step, index)
         rendered = time.monotonic()
         frames = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
+        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.in_stage)) * pairs.occluded.float())
         # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
-            pyramids = [network.encode(frame, network.mean1) for frame in frames]
-            estimates = network.flows(*pyramids, detach=recipe.detach)
-        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.samples)) * pairs.occluded.float())
-        levels = dict(zip(range(6, 1, -1), recipe.level_weights, strict=False))
-        loss = multilevel_loss(
-            estimates, pairs.flow, weight, levels, recipe.full_weight, recipe.epsilon, recipe.exponent
-        )
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False):
+            loss, flow = self.objective(network, *frames, pairs.flow, weight)
+        gradients = torch.autograd.grad(self.scaler.scale(loss), trained(network), materialize_grads=True)
         return gradients, {
             "loss": loss.item(),
-            "epe": _end_point_error(estimates, pairs),
+            "epe": _end_point_error(flow.detach(), pairs),
             "data_seconds": rendered - started,
             "seconds": time.monotonic() - started,
         }
@@ -174,24 +295,30 @@ class Trainer:
         torch._foreach_lerp_([self.average[n] for n in floating], [state[n] for n in floating], 1.0 - keep)
 
     def averaged_network(self) -> torch.nn.Module:
-        """A copy of the network with the averaged weights, in evaluation mode."""
-        network = networks.build(self.recipe.network, **self.recipe.options)
-        network.load_state_dict(self.average)
-        return network.to(self.device)
+        """A copy of the network with the averaged weights, in evaluation mode, with the attribute `weights_info`."""
+        from ..weights.store import with_weights
 
-    def export(self, path: Path, scores: dict[str, float] | None = None, **details: str) -> None:
-        """Write the averaged weights with their metadata."""
-        from ..weights.store import WeightsInfo, save_weights
+        return with_weights(self.average, self.info()).to(self.device)
 
-        info = WeightsInfo(
-            architecture=self.recipe.network,
-            options=dict(self.recipe.options),
+    def info(self, scores: dict[str, float] | None = None, **details: str) -> WeightsInfo:
+        """What is known about the averaged weights."""
+        from ..weights.info import WeightsInfo
+
+        return WeightsInfo(
+            architecture=self.stage.network,
+            options=dict(self.stage.options),
             recipe=self.recipe.name,
             samples_seen=self.samples,
+            enlarge_below=self.recipe.enlarge_below,
             scores={"epe_px_per_image": scores} if scores else {},
             **details,
         )
-        save_weights(path, self.average, info, dtype=torch.float16)
+
+    def export(self, path: Path, scores: dict[str, float] | None = None, **details: str) -> None:
+        """Write the averaged weights with their metadata."""
+        from ..weights.store import save_weights
+
+        save_weights(path, self.average, self.info(scores, **details), dtype=torch.float16)
 
     def run(
         self,
@@ -210,56 +337,122 @@ class Trainer:
         Raises:
             TrainingError: after many steps in a row without a finite gradient; the last checkpoint is kept.
         """
-        started = saved = validated = time.monotonic()
-        target = min(self.recipe.samples, self.samples + samples if samples else self.recipe.samples)
+        started = saved = validated = window_started = time.monotonic()
+        target = min(self.length, self.samples + samples if samples else self.length)
         window, bad = [], 0
-        window_started = started
-        with _StopSignals() as stop, (self.folder / "log.jsonl").open("a") as log:
+        with _StopSignals() as stop, _Log(self.folder / "log.jsonl", report, self.processes.writes) as log:
 
-            def write(line: dict[str, float]) -> None:
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                if report:
-                    report(line)
+            def judge() -> dict[str, float] | None:
+                """Validation, logged, by the process that writes."""
+                nonlocal validated, window, window_started
+                if validate is None or not self.processes.writes:
+                    return None
+                stage = {"stage": self.stage_name} if self.stage_name else {}
+                scores = validate(self.averaged_network())
+                log.write({"step": self.step, "samples": self.samples, **stage, "validation": scores})
+                validated = window_started = time.monotonic()
+                window = []
+                return scores
 
-            while self.samples < target and not stop.asked:
+            while self.samples < target:
                 now = time.monotonic()
-                if minutes is not None and now - started > minutes * 60:
+                if self.processes.any(stop.asked or (minutes is not None and now - started > minutes * 60)):
                     break
+                if self.in_stage >= self.stage.samples:
+                    judge()
+                    self._advance()
                 figures = self.train_step()
                 bad = bad + 1 if "skipped" in figures else 0
                 if bad > MOST_BAD_STEPS:
-                    raise TrainingError(f"No finite gradient in {bad} steps in a row; stopped at step {self.step}.")
+                    path = self._save_bad_batch()
+                    raise TrainingError(
+                        f"No finite gradient in {bad} steps in a row; stopped at step {self.step}, whose batch is in '{path}'."
+                    )
                 window.append(figures)
                 if len(window) == REPORT_EVERY:
                     now = time.monotonic()
-                    write(self._summary(window, now - window_started))
+                    log.write(self._summary(window, now - window_started))
                     window, window_started = [], now
                 if time.monotonic() - saved > CHECKPOINT_EVERY:
                     self.save()
                     saved = time.monotonic()
-                if validate and time.monotonic() - validated > validate_every:
-                    write({"step": self.step, "samples": self.samples, "validation": validate(self.averaged_network())})
-                    validated = time.monotonic()
-                    window, window_started = [], validated
+                if time.monotonic() - validated > validate_every:
+                    judge()
             self.save()
-            scores = validate(self.averaged_network()) if validate else None
-            if scores is not None:
-                write({"step": self.step, "samples": self.samples, "validation": scores})
-        self.export(self.folder / "weights.safetensors", scores)
+            if self.shards is not None and self.processes.writes:
+                write_shards(self.shards, self.state())
+            scores = judge()
+        if self.processes.writes:
+            self.export(self.folder / "weights.safetensors", scores)
+        self.processes.wait()
+
+    def _save_bad_batch(self) -> Path:
+        """Write the batch of the last step, as `torch.load` reads it: one dictionary of tensors per chunk of this process."""
+        parts = [vars(self.chunk(self.step - 1, index)) for index in self.parts]
+        path = self.folder / f"bad-batch-{self.processes.rank}.pt"
+        with atomic_write(path) as file:
+            torch.save({"step": self.step, "parts": parts}, file)
+        return path
 
     def _summary(self, window: list[dict[str, float]], seconds: float) -> dict[str, float]:
         """A line of the log: means over the steps of the window."""
         means = {key: sum(figures[key] for figures in window) / len(window) for key in ("loss", "norm", "epe")}
+        stage = {"stage": self.stage_name} if self.stage_name else {}
         return {
             "step": self.step,
             "samples": self.samples,
+            **stage,
             **means,
-            "rate": self.recipe.rate(self.samples),
+            "rate": window[-1]["rate"],
             "samples_per_s": len(window) * self.recipe.batch / seconds,
             "data_share": sum(f["data_seconds"] for f in window) / sum(f["seconds"] for f in window),
             "skipped": self.skipped,
         }
+
+
+class _Log:
+    """Lines of JSON in a file, each also handed to `report`; silent where another process writes."""
+
+    def __init__(self, path: Path, report: Callable[[dict], None] | None, writes: bool):
+        self.path, self.report, self.writes = path, report, writes
+
+    def __enter__(self):
+        self.file = self.path.open("a") if self.writes else None
+        return self
+
+    def write(self, line: dict) -> None:
+        if self.file is None:
+            return
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        if self.report:
+            self.report(line)
+
+    def __exit__(self, *_):
+        if self.file is not None:
+            self.file.close()
+
+
+def _step_of(line: str) -> float:
+    """The step of a line of the log; infinite for one that a killed run left unfinished."""
+    try:
+        return json.loads(line).get("step", 0)
+    except ValueError:
+        return math.inf
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The narrow type of a recipe's `precision` on a device; None for float32.
+
+    Raises:
+        InputError: for an unknown precision.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if bfloat16_pays(device) else None
+    known = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if precision not in known:
+        raise InputError(f"There is no precision '{precision}'; known are auto, {', '.join(known)}.")
+    return known[precision]
 
 
 def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:
@@ -268,8 +461,7 @@ def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:
     if device.type != "cpu":
         return ThreadPoolExecutor(1)
     count = min(chunks, torch.get_num_threads())
-    torch.set_num_threads(max(1, torch.get_num_threads() // count))
-    return ThreadPoolExecutor(count)
+    return ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(max(1, torch.get_num_threads() // count),))
 
 
 def bfloat16_pays(device: torch.device) -> bool:
@@ -279,12 +471,7 @@ def bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-@torch.no_grad()
-def _end_point_error(estimates, pairs: PairBatch) -> float:
-    from ..networks.liteflownet import FLOW_SCALE
-    from ..ops import resize
-
-    flow = resize(estimates[-1].last * FLOW_SCALE, pairs.flow.shape[-2:])
+def _end_point_error(flow: Tensor, pairs: PairBatch) -> float:
     error = (flow - pairs.flow).norm(dim=1, keepdim=True)
     return (error * pairs.valid).sum().item() / max(pairs.valid.sum().item(), 1)
 

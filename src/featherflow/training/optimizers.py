@@ -1,4 +1,4 @@
-"""Optimisers: AdamW, and Muon for the hidden convolutions."""
+"""Optimisers: AdamW, Muon for the hidden convolutions, and the Adam of the papers."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """The recipe's optimiser. Weights decay, biases do not.
 
     With Muon, the layers that answer with a flow or a distance, the first convolution and all biases keep AdamW: they
-    are no maps between hidden spaces, which is what the orthogonal update is for.
+    are no maps between hidden spaces, which is what the orthogonal update is for. "adam" is Adam with its usual numbers,
+    whose decay is added to the gradient. Frozen parameters are left out.
     """
     answering = {id(m.weight) for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and _is_answer(name)}
     first = next(p for p in network.parameters() if p.ndim == 4)
     hidden, other, biases = [], [], []
-    for parameter in network.parameters():
+    for parameter in trained(network):
         if parameter.ndim < 2:
             biases.append(parameter)
         elif recipe.optimizer == "muon" and parameter is not first and id(parameter) not in answering:
@@ -34,7 +35,14 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         groups.append(
             {"params": hidden, "weight_decay": recipe.weight_decay, "rate_factor": recipe.muon_factor, "orthogonal": True}
         )
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(groups, lr=recipe.learning_rate)
     return MuonAdamW(groups, lr=recipe.learning_rate)
+
+
+def trained(network: nn.Module) -> list[nn.Parameter]:
+    """Parameters that are not frozen."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
 def _is_answer(module_name: str) -> bool:

@@ -1,82 +1,45 @@
-"""Recipes: every number of a training run, typed, with a name."""
+"""Recipes by name, and changes of their numbers in text form."""
 
 from __future__ import annotations
 
-import dataclasses
 import typing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ..errors import InputError
+from .losses import Loss, PyramidLoss, SequenceLoss
+from .paper import PAPER
+from .recipe import Recipe, Stage
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """End-to-end training on procedural pairs. Amounts are in samples (pairs), so that batches can change."""
-
-    name: str
-    network: str
-    #: Fields of the network's config to replace, e.g. {"normalized_matching": True}; kept with the weights.
-    options: dict[str, object] = field(default_factory=dict)
-
-    #: Length of the whole schedule; warm-up and cool-down are shares of it.
-    samples: int = 500_000
-    batch: int = 8
-    #: Parts of a batch that are rendered and differentiated side by side, one per CPU core if there are as many.
-    chunks: int = 2
-    height: int = 192  # px, multiples of 32
-    width: int = 256
-    seed: int = 0
-    #: Fields of `featherflow.data.SceneConfig` to replace; in text form `scene.large=32` or `scene.small=0.4,1.2`.
-    scene: dict[str, object] = field(default_factory=dict)
-
-    #: "adamw" or "muon" (orthogonal updates for the hidden convolutions, AdamW for the rest).
-    optimizer: str = "muon"
-    muon_factor: float = 1.0
-    learning_rate: float = 6e-4
-    warmup: float = 0.005
-    #: Share of the schedule at its end over which the learning rate falls to `final_rate` of its peak.
-    cooldown: float = 0.4
-    final_rate: float = 0.02
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ema: float = 0.999
-    #: Cut gradients where a flow is handed from unit to unit.
-    detach: bool = True
-
-    epsilon: float = 0.05  # px
-    exponent: float = 0.7
-    level_weights: tuple[float, ...] = (1.0, 1.0, 1.0, 2.0, 4.0)  # levels 6 to 2
-    full_weight: float = 2.0
-    #: Occluded pixels count nothing at first, then more and more between these shares of the schedule.
-    occluded_from: float = 0.1
-    occluded_until: float = 0.4
-
-    def progress(self, samples_seen: int) -> float:
-        """Share of the schedule done, 0..1."""
-        return min(samples_seen / self.samples, 1.0)
-
-    def rate(self, samples_seen: int) -> float:
-        """Learning rate: linear warm-up, constant, linear cool-down."""
-        done = self.progress(samples_seen)
-        rising = min(1.0, done / self.warmup) if self.warmup else 1.0
-        falling = min(1.0, (1.0 - done) / self.cooldown) if self.cooldown else 1.0
-        return self.learning_rate * min(max(rising, 1e-3), self.final_rate + (1 - self.final_rate) * falling)
-
-    def occluded_weight(self, samples_seen: int) -> float:
-        """Weight of occluded pixels in the loss, 0..1."""
-        span = max(self.occluded_until - self.occluded_from, 1e-9)
-        return min(max((self.progress(samples_seen) - self.occluded_from) / span, 0.0), 1.0)
-
+__all__ = ["RECIPES", "Recipe", "Stage", "get_recipe"]
 
 _NORMALIZED = {"normalized_matching": True}
 
-RECIPES = {
+
+def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: object) -> Recipe:
+    """A recipe for a network beside the LiteFlowNet family: AdamW, which all of them were trained with in some form."""
+    return Recipe(f"modern/{network}", network, loss=loss, optimizer="adamw", learning_rate=learning_rate, **numbers)
+
+
+RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
+        *PAPER,
         Recipe("modern/liteflownet2", "liteflownet2", _NORMALIZED),
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _NORMALIZED),
         Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
         Recipe("modern/liteflownetx", "liteflownetx"),
+        _lineage("flownets", PyramidLoss(), 1e-4),
+        _lineage("flownetc", PyramidLoss(), 1e-4),
+        _lineage("flownet2", PyramidLoss(unit=1.0), 1e-4),
+        _lineage("spynet", PyramidLoss(unit=0.0), 1e-4),
+        _lineage("pwcnet", PyramidLoss(), 1e-4),
+        # Batch normalisation looks at a whole batch, so it is not cut into chunks.
+        _lineage("raft", SequenceLoss(), 4e-4, chunks=1),
+        _lineage("raft-small", SequenceLoss(), 4e-4),
+        _lineage("gmflow", SequenceLoss(gamma=0.9, iterations=0), 2e-4),
+        _lineage("gmflow-refine", SequenceLoss(gamma=0.9, iterations=0), 2e-4),
+        _lineage("flowformer", SequenceLoss(), 2.5e-4),
+        _lineage("raft-stereo", SequenceLoss(gamma=0.9, iterations=16, horizontal=True), 2e-4, chunks=1),
     )
 }
 
@@ -90,7 +53,7 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
     if name not in RECIPES:
         raise InputError(f"There is no recipe named '{name}'; known are {', '.join(RECIPES)}.")
     recipe = RECIPES[name]
-    types = _settable()
+    types = _settable(recipe)
     for key, text in (changes or {}).items():
         if key not in types:
             raise InputError(f"Recipe '{name}' has no field '{key}'; its fields are {', '.join(sorted(types))}.")
@@ -99,22 +62,37 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
         except ValueError:
             kind = getattr(types[key], "__name__", str(types[key]))
             raise InputError(f"Field '{key}' of a recipe takes a value of type {kind}, got '{text}'.") from None
-        if key.startswith("scene."):
-            key, value = "scene", {**recipe.scene, key.removeprefix("scene."): value}
-        recipe = replace(recipe, **{key: value})
+        room, _, entry = key.rpartition(".")
+        if room == "scene":
+            recipe = replace(recipe, scene={**recipe.scene, entry: value})
+        elif room in _PARTS:
+            recipe = replace(recipe, **{room: replace(getattr(recipe, room), **{entry: value})})
+        else:
+            recipe = replace(recipe, **{key: value})
     return recipe
 
 
-def _settable() -> dict[str, object]:
-    """Types of the fields that may be given as text; those of the scene with `scene.` before their names."""
+#: Parts of a recipe that are typed tables themselves; in text form their fields have the part's name before them.
+_PARTS = ("loss", "augmentation")
+
+#: Fields that text does not set: who and what the recipe is, what is a table of its own, and what follows from others.
+_NOT_IN_TEXT = (
+    "name", "network", "options", "stages", "data", "begins_with", "frozen", "scene", *_PARTS,
+    "scene.height", "scene.width", "scene.effects",
+)
+
+
+def _settable(recipe: Recipe) -> dict[str, object]:
+    """Types of the fields that may be given as text; those of scene, loss and augmentation with that word before their names."""
     from ..data import SceneConfig
 
-    own = typing.get_type_hints(Recipe)
-    scene = typing.get_type_hints(SceneConfig)
-    fixed = {"name", "network", "options", "scene", "effects"}
-    types = {f.name: own[f.name] for f in dataclasses.fields(Recipe)}
-    types |= {f"scene.{f.name}": scene[f.name] for f in dataclasses.fields(SceneConfig) if f.name not in ("height", "width")}
-    return {name: kind for name, kind in types.items() if name.split(".")[-1] not in fixed}
+    parts = {part: type(getattr(recipe, part)) for part in _PARTS}
+    inner = {"scene": SceneConfig, **parts}
+    types = typing.get_type_hints(Recipe, localns={"Loss": Loss})
+    for part, table in inner.items():
+        types |= {f"{part}.{name}": kind for name, kind in typing.get_type_hints(table).items()}
+    stages_have = ("samples", "learning_rate") if recipe.stages else ()
+    return {name: kind for name, kind in types.items() if name not in (*_NOT_IN_TEXT, *stages_have)}
 
 
 def _parse(kind: object, text: str) -> object:

@@ -1,0 +1,124 @@
+"""Clips on the page: one at a time, followed in a thread of its own beside the queue of pairs."""
+
+import importlib.util
+import secrets
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import FeatherflowError, LimitError, MissingExtraError
+from .settings import MEBIBYTE
+
+#: Most bytes of a clip.
+MAX_BYTES = 1024 * MEBIBYTE
+
+
+class _Stop(Exception):
+    """Raised inside a job to end it."""
+
+
+@dataclass
+class ClipJob:
+    """What has become of a clip. `state` is "running", "done", "failed" or "stopped"."""
+
+    identity: str
+    output: Path
+    state: str = "running"
+    done: int = 0
+    total: int | None = None
+    #: When it failed.
+    error: str | None = None
+    #: When it is done.
+    sentence: str | None = None
+
+
+class Clips:
+    """The clip that is being followed, or was last; a new one takes its place."""
+
+    def __init__(self, device: str | None) -> None:
+        self._device = device
+        self._folder = tempfile.TemporaryDirectory(prefix="featherflow-clip-", ignore_cleanup_errors=True)
+        self._job: ClipJob | None = None
+        self._starting = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def new_file(self, name: str) -> Path:
+        """A path for a clip that is about to come in; only the suffix is taken from its name."""
+        _check_extra()
+        suffix = Path(name).suffix[:10]
+        return Path(self._folder.name) / f"{secrets.token_hex(8)}{suffix if suffix[1:].isalnum() else ''}"
+
+    def start(self, source: Path, view: str, model: str) -> ClipJob:
+        """Follow the clip at `source`, which is deleted afterwards; the clip before is stopped and forgotten."""
+        with self._starting:
+            self.stop()
+            if self._job is not None:
+                self._job.output.unlink(missing_ok=True)
+            self._stop.clear()
+            self._job = ClipJob(secrets.token_urlsafe(12), Path(self._folder.name) / f"{secrets.token_hex(8)}.mp4")
+            arguments = (self._job, source, view, model)
+            self._thread = threading.Thread(target=self._run, args=arguments, name="featherflow-clip", daemon=True)
+            self._thread.start()
+            return self._job
+
+    def get(self, identity: str) -> ClipJob | None:
+        return self._job if self._job is not None and self._job.identity == identity else None
+
+    def stop(self) -> None:
+        """Stop the clip that is being followed, if there is one, and wait until it has."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def _run(self, job: ClipJob, source: Path, view: str, model: str) -> None:
+        from ..video import flow_video
+
+        try:
+            result = flow_video(
+                source, job.output, view=view, model=model, device=self._device, progress=self._progress(job)
+            )
+            sound = " with sound" if result.sound else ""
+            job.sentence = (
+                f"{result.frames} frames in {result.seconds:.1f} s; full colour is {result.scale_px:.1f} px; {result.codec}{sound}."
+            )
+            job.state = "done"
+        except _Stop:
+            job.state = "stopped"
+        except FeatherflowError as error:
+            job.error, job.state = str(error).replace(f"'{source}'", "The clip").replace(f"'{job.output}'", "the video"), "failed"
+        except Exception:
+            job.error, job.state = "The clip could not be followed; the service's log says why.", "failed"
+            raise
+        finally:
+            source.unlink(missing_ok=True)
+
+    def _progress(self, job: ClipJob) -> Callable[[int, int | None], None]:
+        def progress(done: int, total: int | None) -> None:
+            job.done, job.total = done, total
+            if self._stop.is_set():
+                raise _Stop
+
+        return progress
+
+
+def write_within(file, chunk: bytes, so_far: int) -> int:
+    """Write a chunk of a clip that comes in, and return the bytes so far.
+
+    Raises:
+        LimitError: beyond `MAX_BYTES`.
+    """
+    if so_far + len(chunk) > MAX_BYTES:
+        raise LimitError(f"The clip is too large: at most {MAX_BYTES // MEBIBYTE} MiB are taken; `featherflow video` takes any.")
+    return so_far + file.write(chunk)
+
+
+def _check_extra() -> None:
+    if importlib.util.find_spec("av") is None:
+        raise MissingExtraError("Clips need PyAV; install it with: pip install 'featherflow[video]'")

@@ -1,0 +1,337 @@
+"""The application: `POST /v1/flow`, `GET /v1/models`, `/healthz`, `/metrics`. Every refusal is one sentence, `{"error": ...}`."""
+
+import asyncio
+import contextlib
+import dataclasses
+import io
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from .. import __version__
+from ..errors import FeatherflowError, InputError, LimitError
+from ..estimation import method_for
+from ..flow import encode_flow, encode_flow_picture, occlusion
+from ..frames import decode_image
+from .estimator import BusyError, Estimate, Estimator, Options
+from .metrics import Metrics
+from .offer import Model, models_on_offer
+from .settings import Settings
+from .uploads import Upload, Uploads
+
+FLO, PICTURE, NPZ, KITTI = "application/octet-stream", "image/png", "application/x-npz", "image/x-kitti-png"
+#: Types of answer, the one that is given when any will do first, and the file name of each.
+ANSWERS = {FLO: "flow.flo", PICTURE: "flow-picture.png", NPZ: "flow.npz", KITTI: "flow.png"}
+
+
+class Error(BaseModel):
+    """What was wrong, in one sentence."""
+
+    error: str
+
+
+class Health(BaseModel):
+    """That the service answers, and how many pairs wait."""
+
+    status: Literal["ok"]
+    version: str
+    waiting: int
+
+
+class ModelEntry(BaseModel):
+    """A model on offer."""
+
+    name: str
+    kind: Literal["network", "classical"]
+    summary: str
+    paper: str
+    licence: str | None = Field(description="licence of a network's weights")
+    default: bool
+
+
+class FlowQuery(BaseModel):
+    """Parameters of `POST /v1/flow`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, description="a name that `GET /v1/models` lists")
+    backward: bool = Field(False, description="also the flow from frame 2 to frame 1 and the occlusion; NPZ only")
+    refine: int = Field(0, ge=0, le=10, description="steps of variational refinement")
+    iterations: int | None = Field(None, ge=1, le=64, description="updates of a network that iterates")
+    enlarge: float | None = Field(None, ge=0.25, le=4, description="factor by which a network sees the frames enlarged")
+    scale: float | None = Field(None, gt=0, le=1e6, description="flow length in pixels that the picture draws in full colour")
+
+
+class Engine:
+    """What the routes share: limits, models, reading, estimating."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.models: dict[str, Model] = models_on_offer(settings.models)
+        self.metrics = Metrics(lambda: self.estimator.waiting)
+        self.estimator = Estimator(settings, self.metrics.observe_batch)
+        self.uploads = Uploads(settings)
+        # Decoding and encoding run beside the estimation, a few at a time, so that they cannot fill the memory.
+        self._pool = ThreadPoolExecutor(2, "featherflow-files")
+        self._endings: list[Callable[[], None]] = []
+
+    def at_end(self, ending: Callable[[], None]) -> None:
+        """Call `ending` when the service ends."""
+        self._endings.append(ending)
+
+    async def run(self, function, *arguments):
+        """`function(*arguments)` in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
+
+    async def frames(self, first: Upload, second: Upload) -> tuple[np.ndarray, np.ndarray]:
+        """Two frames `(H, W, 3)` uint8 RGB of one size.
+
+        Raises `HTTPException` 429 where nothing would come of it, `LimitError` or `FileError` as `decode_image`, and `InputError`.
+        """
+        if self.estimator.full:
+            raise _busy()
+        frames = [
+            await self.run(decode_image, upload.data, name, self.settings.max_pixels)
+            for name, upload in (("frame1", first), ("frame2", second))
+        ]
+        if frames[0].shape != frames[1].shape:
+            sizes = " and ".join(f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames)
+            raise InputError(f"frame1 and frame2 must have one size, got {sizes}.")
+        return frames[0], frames[1]
+
+    def model(self, name: str | None) -> str:
+        """A name that is on offer; without a name, the default.
+
+        Raises `InputError` for another one.
+        """
+        name = name or next(iter(self.models))
+        if name not in self.models:
+            raise InputError(f"There is no model '{name}' here; GET /v1/models lists those on offer.")
+        return name
+
+    async def estimate(self, request: Request, options: Options, frame1: np.ndarray, frame2: np.ndarray) -> Estimate:
+        """Wait for a turn, and for the flow. A client that goes away gives its turn up.
+
+        Raises `HTTPException` 429 when the queue is full, 503 when it takes too long or too much memory; and as
+        `featherflow.estimate`.
+        """
+        try:
+            result = asyncio.wrap_future(self.estimator.submit(options, frame1, frame2))
+        except BusyError:
+            raise _busy() from None
+        watch = asyncio.create_task(_disconnection(request))
+        try:
+            await asyncio.wait((result, watch), timeout=self.settings.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if result.done():
+                return result.result()
+            if watch.done():
+                raise HTTPException(400, "The client went away before its answer was ready.")
+            sentence = f"The flow was not ready within {self.settings.seconds:g} s; try again later or with smaller frames."
+            raise HTTPException(503, sentence, {"Retry-After": "10"})
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):  # PyTorch reports it as a RuntimeError
+                raise
+            raise HTTPException(503, "There is not enough memory for frames of this size; try smaller ones.") from None
+        finally:
+            result.cancel()
+            watch.cancel()
+
+    def close(self) -> None:
+        """Finish what is waiting, and end all threads."""
+        for ending in self._endings:
+            ending()
+        self.estimator.close()
+        self._pool.shutdown()
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _busy() -> HTTPException:
+    return HTTPException(429, "As many pairs wait as may; try again in a moment.", {"Retry-After": "1"})
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """See `featherflow.app.create_app`. The default model is loaded here, so that the first request finds it ready."""
+    engine = Engine(settings)
+    method_for(engine.model(None), device=settings.device)
+
+    @contextlib.asynccontextmanager
+    async def life(_: FastAPI):
+        yield
+        await asyncio.to_thread(engine.close)
+
+    app = FastAPI(
+        title="featherflow", version=__version__, summary="Dense optical flow: how every pixel moves from one frame to the next.",
+        license_info={"name": "Apache-2.0"}, lifespan=life,
+        docs_url=None, redoc_url=None,  # their pages would load scripts from elsewhere
+        responses={500: {"model": Error, "description": "A fault of the service"}},
+    )
+    app.state.engine = engine
+    app.add_middleware(_SameOrigin)
+    app.add_middleware(engine.metrics.wrap)
+    _answer_errors_in_sentences(app)
+    guard = [Depends(_guard(settings.token))] if settings.token else []
+    refused = {401: _refusal("No token, or not the right one")} if settings.token else {}
+
+    @app.get("/healthz", summary="Does it answer?")
+    async def health() -> Health:
+        return Health(status="ok", version=__version__, waiting=engine.estimator.waiting)
+
+    @app.get("/metrics", summary="For Prometheus", dependencies=guard, response_class=Response,
+             responses={200: {"content": {"text/plain": {}}}, **refused})
+    async def metrics() -> Response:
+        return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/v1/models", summary="Models on offer, the default first", dependencies=guard, responses=refused)
+    async def models() -> list[ModelEntry]:
+        return [ModelEntry(**dataclasses.asdict(model)) for model in engine.models.values()]
+
+    @app.post("/v1/flow", summary="Flow between two frames", dependencies=guard, response_class=Response,
+              responses=_FLOW_RESPONSES | refused, openapi_extra={"requestBody": _FLOW_BODY})
+    async def flow(request: Request, query: Annotated[FlowQuery, Query()]) -> Response:
+        """The flow from frame 1 to frame 2 on frame 1's grid, in pixels, x to the right and y down.
+
+        The header `Accept` chooses the answer: a Middlebury `.flo` file (`application/octet-stream`), a colour picture
+        (`image/png`), a NumPy archive (`application/x-npz`) or a KITTI PNG in steps of 1/64 px (`image/x-kitti-png`).
+        Frames are PNG, JPEG, WebP, TIFF, BMP or PPM, of one size, at least 16x16.
+        """
+        answer = negotiate(request.headers.get("accept"))
+        if query.backward and answer != NPZ:
+            raise InputError(f"The backward flow fits into an NPZ only; send 'Accept: {NPZ}'.")
+        options = Options(engine.model(query.model), query.backward, query.refine, query.iterations, query.enlarge)
+        files = await engine.uploads.files(request, ("frame1", "frame2"))
+        frames = await engine.frames(files["frame1"], files["frame2"])
+        estimate = await engine.estimate(request, options, *frames)
+        content, headers = await engine.run(_encode, answer, estimate, query.scale)
+        headers |= {"X-Flow-Model": options.model, "X-Flow-Seconds": f"{estimate.seconds:.4f}"}
+        return Response(content, media_type=answer, headers=headers)
+
+    if settings.page:
+        from .page import add_page
+
+        add_page(app, engine)
+    return app
+
+
+def _encode(answer: str, estimate: Estimate, scale: float | None) -> tuple[bytes, dict[str, str]]:
+    headers = {"Content-Disposition": f'attachment; filename="{ANSWERS[answer]}"', "Vary": "Accept"}
+    if answer == PICTURE:
+        content, scale = encode_flow_picture(estimate.flow, scale)
+        return content, headers | {"X-Flow-Scale-Px": f"{scale:g}"}
+    if estimate.backward is None:
+        return encode_flow(ANSWERS[answer], estimate.flow), headers
+    buffer = io.BytesIO()
+    occluded = occlusion(estimate.flow, estimate.backward)
+    np.savez_compressed(buffer, flow=estimate.flow, backward=estimate.backward, occlusion=occluded)
+    return buffer.getvalue(), headers
+
+
+def negotiate(accept: str | None) -> str:
+    """The type of answer that the header `Accept` prefers, of those in `ANSWERS`; without the header, the first.
+
+    Raises `HTTPException` 406 when it takes none of them.
+    """
+    best, best_quality = None, 0.0
+    for part in (accept or "*/*").split(","):
+        wanted, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        matches = [kind for kind in ANSWERS if wanted in (kind, "*/*", f"{kind.partition('/')[0]}/*")]
+        if matches and quality > best_quality:
+            best, best_quality = matches[0], quality
+    if best is None:
+        raise HTTPException(406, f"The flow can be sent as {', '.join(ANSWERS)}; the header Accept takes none of these.")
+    return best
+
+
+def _guard(token: str):
+    scheme = HTTPBearer(auto_error=False, description="The token that the service was started with")
+
+    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
+        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
+            sentence = "This service asks for a token: send the header 'Authorization: Bearer TOKEN' with the right one."
+            raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer", "Connection": "close"})
+
+    return check
+
+
+class _SameOrigin:
+    """Refuses what a page from elsewhere makes a browser send: it would use this machine without its owner's knowledge."""
+
+    def __init__(self, app) -> None:
+        self._app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        headers = dict(scope.get("headers", ()))
+        origin = headers.get(b"origin")
+        if origin is None or origin.partition(b"://")[2] == headers.get(b"host"):
+            return await self._app(scope, receive, send)
+        refusal = JSONResponse({"error": "Pages from elsewhere may not use this service."}, 403, {"Connection": "close"})
+        await refusal(scope, receive, send)
+
+
+def _answer_errors_in_sentences(app: FastAPI) -> None:
+    @app.exception_handler(FeatherflowError)
+    async def of_featherflow(_: Request, error: FeatherflowError) -> JSONResponse:
+        return JSONResponse({"error": str(error)}, 413 if isinstance(error, LimitError) else 422)
+
+    @app.exception_handler(RequestValidationError)
+    async def of_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
+        first: dict[str, Any] = error.errors()[0]
+        sentence = f"The parameter '{first['loc'][-1]}' cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}."
+        return JSONResponse({"error": sentence}, 422)
+
+    @app.exception_handler(AnyHTTPException)
+    async def of_http(request: Request, error: AnyHTTPException) -> JSONResponse:
+        sentence = {
+            404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not possible at {request.url.path}.",
+        }.get(error.status_code, error.detail)
+        return JSONResponse({"error": sentence}, error.status_code, error.headers)
+
+    @app.exception_handler(Exception)
+    async def of_ours(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"error": "The service failed on this request; its log says why."}, 500)
+
+
+def _refusal(description: str) -> dict[str, Any]:
+    return {"model": Error, "description": description}
+
+
+_FILE = {"type": "string", "format": "binary"}
+_TEXT = {"type": "string", "format": "byte", "description": "an image file in base64"}
+
+
+def _object(frame: dict[str, Any]) -> dict[str, Any]:
+    properties = {"frame1": frame, "frame2": frame}
+    return {"schema": {"type": "object", "required": [*properties], "properties": properties, "additionalProperties": False}}
+
+
+_FLOW_BODY = {"required": True, "content": {"multipart/form-data": _object(_FILE), "application/json": _object(_TEXT)}}
+_FLOW_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The flow, as the header Accept asks", "content": {kind: {"schema": _FILE} for kind in ANSWERS}},
+    400: _refusal("The client went away"),
+    406: _refusal("None of the types in Accept can be sent"),
+    408: _refusal("The request took too long to arrive"),
+    413: _refusal("Too many bytes, or frames of too many pixels"),
+    415: _refusal("Neither a form nor JSON"),
+    422: _refusal("Parameters or files that cannot be used"),
+    429: _refusal("Too many pairs wait, or too many requests are under way"),
+    503: _refusal("Not ready in time, or not enough memory"),
+}

@@ -1,0 +1,58 @@
+"""What can be chosen when the service starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InputError
+
+MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the service listens, what it offers, and its limits.
+
+    Raises:
+        InputError: for a number out of its range.
+    """
+
+    #: Address to listen on; the default is reached from this machine only.
+    host: str = "127.0.0.1"
+    #: 0 takes any free port.
+    port: int = 8000
+    #: Serve the page too, and open it in a browser.
+    page: bool = False
+    open_browser: bool = False
+    #: Requests must bear this token, if there is one.
+    token: str | None = None
+    #: Models on offer, the default first; empty: all weights that are there, and all classical methods.
+    models: tuple[str, ...] = ()
+    #: cpu, cuda, ...; None: a GPU if there is one.
+    device: str | None = None
+    #: Most bytes of one request.
+    max_bytes: int = 32 * MEBIBYTE
+    #: Most pixels of one frame.
+    max_pixels: int = 1 << 22
+    #: Most pairs that wait for their turn.
+    queue: int = 64
+    #: Longest time from a complete request to its answer [s].
+    seconds: float = 60.0
+    #: Longest time that sending a request, or taking its answer, may last [s].
+    transfer_seconds: float = 30.0
+    #: Most pairs of one size that are estimated together; None: 8 on a GPU, 1 on a CPU, which gains nothing from more.
+    batch: int | None = None
+    #: Most connections at a time.
+    connections: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "queue", "seconds", "transfer_seconds", "connections", "batch"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name.replace('_', ' ')} must be above 0, got {value}.")
+        if not 0 <= self.port <= 65535:
+            raise InputError(f"A port is a number from 0 to 65535, got {self.port}.")
+        if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
+            raise InputError("A token is one or more printable ASCII characters.")
+        if self.page and self.token is not None:
+            raise InputError("The page cannot send a token; serve it without one, on this machine only.")

@@ -1,0 +1,136 @@
+"""Pictures between two frames, and clips with more of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..frames import as_batch
+from ..video import VideoJobResult, open_clip, steps, video_job
+from .alignment import adopt_neighbours, align
+from .warping import fill_holes, splat_sums, visibility, warp_backward
+
+FACTORS = (2, 4, 8)
+
+# Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
+_LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
+_WAY_BACK = 4.0
+_ENOUGH = 0.25  # of a pixel's worth from either frame; where less arrives, there is a hole
+
+
+def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: Sequence[float] = (0.5,)) -> list[np.ndarray]:
+    """What lies between two frames.
+
+    The motion at time t is that of the pixels of both frames that pass there, splatted; along it, both frames are fetched and
+    blended by nearness in time. A frame that does not show a place, by the disagreement of the two flows, is left out there.
+
+    Args:
+        frame1, frame2: frames as `featherflow.estimate` takes them.
+        flow, backward: flow from each to the other, `(H, W, 2)` [px].
+        times: between 0 (frame 1) and 1 (frame 2).
+
+    Returns:
+        One picture `(H, W, 3)` uint8 RGB for each time.
+
+    Raises:
+        InputError: for frames, flows or times that cannot be used.
+    """
+    first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
+    fields = [torch.from_numpy(np.ascontiguousarray(field, np.float32)).permute(2, 0, 1)[None] for field in (flow, backward)]
+    with torch.inference_mode():
+        between = Between(first, second, *fields)
+        return [as_picture(between.at(float(t))) for t in times]
+
+
+class Between:
+    """Two frames `(B, 3, H, W)` and the flows between them, ready to be looked at in between."""
+
+    def __init__(self, first: Tensor, second: Tensor, flow: Tensor, backward: Tensor):
+        self.first, self.second, self.flow, self.backward = first, second, flow, backward
+        self.seen_in_second, self.seen_in_first = visibility(flow, backward), visibility(backward, flow)
+        self.weights = (_trust(first, second, flow, self.seen_in_second), _trust(second, first, backward, self.seen_in_first))
+
+    def at(self, t: float) -> Tensor:
+        """The picture at time t, `(B, 3, H, W)`.
+
+        Raises:
+            InputError: for a time outside of 0 to 1.
+        """
+        if not 0 <= t <= 1:
+            raise InputError(f"A time between two frames lies from 0 to 1, got {t}.")
+        # What passes at time t: its motion over the whole interval, and whether frame 1 and frame 2 show it.
+        one = torch.ones_like(self.seen_in_first)
+        passing = splat_sums(_weighed(self.weights[0], self.flow, one, self.seen_in_second), t * self.flow)
+        passing = passing + splat_sums(_weighed(self.weights[1], -self.backward, self.seen_in_first, one), (1 - t) * self.backward)
+        weight, arrived = passing[:, -2:-1], passing[:, -1:]
+        passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
+        motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
+        motion = adopt_neighbours(self.first, self.second, motion, t)
+        motion = align(self.first, self.second, motion, shown1 * shown2, t)
+        image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
+        image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
+        share1 = (1 - t) * (shown1 * inside1 + 1e-3)
+        share2 = t * (shown2 * inside2 + 1e-3)
+        return ((share1 * image1 + share2 * image2) / (share1 + share2)).clamp(0, 1)
+
+
+def _trust(own: Tensor, other: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
+    difference = (own - warp_backward(other, flow)[0]).abs().mean(dim=1, keepdim=True)
+    return torch.exp(-_LOOK * difference * seen - _WAY_BACK * (1 - seen))
+
+
+def _weighed(weight: Tensor, *values: Tensor) -> Tensor:
+    """Values times weight, the weight, and ones: what to sum up for a weighted mean and for a count."""
+    return torch.cat([value * weight for value in values] + [weight, torch.ones_like(weight)], dim=1)
+
+
+def as_picture(image: Tensor) -> np.ndarray:
+    """`(1, 3, H, W)` in [0, 1] to `(H, W, 3)` uint8."""
+    return (image[0] * 255).round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def interpolate_video(
+    source: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    factor: int = 2,
+    start: float | None = None,
+    end: float | None = None,
+    fps: float | None = None,
+    codec: str | None = None,
+    sound: bool = True,
+    model: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    **settings: object,
+) -> VideoJobResult:
+    """A clip with `factor` times as many pictures a second; its own frames stay as they are, at their times, with the sound.
+
+    Args:
+        factor: 2, 4 or 8.
+        others: as `featherflow.video.flow_video`.
+
+    Raises:
+        InputError: for another factor; others as `featherflow.video.flow_video`.
+    """
+    if factor not in FACTORS:
+        raise InputError(f"The factor must be one of {', '.join(map(str, FACTORS))}, got {factor}.")
+    clip = open_clip(source, start=start, end=end, fps=fps)
+
+    def items():
+        for step in steps(clip, backward=True, model=model, **settings):
+            times = [Fraction(k, factor) for k in range(1, factor)]
+            yield step.first.time, step.first.image
+            pictures = interpolate(step.first.image, step.second.image, step.flow, step.backward, times)
+            for t, picture in zip(times, pictures, strict=True):
+                yield step.first.time + t * (step.second.time - step.first.time), picture
+        yield step.second.time, step.second.image
+
+    total = None if clip.expected is None else (clip.expected - 1) * factor + 1
+    return video_job(clip, items(), lambda picture: picture, output, model=model, codec=codec, sound=sound, finer=factor,
+                     total=total, progress=progress)

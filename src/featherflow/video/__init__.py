@@ -1,0 +1,34 @@
+"""Clips: read them from anywhere, follow their flow, and write what comes of it, with exact times and the sound of the source.
+
+Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs of images are read without it.
+"""
+
+from .jobs import FORMATS, DamagedClipError, Step, Stopped, VideoJobResult, flow_video, steps, video_job, write_clip
+from .reading import Clip, Picture, Selection, open_clip
+from .threads import ahead, behind
+from .views import VIEWS, draw
+from .writing import CODECS, Sound, VideoWriter, video_writer
+
+__all__ = [
+    "CODECS",
+    "FORMATS",
+    "VIEWS",
+    "Clip",
+    "DamagedClipError",
+    "Picture",
+    "Selection",
+    "Sound",
+    "Step",
+    "Stopped",
+    "VideoJobResult",
+    "VideoWriter",
+    "ahead",
+    "behind",
+    "draw",
+    "flow_video",
+    "open_clip",
+    "steps",
+    "video_job",
+    "video_writer",
+    "write_clip",
+]

@@ -1,0 +1,308 @@
+"""Whole jobs along clips: a clip in, a video or flow files out, in memory that does not grow with the clip."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import FileError, InputError
+from ..estimation import estimate
+from ..flow import occlusion as find_occlusion
+from ..flow import write_flow
+from ..frames import write_image
+from ..streaming import stream
+from ..weights import default_model
+from .reading import Clip, Picture, open_clip
+from .threads import ahead, behind
+from .views import check_view, draw, measured_scale
+from .writing import Sound, VideoWriter, check_video_name, video_writer
+
+#: Flow files by the name of their format.
+FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "pfm": ".pfm", "flo5": ".flo5"}
+
+_PAIRS_FOR_SCALE = 8
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C during a job along a clip; what was done until then is kept, and the message says where."""
+
+
+class DamagedClipError(FileError):
+    """A clip that could be read in part only; what was done with that part is kept, and the message says where."""
+
+
+@dataclass(frozen=True)
+class VideoJobResult:
+    """What was done along a clip."""
+
+    source: str
+    model: str
+    width: int
+    height: int
+    #: Pictures written, or flows where no video was asked for.
+    frames: int
+    seconds: float
+    frames_per_second: float
+    output: str | None = None
+    codec: str | None = None
+    sound: bool = False
+    flow_dir: str | None = None
+    #: Flow length drawn in full colour [px], at the end of the clip.
+    scale_px: float | None = None
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        where = " and ".join(name for name in (self.output, self.flow_dir) if name)
+        details = [f"{self.width}x{self.height} px", self.model, f"{self.seconds:.1f} s, {self.frames_per_second:.2f} frames/s"]
+        if self.scale_px is not None:
+            details.append(f"full colour at {self.scale_px:.1f} px")
+        if self.output:
+            details.append(f"{self.codec}{' with sound' if self.sound else ''}")
+        return f"{Path(self.source).name} -> {where}: {self.frames} frames, " + ", ".join(details)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Two neighbouring frames of a clip and the flow between them, `(H, W, 2)` [px]."""
+
+    first: Picture
+    second: Picture
+    flow: np.ndarray
+    backward: np.ndarray | None = None
+
+
+def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[Step]:
+    """Flow along a clip; frames are decoded in a thread of their own.
+
+    Args:
+        backward, settings: as `featherflow.stream`.
+
+    Raises:
+        InputError: for a clip of fewer than two frames.
+    """
+    line: deque[Picture] = deque()
+
+    def images():
+        for picture in ahead(clip):
+            line.append(picture)
+            yield picture.image
+
+    any_yet = False
+    for flows in stream(images(), backward=backward, **settings):
+        any_yet = True
+        yield Step(line.popleft(), line[0], *(flows if backward else (flows,)))
+    if not any_yet:
+        raise InputError(f"'{clip.name}' gives {'one frame' if line else 'no frame'} for what was asked; two or more are needed.")
+
+
+def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.ndarray | None], output: str | os.PathLike | None, *,
+               codec: str | None = None, sound: bool = True, finer: int = 1, total: int | None = None,
+               progress: Callable[[int, int | None], None] | None = None) -> Written:
+    """Make a video from a clip: `items` are computed in this thread, while another draws and writes those before.
+
+    Args:
+        clip: what the video keeps the times, the pixels' shape and the sound of.
+        items: (time, anything ...) in order of time.
+        picture: makes `(H, W, 3)` uint8 RGB of what follows the time, in the other thread.
+        output: the video; None to run `picture` only.
+        codec: as `video_writer`; sound: copy it.
+        finer: so many pictures for each frame of the clip.
+        progress: called with (pictures done, about how many in all or None); total: that number.
+
+    Raises:
+        Stopped: after Ctrl-C; DamagedClipError: for a clip whose end cannot be read; the video then holds all that was done before.
+        FileError: for what cannot be written.
+    """
+    if output is not None:
+        check_video_name(output)
+    damage: list[FileError] = []
+    items = _until_damage(items, damage)
+    first = next(items, None)
+    if first is None:
+        raise damage[0]
+    shift = first[0] if clip.selection.start else Fraction(0)
+    result = Written()
+    with ExitStack() as opened:
+
+        def write(time: Fraction, *what: object) -> None:
+            image = picture(*what)
+            if output is not None:
+                if result.writer is None:
+                    result.writer = opened.enter_context(video_writer(
+                        output, image.shape[1], image.shape[0], clip.selection.rate(clip.rate) * finer, clip.time_base / finer,
+                        codec=codec, sound=Sound(clip.audio, shift) if sound and clip.audio is not None else None,
+                        pixel_aspect=clip.pixel_aspect,
+                    ))
+                result.writer.write(image, time - shift)
+            result.pictures += 1
+
+        stopped = False
+        try:
+            with behind(write) as hand_over:
+                hand_over(*first)
+                for item in items:
+                    hand_over(*item)
+                    if progress:
+                        progress(result.pictures, total)
+        except KeyboardInterrupt:
+            if result.pictures == 0:
+                raise
+            stopped = True
+    kept = f"the {result.pictures} frames until then are kept{f' in {output}' if output else ''}."
+    if stopped:
+        raise Stopped(f"interrupted; {kept}")
+    if damage:
+        raise DamagedClipError(f"{str(damage[0]).rstrip('.')}; {kept}")
+    return result
+
+
+@dataclass
+class Written:
+    """What `write_clip` wrote."""
+
+    pictures: int = 0
+    writer: VideoWriter | None = None
+
+    @property
+    def codec(self) -> str | None:
+        return self.writer.codec if self.writer else None
+
+    @property
+    def sound(self) -> bool:
+        return self.writer is not None and self.writer.has_sound
+
+
+def _until_damage(items: Iterable[tuple], damage: list[FileError]) -> Iterator[tuple]:
+    try:
+        yield from items
+    except FileError as error:
+        damage.append(error)
+
+
+def flow_video(
+    source: str | os.PathLike,
+    output: str | os.PathLike | None = None,
+    *,
+    view: str = "colour",
+    flow_dir: str | os.PathLike | None = None,
+    format: str = "flo",
+    start: float | None = None,
+    end: float | None = None,
+    stride: int = 1,
+    fps: float | None = None,
+    size: str | None = None,
+    pixel_format: str = "rgb24",
+    scale: float | None = None,
+    codec: str | None = None,
+    sound: bool = True,
+    backward: bool = False,
+    occlusion: bool = False,
+    model: str | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+    **settings: object,
+) -> VideoJobResult:
+    """The flow of a clip as a video, as flow files, or both. A clip of N frames gives N - 1.
+
+    Args:
+        source, start, end, stride, fps, size, pixel_format: as `open_clip`.
+        output: video to write; view: what it shows, a name of `VIEWS`; codec: a name of `CODECS`; sound: copy it.
+        flow_dir: folder for flow files, named by number of frame; format: a name of `FORMATS`.
+        scale: flow length in full colour [px]. Default: measured beforehand on 8 pairs of frames spread over the clip, the longest
+            of their 99th percentiles; for cameras and pipes, which cannot be looked at beforehand, that of the clip so far.
+        backward: also files with the flow from each frame to the one before; occlusion: also masks of what the next frame does not
+            show, which is black in the picture.
+        progress: called with (frames done, about how many in all or None).
+        model, settings: as `featherflow.stream`.
+
+    Raises:
+        InputError, FileError, MissingExtraError: as `open_clip`, `video_writer` and `featherflow.stream`.
+        Stopped: after Ctrl-C.
+    """
+    if output is None and flow_dir is None:
+        raise InputError("Nothing would be written: name a video with -o, or a folder for flow files with --flow-dir, or both.")
+    if backward and flow_dir is None:
+        raise InputError("--backward writes files: name a folder for them with --flow-dir.")
+    if format not in FORMATS:
+        raise InputError(f"The format of flow files must be one of {', '.join(FORMATS)}, got '{format}'.")
+    if scale is not None and not scale > 0:
+        raise InputError(f"The scale is a positive length in pixels, got {scale}.")
+    check_view(view)
+    clip = open_clip(source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format)
+    folder = None if flow_dir is None else _folder(flow_dir)
+    lengths = _Scale(scale)
+    began = time.perf_counter()
+    if output is not None and scale is None:
+        for pair in clip.pairs(_PAIRS_FOR_SCALE):
+            lengths.include(estimate(*pair, model=model, **settings))
+        lengths.fixed = lengths.value is not None
+    beforehand = time.perf_counter() - began
+    both = backward or occlusion
+
+    def items():
+        for index, step in enumerate(steps(clip, both, model=model, **settings)):
+            yield step.first.time, index, step
+
+    def picture(index: int, step: Step) -> np.ndarray | None:
+        hidden = find_occlusion(step.flow, step.backward) if occlusion else None
+        if folder is not None:
+            write_flow(folder / f"{index:06d}{FORMATS[format]}", step.flow)
+            if backward:
+                write_flow(folder / f"{index:06d}_backward{FORMATS[format]}", step.backward)
+            if occlusion:
+                write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
+        if output is None:
+            return None
+        lengths.include(step.flow)
+        flow = step.flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), step.flow)
+        return draw(view, step.first.image, flow, lengths.value)
+
+    total = None if clip.expected is None else max(clip.expected - 1, 1)
+    result = video_job(clip, items(), picture, output, model=model, codec=codec, sound=sound, total=total, progress=progress)
+    seconds = beforehand + result.seconds
+    return replace(
+        result,
+        seconds=round(seconds, 3),
+        frames_per_second=round(result.frames / seconds, 3),
+        flow_dir=None if folder is None else str(folder),
+        scale_px=None if output is None else round(lengths.value, 3),
+    )
+
+
+def video_job(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.ndarray | None], output: str | os.PathLike | None, *,
+              model: str | None, **options: object) -> VideoJobResult:
+    """`write_clip` with its options, timed."""
+    began = time.perf_counter()
+    written = write_clip(clip, items, picture, output, **options)
+    seconds = time.perf_counter() - began
+    return VideoJobResult(
+        clip.name, model or default_model(), clip.width, clip.height, written.pictures, round(seconds, 3),
+        round(written.pictures / seconds, 3), None if output is None else str(output), written.codec, written.sound,
+    )
+
+
+class _Scale:
+    """Flow length in full colour [px]: given, measured beforehand, or growing with the clip."""
+
+    def __init__(self, value: float | None):
+        self.value, self.fixed = value, value is not None
+
+    def include(self, flow: np.ndarray) -> None:
+        if not self.fixed:
+            self.value = max(self.value or 0.0, measured_scale(flow))
+
+
+def _folder(path: str | os.PathLike) -> Path:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"The folder '{path}' cannot be made: {error.strerror}.") from None
+    return Path(path)
+

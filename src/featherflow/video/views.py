@@ -1,0 +1,70 @@
+"""What a video of flow shows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from ..flow import draw_arrows, flow_to_rgb
+
+#: Share of the longest motions that an automatic scale draws in full colour and a little darker, so that a few wild pixels do not
+#: turn all others pale.
+SCALE_PERCENTILE = 99.0
+SMALLEST_SCALE = 0.5  # px; below it there is nothing but noise to fill the wheel with
+
+
+def measured_scale(flow: np.ndarray) -> float:
+    """Flow length [px] that is to have full colour, from one flow `(H, W, 2)`."""
+    lengths = np.hypot(flow[..., 0], flow[..., 1])
+    lengths = lengths[np.isfinite(lengths)]
+    return max(float(np.percentile(lengths, SCALE_PERCENTILE)) if lengths.size else 0.0, SMALLEST_SCALE)
+
+
+def colour(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+    """The flow in the Middlebury colours."""
+    return flow_to_rgb(flow, scale)
+
+
+def arrows(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+    """Arrows over the frame; one of a flow as long as the scale reaches to the next arrow's tail."""
+    step = max(10, round(max(frame.shape[:2]) / 28))
+    return draw_arrows(frame, flow, step, magnify=step / scale)
+
+
+def side_by_side(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+    """The frame, and right of it the flow in colour."""
+    return np.concatenate((frame, flow_to_rgb(flow, scale)), axis=1)
+
+
+def overlay(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+    """The frame in grey where nothing moves, coloured by its motion where something does."""
+    grey = (frame @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+    lengths = np.nan_to_num(np.hypot(flow[..., 0], flow[..., 1]), nan=np.inf)
+    share = np.minimum(lengths / scale, 1)[..., None] ** 0.5 * 0.75
+    tint = flow_to_rgb(flow, scale).astype(np.float32)
+    return (grey * (1 - share) + tint * share).round().astype(np.uint8)
+
+
+VIEWS = {"colour": colour, "arrows": arrows, "side-by-side": side_by_side, "overlay": overlay}
+
+
+def draw(view: str, frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+    """One picture of a view.
+
+    Args:
+        view: a name of `VIEWS`; frame: `(H, W, 3)` uint8 RGB; flow: `(H, W, 2)` [px], NaN where it is not to be shown.
+        scale: flow length in full colour [px].
+
+    Returns:
+        `(H, W, 3)` uint8 RGB, twice as wide for side-by-side.
+
+    Raises:
+        InputError: for another view.
+    """
+    check_view(view)
+    return VIEWS[view](frame, flow, scale)
+
+
+def check_view(view: str) -> None:
+    if view not in VIEWS:
+        raise InputError(f"The view must be one of {', '.join(VIEWS)}, got '{view}'.")

@@ -1,0 +1,63 @@
+"""Images from strangers: would catch a decoder that is let near them before the size is known."""
+
+import io
+
+import numpy as np
+import pytest
+from helpers import frame
+from PIL import Image
+
+from featherflow.errors import FileError, LimitError
+from featherflow.flow import decode_flow, encode_flow, read_flow, write_flow
+from featherflow.frames import decode_image, read_image
+
+
+def encoded(image: np.ndarray, format: str) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format=format)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM"])
+def test_bytes_give_what_the_file_gives(tmp_path, format):
+    data = encoded(frame(), format)
+    (tmp_path / "image").write_bytes(data)
+    np.testing.assert_array_equal(decode_image(data), frame())
+    np.testing.assert_array_equal(read_image(tmp_path / "image"), frame())
+
+
+def test_the_limit_is_on_pixels():
+    data = encoded(frame(64, 80), "PNG")
+    assert decode_image(data, max_pixels=64 * 80).shape == (64, 80, 3)
+    with pytest.raises(LimitError, match="frame1 has 80x64"):
+        decode_image(data, "frame1", max_pixels=64 * 80 - 1)
+
+
+@pytest.mark.parametrize("data, said", [(b"", "empty"), (b"text", "4 bytes"), (encoded(frame(), "GIF"), "no image format")])
+def test_other_files_are_refused(data, said):
+    with pytest.raises(FileError, match=f"frame2 cannot be read as an image: .*{said}"):
+        decode_image(data, "frame2")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
+def test_damage_is_a_file_error_or_an_image(format):
+    data, random = encoded(frame(), format), np.random.default_rng(0)
+    for _ in range(40):
+        broken = bytearray(data[: random.integers(20, len(data))])
+        for place in random.integers(0, len(broken), 8):
+            broken[place] = random.integers(256)
+        try:
+            assert decode_image(bytes(broken), max_pixels=1 << 20).ndim == 3
+        except (FileError, LimitError):
+            pass
+
+
+@pytest.mark.parametrize("suffix", [".flo", ".png", ".pfm", ".npz", ".npy"])
+def test_flow_in_memory_is_the_file(tmp_path, suffix):
+    flow = np.random.default_rng(1).normal(0, 5, (20, 30, 2)).astype(np.float32)
+    flow[3, 4] = np.nan
+    name = f"flow{suffix}"
+    write_flow(tmp_path / name, flow)
+    np.testing.assert_array_equal(decode_flow(name, encode_flow(name, flow)), read_flow(tmp_path / name))
+    with pytest.raises(FileError, match="empty"):
+        decode_flow(name, b"")

@@ -1,0 +1,116 @@
+"""`featherflow train` from names and paths: lists, plans, data from folders, pictures, curves."""
+
+import json
+
+import layouts
+import numpy as np
+import pytest
+from helpers import run_command
+
+from featherflow import estimate, networks
+from featherflow.data import find_pairs
+from featherflow.frames import read_image
+from featherflow.training.validation import comparison
+from featherflow.weights import WeightsInfo
+from featherflow.weights.store import save_weights
+
+SMALL = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
+
+
+def test_the_list_of_recipes(capsys):
+    assert run_command("train", "--list", "--json") == 0
+    listed = {entry["recipe"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert listed["paper/liteflownet2"]["samples"] == 8 * 1_300_000 and listed["paper/liteflownet2"]["data"] == "flyingchairs"
+    assert listed["paper/liteflownet2-ft-sintel"]["begins with"] == "paper/liteflownet2-things"
+    assert run_command("train", "--list") == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(listed)
+
+
+def test_a_dry_run_shows_stages_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_command("train", "paper/liteflownetx", "--dry-run", "--set", "shrink=1000", *SMALL, "--json") == 0
+    stages = json.loads(capsys.readouterr().out)
+    assert [stage["iterations"] for stage in stages] == [300, 300, 200, 200, 200, 300]
+    assert all(stage["memory_mib"] > 0 for stage in stages) and stages[0]["rates"] == pytest.approx([1e-4, 6.25e-6])
+    assert run_command("train", "paper/liteflownetx", "--dry-run", *SMALL) == 0
+    said = capsys.readouterr().out
+    assert "SR2" in said and "300,000" in said and list(tmp_path.iterdir()) == []
+
+
+def test_one_s_own_pairs_with_pictures_and_curves(tmp_path, shared_data, capsys):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for name in ("train", "test"):
+        layouts.ALL["folder"](tmp_path / name, shared_data)
+    run = tmp_path / "run"
+    code = run_command(
+        "train", "modern/liteflownetx", "--run", run, "--data", f"folder={tmp_path / 'train'}", "--validate",
+        f"folder={tmp_path / 'test'}", "--samples", "40", "--tensorboard", "--state-shards", tmp_path / "shards", *SMALL,
+    )
+    assert code == 0
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert lines[0]["samples"] == 40 and list(lines[-1]["validation"]) == ["folder"]
+    picture = read_image(run / "pictures/000000040-folder.png")
+    pair = next(find_pairs("folder", tmp_path / "test")).read()
+    height, width = pair.frame1.shape[:2]
+    assert picture.shape == (height, 3 * width, 3) and np.array_equal(picture[:, :width], pair.frame1)
+    curves = EventAccumulator(str(run / "tensorboard"))
+    curves.Reload()
+    tags = curves.Tags()
+    assert "training/loss" in tags["scalars"] and tags["images"] == ["folder"]
+    assert curves.Scalars("training/loss")[0].step == 40
+    assert curves.Scalars("validation EPE [px] per_image/folder")[0].value == pytest.approx(lines[-1]["validation"]["folder"])
+    assert (tmp_path / "shards/state.json").exists()
+
+
+def test_fine_tuning_keeps_what_the_weights_say_of_themselves(tmp_path, shared_data):
+    """Bundled weights see small frames at twice their size, and so do those that begin with them; other options are refused."""
+    from featherflow import load
+
+    root = layouts.ALL["piv"](tmp_path / "piv", shared_data)
+    words = ["train", "modern/liteflownet2-slim", "--data", f"piv={root}", "--start", "liteflownet2-slim:procedural", *SMALL]
+    assert run_command(*words, "--run", tmp_path / "run", "--samples", "2", "--set", "learning_rate=1e-9") == 0
+    old, new = load("liteflownet2-slim"), load("liteflownet2-slim", weights=tmp_path / "run/weights.safetensors")
+    assert new.weights_info.enlarge_below == old.weights_info.enlarge_below > 0 and new.weights_info.samples_seen == 2
+    frame = next(find_pairs("piv", root)).read()
+    expected, found = (estimate(frame.frame1, frame.frame2, model=network) for network in (old, new))
+    assert np.abs(found - expected).max() < 0.05
+
+
+def test_weights_with_other_options_are_refused(tmp_path, capsys):
+    """They would load, and compute something else."""
+    network = networks.build("liteflownet2-slim")
+    save_weights(tmp_path / "plain.safetensors", network.state_dict(), WeightsInfo("liteflownet2-slim"))
+    words = ("--run", tmp_path / "run", "--start", tmp_path / "plain.safetensors", *SMALL)
+    assert run_command("train", "modern/liteflownet2-slim", *words) == 2
+    assert "normalized_matching" in capsys.readouterr().err
+
+
+def test_the_true_flow_looks_like_the_true_flow(shared_data, tmp_path):
+    example = next(find_pairs("folder", layouts.ALL["folder"](tmp_path, shared_data))).read()
+    width = example.frame1.shape[1]
+    perfect = comparison(example, np.nan_to_num(example.flow))
+    same = (perfect[:, width : 2 * width] == perfect[:, 2 * width :]).all(axis=-1)
+    assert same[example.valid].all()
+    assert (comparison(example, 0 * np.nan_to_num(example.flow))[:, width : 2 * width] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "Name a recipe"),
+        (("modern/liteflownetx",), "--run FOLDER"),
+        (("modern/liteflownetx", "--run", "r", "--data", "sintel"), "KIND=ROOT"),
+        (("modern/liteflownetx", "--run", "r", "--data", "sintel=a", "--data", "sintel=b"), "given twice"),
+        (("modern/liteflownetx", "--run", "r", "--data", "chairs=."), "no benchmark named 'chairs'"),
+        (("modern/liteflownetx", "--run", "r", "--set", "precision=int8"), "no precision 'int8'"),
+        (("paper/liteflownet2-things", "--run", "r"), "begins with the weights that paper/liteflownet2 ends with"),
+        (("modern/liteflownetx", "--run", "r", "--start", "liteflownetx:none"), "liteflownetx:none"),
+    ],
+)
+def test_mistakes_are_one_sentence(words, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert run_command("train", *words) != 0
+    error = capsys.readouterr().err
+    assert said in error and "Traceback" not in error
