@@ -27,7 +27,7 @@ def level_by_level(recipe: Recipe) -> Recipe:
     finest = 2 if recipe.network in ("liteflownet", "liteflownetx") else 3
     share = recipe.samples // recipe.batch // (7 - finest)
     stages = tuple(Stage(f"to {level}", share, recipe.learning_rate, {"finest_level": level}) for level in range(6, finest - 1, -1))
-    return replace(recipe, stages=stages, initialization="msra")
+    return replace(recipe, stages=stages)
 
 
 def options(**changed: object):

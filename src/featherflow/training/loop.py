@@ -128,12 +128,9 @@ class Trainer:
         recipe = self.stage
         self.network = networks.build(recipe.network, **recipe.options)
         generator = torch.Generator().manual_seed(recipe.seed + number)
-        if start is None or recipe.initialization == "msra":
-            {"identity": initialize, "msra": msra}[recipe.initialization](self.network, generator)
-        if start is not None and recipe.initialization == "msra":
+        {"identity": initialize, "msra": msra}[recipe.initialization](self.network, generator)
+        if start is not None:
             carry_over(self.network, {name: value.cpu() for name, value in start.items()})
-        elif start is not None:
-            self.network.load_state_dict(dict(start))
         if isinstance(self.network, LiteFlowNet) and recipe.shared_mean:
             self.network.mean2.copy_(self.network.mean1)
         for name, parameter in self.network.named_parameters():
@@ -442,17 +439,10 @@ def _step_of(line: str) -> float:
 
 
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The narrow type of a recipe's `precision` on a device; None for float32.
-
-    Raises:
-        InputError: for an unknown precision.
-    """
+    """The narrow type of a recipe's `precision` on a device; None for float32."""
     if precision == "auto":
         return torch.bfloat16 if bfloat16_pays(device) else None
-    known = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if precision not in known:
-        raise InputError(f"There is no precision '{precision}'; known are auto, {', '.join(known)}.")
-    return known[precision]
+    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
 def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:

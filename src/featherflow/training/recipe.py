@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..data import Augmentation, RaftAugmentation
+from ..errors import InputError
 from .losses import Loss, MultilevelLoss
+
+_CHOICES = {
+    "optimizer": ("adamw", "muon", "adam"),
+    "initialization": ("identity", "msra"),
+    "precision": ("auto", "float32", "bfloat16", "float16"),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ class Recipe:
 
     #: Recipe whose weights this one begins with; "" begins from nothing.
     begins_with: str = ""
-    #: Without weights to begin with: "identity" (units pass their flow on), or "msra" (as published).
+    #: Of what the weights to begin with lack: "identity" (units pass their flow on), or "msra" (as published).
     initialization: str = "identity"
     #: Parameters that keep their start, by patterns of their names.
     frozen: tuple[str, ...] = ()
@@ -87,6 +94,13 @@ class Recipe:
     #: Occluded pixels count nothing at first, then more and more between these shares of the schedule.
     occluded_from: float = 0.1
     occluded_until: float = 0.4
+
+    def __post_init__(self):
+        for choice, known in _CHOICES.items():
+            if (value := getattr(self, choice)) not in known:
+                raise InputError(f"There is no {choice} '{value}'; a recipe's is one of {', '.join(known)}.")
+        if min(self.batch, self.chunks) < 1 or self.shrink <= 0:
+            raise InputError("Fields 'batch', 'chunks' and 'shrink' of a recipe must be above 0.")
 
     def schedule(self) -> tuple[Recipe, ...]:
         """The stages of the run, each a recipe of its own without stages; amounts as they are after `shrink`."""
