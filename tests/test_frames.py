@@ -39,6 +39,7 @@ def test_other_files_are_refused(data, said):
         decode_image(data, "frame2")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow tells of damage that it can do without
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP", "BMP"])
 def test_damage_is_a_file_error_or_an_image(format):
     data, random = encoded(frame(), format), np.random.default_rng(0)

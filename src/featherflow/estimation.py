@@ -107,7 +107,8 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
             def single(a, b):
                 return engines.runner(engines.choose(engine, work(a)), work(a))(a, b)
 
-            if backward and part is None and shares_features(network) and engines.choose(engine, work(first)) == "torch":
+            shares = backward and part is None and iterations is None and shares_features(network)
+            if shares and engines.choose(engine, work(first)) == "torch":
                 return _run_both_ways(network, first, second, where, dtype, work(first).enlarge)
             pairs = [(first, second), (second, first)] if backward else [(first, second)]
             return [single(a, b) if part is None else tiling.estimate_in_tiles(single, a, b, part) for a, b in pairs]

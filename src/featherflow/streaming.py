@@ -21,19 +21,20 @@ if TYPE_CHECKING:
 
 def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = None, *, backward: bool = False,
            device: str | None = None, dtype: str = "auto", iterations: int | None = None, refine: int = 0,
-           enlarge: float | None = None) -> Iterator:
+           enlarge: float | None = None, engine: str = "auto", tile: str | tuple[int, int] | None = "auto") -> Iterator:
     """Flow from each frame to the next, as frames come in.
 
         for flow in featherflow.stream(frames): ...
 
     The flows equal those of `estimate` on each two neighbours to 1e-4 px. With weights of the LiteFlowNet family, each frame's
     features are computed once for each colour mean: the weights that come with featherflow have one mean for both frames of a
-    pair, the official ones have two (then there is something to reuse with `backward` only). Other models estimate pair by pair.
+    pair, the official ones have two (then there is something to reuse with `backward` only). Pair by pair go other models, frames
+    that are estimated in tiles, and engines other than PyTorch.
 
     Args:
         frames: single frames of one size, one at a time, as `estimate` takes them. Nothing is read ahead.
         backward: both directions, (frame to next, next to frame).
-        model, weights, device, dtype, iterations, refine, enlarge: as `estimate`.
+        model, weights, device, dtype, iterations, refine, enlarge, engine, tile: as `estimate`.
 
     Yields:
         One flow less than there are frames: `(H, W, 2)` float32 NumPy [px], or `(2, H, W)` tensors on the CPU where the frames
@@ -44,7 +45,7 @@ def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = Non
     """
     if isinstance(frames, str | os.PathLike):
         raise InputError(f"stream takes frames one by one, for instance a list of image files; got the single path '{frames}'.")
-    return _flows(frames, _between(model, weights, device, dtype, iterations, refine, enlarge), backward)
+    return _flows(frames, _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile), backward)
 
 
 @dataclass
@@ -75,12 +76,12 @@ def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], 
         previous = current
 
 
-def _between(model, weights, device, dtype, iterations, refine, enlarge) -> Callable[[_Frame, _Frame], torch.Tensor]:
+def _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile) -> Callable[[_Frame, _Frame], torch.Tensor]:
     """A function of two frames giving their flow `(1, 2, H, W)`, reusing what it knows of a frame where the model allows it."""
-    from . import classical
+    from . import classical, engines, tiling
     from .networks.liteflownet import LiteFlowNet
 
-    pairwise = method_for(model, weights, device, dtype, iterations, refine, enlarge)  # refuses unusable settings
+    pairwise = method_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile)  # refuses unusable settings
     where = device_named(device)
     network = None
     if not (isinstance(model, str) and model in classical.METHODS):
@@ -92,7 +93,11 @@ def _between(model, weights, device, dtype, iterations, refine, enlarge) -> Call
 
     def between(first: _Frame, second: _Frame) -> torch.Tensor:
         size = tuple(first.batch.shape[-2:])
-        fitting = Fitting.of(network, size, enlarge or usual_enlargement(network, size))
+        factor = enlarge or usual_enlargement(network, size)
+        work = engines.Work(network, tuple(first.batch.shape), where, dtype, None, factor)
+        if tiling.tile_for(tile, size) is not None or engines.choose(engine, work) != "torch":
+            return pairwise(first.batch, second.batch)
+        fitting = Fitting.of(network, size, factor)
         with computing(where, dtype):
             pyramids = (_pyramid(network, first, 0, fitting, where), _pyramid(network, second, 1, fitting, where))
             flow = fitting.restore(network.decode(*pyramids, size=size)).cpu()

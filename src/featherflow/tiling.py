@@ -23,8 +23,8 @@ LARGEST_WHOLE = 2_200_000
 #: Part of a tile that its neighbour sees too [px].
 OVERLAP = 128
 SMALLEST_TILE = 2 * OVERLAP
-#: Motions of a tile below this are found without moving frame 2 [px].
-LEAST_SHIFT = 24
+#: Motions of a tile below this are found without moving frame 2 [px]: networks find them better by themselves.
+LEAST_SHIFT = 64
 
 Method = Callable[[Tensor, Tensor], Tensor]
 

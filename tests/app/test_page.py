@@ -128,6 +128,24 @@ def test_a_text_file_ends_in_a_sentence(page, tmp_path):
     assert said == "frame1 cannot be read as an image: its 16 bytes are of no image format that is known here."
 
 
+def test_frames_dropped_together_are_sorted_by_name(page):
+    page.select_option("#model", "dis-ultrafast")
+    dropped = page.evaluate_handle("""async () => {
+        const dropped = new DataTransfer();
+        for (const name of ["frame2.png", "frame1.png"]) {
+            const blob = await (await fetch(`page/example/${name}`)).blob();
+            dropped.items.add(new File([blob], name, { type: blob.type }));
+        }
+        return dropped;
+    }""")
+    page.dispatch_event("#result", "drop", {"dataTransfer": dropped})
+    assert "frame1.png" in page.inner_text("#tile-frame1") and "frame2.png" in page.inner_text("#tile-frame2")
+    run(page)
+    assert "512 x 384" in page.inner_text("#figures")
+    page.dispatch_event("#tile-truth", "drop", {"dataTransfer": dropped})  # two at once, on a place for one
+    assert "if you have it" in page.inner_text("#tile-truth")
+
+
 def test_a_clip(page, tmp_path):
     av = pytest.importorskip("av")
     from helpers import frame

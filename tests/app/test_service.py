@@ -2,12 +2,14 @@
 
 import base64
 import contextlib
+import gc
 import io
 import signal
 import socket
 import struct
 import threading
 import time
+import weakref
 import zlib
 
 import numpy as np
@@ -281,6 +283,22 @@ def test_a_pair_that_fails_does_not_fail_its_batch(monkeypatch):
         go.set()
         assert [job.exception(30) is None for job in jobs] == [True, True, False, True]
     assert 3 in sizes or 4 in sizes
+
+
+def test_a_pair_is_forgotten_without_waiting_for_the_garbage_collection():
+    """Else the memory under load is that of hundreds of pairs."""
+    gc.collect()
+    gc.disable()
+    try:
+        estimator = Estimator(Settings())
+        image = FIRST.copy()
+        flow = estimator.submit(Options(MODELS[0]), image, SECOND).result(30).flow
+        left = [weakref.ref(image), weakref.ref(flow)]
+        del image, flow
+        estimator.close()
+        assert [reference() for reference in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_full_queue_late_answer_and_departed_client(monkeypatch):

@@ -1,4 +1,4 @@
-"""A network of two levels, so that exporters have little to chew; builds kept in a folder of the test."""
+"""A network of one level, so that exporters have little to chew; builds kept in a folder of the test."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from featherflow import networks
 from featherflow.training.initialization import initialize
 
-SMALL = {"features": ((4,), (4,), (6,), (6,), (8,), (8,)), "finest_level": 5, "matching": (8,), "subpixel": (8,),
+SMALL = {"features": ((4,), (4,), (6,), (6,), (8,), (8,)), "finest_level": 6, "matching": (8,), "subpixel": (8,),
          "regularization": (8,)}
 
 

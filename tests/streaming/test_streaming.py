@@ -71,6 +71,14 @@ def test_other_models_go_pair_by_pair(model, settings):
         assert np.abs(np.subtract(flow, pairwise)).max() < 1e-4
 
 
+def test_tiles_are_those_of_estimate():
+    model = network(one_mean=True)
+    clip = [frame(260, 330, seed) for seed in range(2)]
+    (flow,) = featherflow.stream(clip, model, tile=(256, 256))
+    assert np.abs(flow - featherflow.estimate(*clip, model, tile=(256, 256))).max() < 1e-4
+    assert np.abs(flow - featherflow.estimate(*clip, model)).max() > 1e-3
+
+
 def test_any_form_of_frame_and_nothing_is_read_ahead(tmp_path):
     weights = small_weights(tmp_path / "x.safetensors")
     read = []

@@ -46,4 +46,4 @@ def test_a_clip(tmp_path):
     assert len(frames) == 4
     for k, shift in enumerate(shifts[1:], start=1):
         flow = featherflow.estimate(frames[0], frames[k], model="dis")
-        assert np.median(flow[43:53, 59:69, 0]) == pytest.approx(4 * shift * 0.97, abs=0.3)
+        assert np.median(flow[43:53, 59:69, 0]) == pytest.approx(4 * shift * 0.97, abs=0.45)  # the video is not lossless

@@ -183,7 +183,9 @@ def test_a_clip_that_is_cut_short_keeps_what_could_be_read(tmp_path, capsys):
     write_clip(tmp_path / "whole.mkv", moving(20))
     whole = (tmp_path / "whole.mkv").read_bytes()
     (tmp_path / "cut.mkv").write_bytes(whole[: int(len(whole) * 0.6)])
-    run_command("video", tmp_path / "cut.mkv", "-o", tmp_path / "out.mp4", "--model", FAST)
+    assert run_command("video", tmp_path / "cut.mkv", "-o", tmp_path / "out.mp4", "--model", FAST) == 3
+    said = capsys.readouterr().err
+    assert "cut short" in said and "are kept in" in said and "\n" not in said.strip()
     frames, times = read_clip(tmp_path / "out.mp4")
     assert 5 < len(frames) < 16 and times == [Fraction(k, 25) for k in range(len(frames))]
 

@@ -17,7 +17,7 @@ from random_networks import random_network
 
 from featherflow import networks
 from featherflow.errors import FeatherflowError, FileError, InputError, WeightsError
-from featherflow.networks.liteflownet import OFFICIAL_MEANS, leaky, run
+from featherflow.networks.liteflownet import OFFICIAL_MEANS, run
 from featherflow.ops import bilinear_upsampling_kernel, correlate
 from featherflow.weights import ports
 from featherflow.weights.containers import Contents
@@ -313,7 +313,7 @@ def test_mmflow_cost_volume_is_folded(level):
     theirs, ours = network.nete[f"level{level}"].matching, imported.nete[f"level{level}"].matching
     channels = {6: 192, 3: 64, 2: 64}[level]
     features = torch.rand(2, 1, channels, 16, 16)
-    costs = leaky(correlate(*features, theirs.radius, theirs.stride) * channels)
+    costs = torch.nn.functional.leaky_relu(correlate(*features, theirs.radius, theirs.stride) * channels, 0.1)
     costs = costs if theirs.upcost is None else theirs.upcost(costs)
     with torch.inference_mode():
         assert torch.allclose(theirs.flow(run(theirs.convs, costs)), ours(*features), rtol=1e-4, atol=1e-5)

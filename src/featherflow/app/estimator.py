@@ -77,11 +77,13 @@ class Estimator:
     @property
     def waiting(self) -> int:
         """Pairs in the queue."""
-        return len(self._jobs)
+        with self._changed:
+            self._drop_cancelled()
+            return len(self._jobs)
 
     @property
     def full(self) -> bool:
-        return len(self._jobs) >= self._settings.queue
+        return self.waiting >= self._settings.queue
 
     def submit(self, options: Options, frame1: np.ndarray, frame2: np.ndarray) -> Future:
         """Put a pair, `(H, W, 3)` uint8 RGB each, in the queue. The future gives an `Estimate`; cancelling it removes the job.
@@ -91,12 +93,13 @@ class Estimator:
         """
         job = _Job(options, frame1, frame2)
         with self._changed:
+            self._drop_cancelled()
             held = sum(other.pixels for other in self._jobs)
-            if self.full or self._closed or (self._jobs and held + job.pixels > 16 * self._settings.max_pixels):
+            full = len(self._jobs) >= self._settings.queue
+            if full or self._closed or (self._jobs and held + job.pixels > 16 * self._settings.max_pixels):
                 raise BusyError
             self._jobs.append(job)
             self._changed.notify()
-        job.result.add_done_callback(lambda result: result.cancelled() and self._forget(job))
         return job.result
 
     def close(self) -> None:
@@ -106,10 +109,10 @@ class Estimator:
             self._changed.notify()
         self._thread.join()
 
-    def _forget(self, job: _Job) -> None:
-        with self._changed:
-            if job in self._jobs:
-                self._jobs.remove(job)
+    def _drop_cancelled(self) -> None:
+        # Not by a callback of the future: job and future would hold each other, and their frames, until the garbage collection.
+        for job in [job for job in self._jobs if job.result.cancelled()]:
+            self._jobs.remove(job)
 
     def _run(self) -> None:
         while batch := self._next():

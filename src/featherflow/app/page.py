@@ -36,7 +36,7 @@ from .estimator import Options
 from .uploads import Upload
 
 _FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml", "wheel.png": "image/png"}
-_FOLDER = Path(__file__).parent / "page"
+_FOLDER = Path(__file__).parent / "static"
 _EXAMPLE = {"frame1.png": demo.FRAME1, "frame2.png": demo.FRAME2, "flow.png": demo.TRUTH}
 #: Formats of a true flow whose size is known before it is unpacked.
 _TRUTH = (".flo", ".pfm", ".png")

@@ -1,7 +1,5 @@
 """Listening: uvicorn with clocks on its connections, and an end that finishes what is running."""
 
-import contextlib
-import ctypes
 import logging
 import signal
 import socket
@@ -16,12 +14,9 @@ from ..errors import InputError
 from .service import create_app
 from .settings import Settings
 
-_M_ARENA_MAX = -8  # malloc.h
-
 
 def serve(settings: Settings) -> None:
     """See `featherflow.app.serve`."""
-    _share_memory_among_threads()
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would tell of every malformed form
     listener = _listen(settings.host, settings.port)
     with listener:
@@ -55,16 +50,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         raise InputError(f"Nothing can listen at {host}, port {port}: {error.strerror or error}.") from None
-
-
-def _share_memory_among_threads() -> None:
-    """Let the threads share two heaps where the C library is glibc, which by default gives each its own.
-
-    A buffer that one thread allocates and another frees would leave holes in each of these: under load, the process would grow to
-    half as much again.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").mallopt(_M_ARENA_MAX, 2)
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,24 +7,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .options import CLIP, ESTIMATION, Clip, Estimation
+
 
 def magnify(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
     output: Annotated[Path, Parameter(alias="-o")],
     factor: float = 5.0,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    codec: str | None = None,
-    audio: bool = True,
-    model: str | None = None,
-    weights: Path | None = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    iterations: int | None = None,
-    refine: int = 0,
-    enlarge: float | None = None,
+    estimation: Estimation = ESTIMATION,
+    clip: Clip = CLIP,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Make small motions visible: what has moved since the first frame moves several times as far. Needs a still camera.
@@ -39,30 +31,6 @@ def magnify(
         Video to write: .mp4, .mkv or .webm.
     factor
         How many times as far.
-    start
-        Second at which to start.
-    end
-        Second at which to end.
-    fps
-        Of a video: take at most so many frames a second. Of images: how many are shown in a second, 25 by default.
-    codec
-        vp9, av1, mpeg4 or h264; by default the first of these that is there, but never h264 (its encoder may be under the GPL).
-    audio
-        Copy the sound of the source, as it is.
-    model
-        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
-    weights
-        A .safetensors file to use in place of the model's own weights.
-    device
-        cpu, cuda, cuda:1, ...; by default a GPU if there is one.
-    dtype
-        Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
-    iterations
-        Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
-    refine
-        Steps of variational refinement at full size after the estimate.
-    enlarge
-        Factor by which the network sees the frames enlarged.
     json
         Print what was done as JSON.
     """
@@ -71,8 +39,6 @@ def magnify(
 
     with show_progress("frames", quiet=json) as progress:
         result = magnify_video(
-            source, output, factor=factor, start=start, end=end, fps=fps, codec=codec, sound=audio, model=model,
-            weights=weights, device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge,
-            progress=progress,
+            source, output, factor=factor, **clip.settings(), **estimation.settings(), progress=progress
         )
     show_results([result], as_json=json)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .options import CLIP, ESTIMATION, Clip, Estimation
+
 
 def stabilise(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
@@ -14,18 +16,8 @@ def stabilise(
     output: Annotated[Path, Parameter(alias="-o")],
     smoothness: float = 1.0,
     crop: float = 0.2,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    codec: str | None = None,
-    audio: bool = True,
-    model: str | None = None,
-    weights: Path | None = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    iterations: int | None = None,
-    refine: int = 0,
-    enlarge: float | None = None,
+    estimation: Estimation = ESTIMATION,
+    clip: Clip = CLIP,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Take the shaking of the camera out of a clip. It is read twice: once for the motion, once for the pictures.
@@ -42,30 +34,6 @@ def stabilise(
         Over how many seconds the camera's path is smoothed (the standard deviation of the weights).
     crop
         The most that may be lost of width and height to hide the borders; where more would be, the path is smoothed less.
-    start
-        Second at which to start.
-    end
-        Second at which to end.
-    fps
-        Of a video: take at most so many frames a second. Of images: how many are shown in a second, 25 by default.
-    codec
-        vp9, av1, mpeg4 or h264; by default the first of these that is there, but never h264 (its encoder may be under the GPL).
-    audio
-        Copy the sound of the source, as it is.
-    model
-        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
-    weights
-        A .safetensors file to use in place of the model's own weights.
-    device
-        cpu, cuda, cuda:1, ...; by default a GPU if there is one.
-    dtype
-        Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
-    iterations
-        Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
-    refine
-        Steps of variational refinement at full size after the estimate.
-    enlarge
-        Factor by which the network sees the frames enlarged.
     json
         Print what was done as JSON.
     """
@@ -74,8 +42,7 @@ def stabilise(
 
     with show_progress("frames", quiet=json) as progress:
         result = stabilise_video(
-            source, output, smoothness=smoothness, crop=crop, start=start, end=end, fps=fps, codec=codec, sound=audio,
-            model=model, weights=weights, device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge,
+            source, output, smoothness=smoothness, crop=crop, **clip.settings(), **estimation.settings(),
             progress=progress,
         )
     show_results([result], as_json=json)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .options import CLIP, ESTIMATION, Clip, Estimation
+
 
 def video(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
@@ -15,24 +17,14 @@ def video(
     view: str = "colour",
     flow_dir: Path | None = None,
     format: str = "flo",
-    start: float | None = None,
-    end: float | None = None,
     stride: int = 1,
-    fps: float | None = None,
     size: str | None = None,
     pixel_format: str = "rgb24",
     scale: float | None = None,
-    codec: str | None = None,
-    audio: bool = True,
     backward: bool = False,
     occlusion: bool = False,
-    model: str | None = None,
-    weights: Path | None = None,
-    device: str | None = None,
-    dtype: str = "auto",
-    iterations: int | None = None,
-    refine: int = 0,
-    enlarge: float | None = None,
+    estimation: Estimation = ESTIMATION,
+    clip: Clip = CLIP,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show the flow of a clip as a video, and write it as flow files. Ctrl-C keeps what is done.
@@ -55,43 +47,18 @@ def video(
         Folder to write flow files into, named by number of frame.
     format
         Of the flow files: flo, png16 (KITTI), npz, pfm or flo5.
-    start
-        Second at which to start.
-    end
-        Second at which to end.
     stride
         Take every so manieth frame.
-    fps
-        Of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many are
-        shown in a second, 25 by default.
     size
         Size of raw frames, as 640x480.
     pixel_format
         How raw frames store their pixels: rgb24, bgr24, gray, yuv420p, ...
     scale
         Flow length in pixels that is drawn in full colour; by default measured on pairs spread over the clip.
-    codec
-        vp9, av1, mpeg4 or h264; by default the first of these that is there, but never h264 (its encoder may be under the GPL).
-    audio
-        Copy the sound of the source, as it is.
     backward
         Also files with the flow from each frame to the one before.
     occlusion
         Also masks of what the next frame does not show; it is black in the video.
-    model
-        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
-    weights
-        A .safetensors file to use in place of the model's own weights.
-    device
-        cpu, cuda, cuda:1, ...; by default a GPU if there is one.
-    dtype
-        Arithmetic of the convolutions: auto, float32, bfloat16 or float16.
-    iterations
-        Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
-    refine
-        Steps of variational refinement at full size after the estimate.
-    enlarge
-        Factor by which the network sees the frames enlarged.
     json
         Print what was done as JSON.
     """
@@ -100,8 +67,8 @@ def video(
 
     with show_progress("frames", quiet=json) as progress:
         result = flow_video(
-            source, output, view=view, flow_dir=flow_dir, format=format, start=start, end=end, stride=stride, fps=fps, size=size,
-            pixel_format=pixel_format, scale=scale, codec=codec, sound=audio, backward=backward, occlusion=occlusion, model=model,
-            weights=weights, device=device, dtype=dtype, iterations=iterations, refine=refine, enlarge=enlarge, progress=progress,
+            source, output, view=view, flow_dir=flow_dir, format=format, stride=stride, size=size,
+            pixel_format=pixel_format, scale=scale, backward=backward, occlusion=occlusion, **clip.settings(),
+            **estimation.settings(), progress=progress,
         )
     show_results([result], as_json=json)

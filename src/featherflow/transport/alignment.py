@@ -15,10 +15,12 @@ _LONGEST_STEP = 1.0  # px
 
 _SMALL_WINDOW = 5  # px
 _REACHES = (4, 8, 12)  # px
-_CLEARLY, _NOISE = 0.8, 5e-5  # a candidate's squared difference of colour must be this share of the old one's, and less by this
+# A candidate's squared difference of colour must be less than this share of the old one's: where both frames show the place, and
+# elsewhere, where any likeness may be chance; and less by this.
+_CLEARLY, _MUCH, _NOISE = 0.8, 0.25, 5e-5
 
 
-def adopt_neighbours(first: Tensor, second: Tensor, motion: Tensor, t: float = 0.0) -> Tensor:
+def adopt_neighbours(first: Tensor, second: Tensor, motion: Tensor, shown: Tensor, t: float = 0.0) -> Tensor:
     """Motion from frame 1 to frame 2 where each pixel may take over that of a place up to 12 px away, if it fits clearly better.
 
     Flows end a few pixels beside the edges of what moves; the pictures know better. Arguments and answer as `align`.
@@ -30,12 +32,13 @@ def adopt_neighbours(first: Tensor, second: Tensor, motion: Tensor, t: float = 0
 
     height, width = motion.shape[-2:]
     best = misfit(motion)
+    share = torch.where(shown > 0.5, _CLEARLY, _MUCH)
     for reach in _REACHES:
         for dx, dy in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
             around = F.pad(motion, (reach,) * 4, mode="replicate")
             candidate = around[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
             found = misfit(candidate)
-            better = found + _NOISE < _CLEARLY * best
+            better = found + _NOISE < share * best
             motion, best = torch.where(better, candidate, motion), torch.where(better, found, best)
     return motion
 

@@ -71,8 +71,8 @@ class Between:
         weight, arrived = passing[:, -2:-1], passing[:, -1:]
         passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
         motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
-        motion = adopt_neighbours(self.first, self.second, motion, t)
-        motion = align(self.first, self.second, motion, shown1 * shown2, t)
+        shown = shown1 * shown2
+        motion = align(self.first, self.second, adopt_neighbours(self.first, self.second, motion, shown, t), shown, t)
         image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
         share1 = (1 - t) * (shown1 * inside1 + 1e-3)

@@ -20,6 +20,8 @@ import numpy as np
 from ..errors import FileError, InputError, MissingExtraError
 from ..frames import IMAGE_SUFFIXES, image_files, read_image
 
+_MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
+
 USUAL_RATE = Fraction(25)  # frames per second where nothing says how many
 
 
@@ -164,6 +166,11 @@ class VideoClip(Clip):
         if repeatable and frames:
             self.expected = selection.count(frames, self.rate)
             self._length = Fraction(frames) / self.rate
+        self._declared = None
+        if repeatable and stream.duration:
+            self._declared = stream.duration * self.time_base
+        elif repeatable and container.duration and not container.streams.audio:  # a container lasts as long as its longest stream
+            self._declared = Fraction(container.duration, 1_000_000)
         if audio is not None and container.streams.audio:
             self.audio = audio
         decoded = self._decode(container, stream)
@@ -194,8 +201,19 @@ class VideoClip(Clip):
         else:
             raise InputError(f"'{self.name}' can be read once only.")
         with closing(container):
-            for time, frame in self.selection.take(frames):
+            for time, frame in self.selection.take(self._to_the_end(frames)):
                 yield Picture(self._upright(frame), time)
+
+    def _to_the_end(self, frames: Iterator[tuple[Fraction, object]]) -> Iterator[tuple[Fraction, object]]:
+        """The same frames, and an error where they end long before the file says."""
+        time = Fraction(0)
+        for time, frame in frames:
+            yield time, frame
+        if self._declared is not None and time + 2 / self.rate < _MUCH_OF_IT * self._declared:
+            raise FileError(
+                f"'{self.name}' is cut short: it says that it lasts {float(self._declared):.2f} s, but its pictures end at "
+                f"{float(time):.2f} s."
+            )
 
     def pairs(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if not self.repeatable or not self.expected:

@@ -1,0 +1,103 @@
+"""Options that several verbs share: how flow is estimated, and which part of a clip is taken and how it is written."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+@dataclass(frozen=True)
+class EstimationOptions:
+    """How flow is estimated.
+
+    Parameters
+    ----------
+    model
+        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
+    weights
+        A .safetensors file to use in place of the model's own weights.
+    device
+        cpu, cuda, cuda:1, ...; by default a GPU if there is one.
+    dtype
+        Arithmetic of the convolutions: auto, float32, bfloat16 or float16. By default bfloat16 on a CPU that computes in it, for
+        networks that were measured to lose less than 1 % by it, else float32.
+    iterations
+        Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
+    refine
+        Steps of variational refinement at full size after the estimate, for accuracy below the pixel; 3 is a good number.
+    enlarge
+        Factor by which the network sees the frames enlarged; by default 2 for very small frames where the weights ask for it.
+    engine
+        What runs a network: torch, compile, openvino or onnx. The last two are built once for each network and frame size. By
+        default the fastest that has been built, else torch.
+    tile
+        Width and height of overlapping tiles for a network, e.g. 1024x768, or none. By default frames of more than 2.2 million
+        pixels are tiled.
+    verbose
+        Say on standard error which engine and arithmetic were taken.
+    """
+
+    model: str | None = None
+    weights: Path | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    iterations: int | None = None
+    refine: int = 0
+    enlarge: float | None = None
+    engine: str = "auto"
+    tile: str = "auto"
+    verbose: Annotated[bool, Parameter(negative="")] = False
+
+    def settings(self) -> dict[str, object]:
+        """Keywords of `featherflow.estimate`; from here on what `verbose` asks for is said.
+
+        Raises:
+            InputError: for a tile that is none.
+        """
+        from ..tiling import parse_tile
+        from .output import show_log
+
+        if self.verbose:
+            show_log()
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "verbose"}
+        return {**given, "tile": parse_tile(self.tile)}
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """Which part of a clip is taken, and how it is written.
+
+    Parameters
+    ----------
+    start
+        Second at which to start.
+    end
+        Second at which to end.
+    fps
+        Of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many are
+        shown in a second, 25 by default.
+    codec
+        vp9, av1, mpeg4 or h264; by default the first of these that is there, but never h264 (its encoder may be under the GPL).
+    sound
+        Copy the sound of the source, as it is.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    fps: float | None = None
+    codec: str | None = None
+    sound: Annotated[bool, Parameter(name="audio")] = True
+
+    def settings(self) -> dict[str, object]:
+        """Keywords of `featherflow.video.flow_video` and its like."""
+        return dataclasses.asdict(self)
+
+
+#: As parameters of a verb, whose fields become its options; and their defaults.
+Estimation = Annotated[EstimationOptions, Parameter(name="*")]
+Clip = Annotated[ClipOptions, Parameter(name="*")]
+ESTIMATION, CLIP = EstimationOptions(), ClipOptions()
