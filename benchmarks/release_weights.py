@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from featherflow import networks
-from featherflow.training.command import validator
-from featherflow.weights import WeightsInfo, save_weights
+from featherflow.training.validation import Validator
+from featherflow.weights.store import read_weights, save_weights
 
 DATA = (
     "procedural pairs rendered by featherflow; surfaces from photographs under CC BY 2.0 (TensorFlow flower_photos), CC BY 4.0 "
@@ -36,35 +36,33 @@ def main() -> None:
     parser.add_argument("--tag", default="procedural")
     parser.add_argument("--validate", required=True, help="folder of real pairs")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--before", type=int, default=0, help="samples seen by the weights that the run began with")
     options = parser.parse_args()
 
-    state = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)
-    recipe = state["recipe"]
-    network = networks.build(recipe["network"], **recipe["options"])
-    # Measured as it will be used: parameters rounded to half precision and back.
-    half = {name: value.half().float() if value.ndim else value for name, value in state["average"].items()}
-    network.load_state_dict(half | {name: state["average"][name] for name in ("mean1", "mean2")})
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    # As they will be used: what the run wrote is rounded to half precision.
+    state, info = read_weights(options.run / "weights.safetensors")
+    recipe = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)["recipe"]
     numbers = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in ("name", "network", "options"))
-    info = WeightsInfo(
-        architecture=recipe["network"],
+    info = dataclasses.replace(
+        info,
         tag=options.tag,
-        options=dict(recipe["options"]),
         recipe=f"{recipe['name']}: {numbers}",
         data=DATA,
-        samples_seen=state["samples"],
+        samples_seen=info.samples_seen + options.before,
         enlarge_below=ENLARGE_BELOW,
         licence_code="Apache-2.0",
         licence_weights="Apache-2.0",
         source="trained by the featherflow authors",
-        commit=commit,
+        commit=subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip(),
     )
+    network = networks.build(info.architecture, **info.options)
+    network.load_state_dict(state)
     network.weights_info = info
-    scores = validator(options.validate, "cpu")(network)
+    scores = Validator([options.validate], "cpu")(network)
     info = dataclasses.replace(info, scores={"epe_px_per_image": scores})
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    save_weights(options.output, state["average"], info)
-    print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, {state['samples']:,} samples")
+    save_weights(options.output, state, info, dtype=torch.float16)
+    print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, {info.samples_seen:,} samples")
     for group, value in scores.items():
         print(f"  {group:14s} {value:.3f} px (per_image)")
 

@@ -31,7 +31,7 @@ class Validator:
 
     def __call__(self, network: torch.nn.Module, samples: int = 0) -> dict[str, float]:
         """End-point errors [px], aggregator `per_image`, after `samples` pairs of training."""
-        method = partial(estimate, model=network, device=self.device)
+        method = partial(estimate, model=network, device=self.device, dtype="float32")
         results = evaluate({"network": method}, self.datasets).results
         if self.pictures is not None:
             self.pictures.mkdir(parents=True, exist_ok=True)
