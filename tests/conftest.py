@@ -1,10 +1,14 @@
 """Where the shared material lies: beside the repository, never inside it. Tests that need it are skipped without it."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+# A shell that starts the tests in the background lets them and all that they start ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _shared(name: str) -> Path:
