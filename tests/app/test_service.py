@@ -225,7 +225,7 @@ def held_estimator(monkeypatch, settings: Settings, method=None):
     go, sizes = threading.Event(), []
 
     def method_for(model, **options):
-        real = method or estimation.method_for(model, **options)
+        real = method or estimation.method_for(model, **options, dtype="float32")
 
         def run(first, second):
             go.wait(30)
@@ -244,7 +244,7 @@ def held_estimator(monkeypatch, settings: Settings, method=None):
 
 
 def test_pairs_of_one_kind_run_together_and_answers_do_not_change(monkeypatch):
-    """The library's own tolerance between a batch and its pairs is a thousandth of a pixel."""
+    """In float32 a batch and its pairs differ by less than a thousandth of a pixel; bfloat16 rounds them apart by more."""
     network, other = Options("liteflownet2-slim"), Options("liteflownet2-slim", enlarge=1)
     pairs = [(frame(seed=10 + i), frame(seed=20 + i)) for i in range(4)]
     with held_estimator(monkeypatch, Settings(batch=3)) as (estimator, go, sizes):
@@ -260,7 +260,7 @@ def test_pairs_of_one_kind_run_together_and_answers_do_not_change(monkeypatch):
     assert sizes == [1, 3, 1, 1]
     del flows[2]
     for flow, pair in zip(flows, pairs, strict=True):
-        assert np.abs(flow - featherflow.estimate(*pair, model="liteflownet2-slim")).max() < 1e-3
+        assert np.abs(flow - featherflow.estimate(*pair, model="liteflownet2-slim", dtype="float32")).max() < 1e-3
 
 
 def test_a_batch_is_no_larger_than_the_largest_frame(monkeypatch):
