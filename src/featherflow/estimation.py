@@ -15,7 +15,7 @@ from .frames import as_batch
 if TYPE_CHECKING:
     import torch
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
@@ -31,8 +31,9 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         weights: a `.safetensors` file to use in place of the model's own weights.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one.
-        dtype: of the convolutions: `"float32"`, `"bfloat16"`, `"float16"`; flow stays in float32. Default `"auto"`: bfloat16
-            where the CPU computes in it and its cost in accuracy was measured to be below 1 % for the network, else float32.
+        dtype: of the convolutions: `"float32"`, `"bfloat16"`, `"float16"`, or by the engine `"openvino"` `"int8"`; flow stays
+            in float32. Default `"auto"`: bfloat16 where the CPU computes in it and its cost in accuracy was measured to be below
+            1 % for the network, else float32.
         backward: also the flow from `frame2` to `frame1`.
         iterations: number of updates of a network that iterates (RAFT, FlowFormer, ...). Default: the network's own.
         refine: steps of variational refinement at full size after the estimate, see `featherflow.classical.refine`.

@@ -11,8 +11,8 @@ from helpers import frame
 
 import featherflow
 from featherflow import networks
-from featherflow.engines import builds, choice
-from featherflow.errors import EngineError, InputError
+from featherflow.engines import builds, choice, int8
+from featherflow.errors import EngineError, InputError, MissingExtraError
 
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 CPU = torch.device("cpu")
@@ -46,6 +46,48 @@ def test_openvino_in_bfloat16_rounds_convolutions_alone(network):
     assert len(np.unique(half)) > 1000  # bfloat16 holds 128 numbers between 1 and 2
 
 
+def test_int8_is_a_build_of_its_own_and_keeps_the_flow(network, caplog, capsys):
+    pytest.importorskip("nncf")
+    caplog.set_level(logging.INFO, "featherflow")
+    exact, rough = (featherflow.estimate(*frames(), model=network, engine="openvino", dtype=d) for d in ("float32", "int8"))
+    assert capsys.readouterr().out == ""  # NNCF would speak there, amid figures as JSON
+    caplog.clear()
+    again = featherflow.estimate(*frames(), model=network, engine="openvino", dtype="int8")
+    assert np.array_equal(again, rough) and not np.array_equal(rough, exact)
+    assert np.abs(rough - exact).mean() < 0.3 * np.abs(exact).mean()  # of a network of a few channels, untrained
+    assert not any("building" in record.message for record in caplog.records)
+    place = builds.find(choice._key("openvino", choice.Work(network, (1, 3, 70, 90), CPU, "int8")))
+    assert "nncf" in builds.read(place)["version"] and list(builds.read(place)["checks"]) == [choice._conditions("int8")]
+    assert (place / "model.xml").read_text().count("FakeQuantize") > 3
+    assert place != builds.find(choice._key("openvino", choice.Work(network, (1, 3, 70, 90), CPU, "float32")))
+
+
+def test_int8_that_changes_the_flow_is_refused():
+    expected = torch.full((1, 2, 4, 5), 3.0)
+    int8.check(expected * 1.05, expected)
+    int8.check(torch.full((1, 2, 4, 5), 0.05), torch.zeros(1, 2, 4, 5))
+    for wrong in (expected * 1.2, expected * float("nan")):
+        with pytest.raises(EngineError, match="In int8 the flow changes"):
+            int8.check(wrong, expected)
+
+
+def test_int8_is_calibrated_on_the_same_rendered_pairs(network):
+    from featherflow.engines import Portable
+
+    module = Portable(network, (37, 53), bytes_in=True)
+    pairs, again = int8.rendered_pairs(module, batch=2), int8.rendered_pairs(module, batch=2)
+    assert len(pairs) == int8.PAIRS and all(a.shape == (2, 37, 53, 3) and a.dtype == np.uint8 for pair in pairs for a in pair)
+    assert all(np.array_equal(a, b) for old, new in zip(pairs, again, strict=True) for a, b in zip(old, new, strict=True))
+    assert not np.array_equal(pairs[0][0], pairs[1][0]) and not np.array_equal(pairs[0][0], pairs[0][1])
+
+
+def test_int8_without_nncf(network, monkeypatch):
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "featherflow\[int8\]"'):
+        featherflow.estimate(*frames(), model=network, engine="openvino", dtype="int8")
+
+
 def test_auto_takes_what_was_measured_to_be_faster(network, monkeypatch):
     pytest.importorskip("onnxruntime")
     featherflow.estimate(*frames(), model=network, engine="onnx")
@@ -66,8 +108,8 @@ def test_auto_takes_what_was_measured_to_be_faster(network, monkeypatch):
 def test_an_engine_that_differs_is_refused(network, monkeypatch):
     from featherflow.engines import onnx
 
-    monkeypatch.setattr(onnx, "write", lambda module, frames, folder: None)
-    monkeypatch.setattr(onnx, "version", lambda: "broken")
+    monkeypatch.setattr(onnx, "write", lambda module, frames, folder, dtype: None)
+    monkeypatch.setattr(onnx, "version", lambda dtype: "broken")
     monkeypatch.setattr(onnx, "load", lambda *args: lambda first, second: torch.ones(1, 2, 70, 90))
     with pytest.raises(EngineError, match="differs from PyTorch"):
         featherflow.estimate(*frames(), model=network, engine="onnx")
@@ -79,7 +121,7 @@ def test_an_engine_that_cannot_be_built_says_so_and_leaves_nothing(network, monk
     def fail(*args):
         raise RuntimeError("operator not supported\nlong trace")
 
-    monkeypatch.setattr(onnx, "version", lambda: "failing")
+    monkeypatch.setattr(onnx, "version", lambda dtype: "failing")
     monkeypatch.setattr(onnx, "write", fail)
     before = set(builds.folder().glob("*")) if builds.folder().is_dir() else set()
     with pytest.raises(EngineError, match=r"cannot run LiteFlowNet \(operator not supported\)"):
@@ -101,6 +143,9 @@ def test_bad_choices():
     for wrong, said in (
         ({"engine": "tpu"}, "must be one of"), ({"engine": "onnx", "dtype": "float16", "model": "liteflownet2-slim"}, "float16"),
         ({"engine": "openvino", "model": "farneback"}, "takes no engine"),
+        ({"engine": "onnx", "dtype": "int8", "model": "liteflownet2-slim"}, "does not compute in int8"),
+        ({"dtype": "int8", "model": "liteflownet2-slim"}, "Only the engine openvino computes in int8"),
+        ({"engine": "torch", "dtype": "int8", "model": "liteflownet2-slim"}, "Only the engine openvino computes in int8"),
     ):
         with pytest.raises(InputError, match=said):
             featherflow.estimate(*frames(), **wrong)

@@ -7,7 +7,9 @@ import pytest
 import torch
 from helpers import frame, run_command
 
-from featherflow.engines.export import FORMATS, export
+from featherflow.engines import Portable
+from featherflow.engines.export import FORMATS, FREE_SIZES, _free_shapes, export
+from featherflow.engines.graphs import exported_program
 from featherflow.errors import EngineError, FileError, InputError
 
 NEEDS = {"onnx": "onnxscript", "openvino": "openvino"}
@@ -43,9 +45,36 @@ def run_file(to, path, first, second):
         return loaded(first, second)[0].numpy()
 
 
-def test_free_sizes(network, tmp_path):
-    done = export(network, tmp_path / "flow.pt2", dynamic=True)
-    assert done.dynamic and list(done.differences) == ["160x128", "128x192"] and max(done.differences.values()) <= 1e-3
+@pytest.mark.parametrize("to", FREE_SIZES)
+def test_free_sizes(to, network, tmp_path):
+    for package in ("onnxscript", NEEDS[to]) if to in NEEDS else ():
+        pytest.importorskip(package)
+    done = export(network, tmp_path / f"flow{FORMATS[to]}", dynamic=True)
+    assert done.dynamic and list(done.differences) == ["160x128", "256x192"] and max(done.differences.values()) <= 1e-3
+    # A size whose correlation takes four blocks at the coarsest level, where the sizes above take one.
+    module = Portable(network, (128, 2048))
+    frames = module.example()
+    with torch.no_grad():
+        assert np.abs(run_file(to, done.files[0], *frames) - module(*frames)[0].numpy()).max() <= 1e-3
+
+
+class OneCaseOnly(torch.nn.Module):
+    """Its graph is another for frames of more than 256 px."""
+
+    def forward(self, first, second):
+        return first if -(-first.shape[-1] // 256) == 1 else second
+
+
+def test_a_graph_that_holds_for_some_sizes_only_is_refused(network):
+    frames = torch.rand(2, 1, 3, 128, 160)
+    with pytest.raises(ValueError, match="depends on the size"):
+        exported_program(OneCaseOnly(), tuple(frames), _free_shapes(network))
+
+
+def test_int8(network, tmp_path):
+    pytest.importorskip("nncf")
+    done = export(network, tmp_path / "flow.xml", size=(70, 90), with_frames=True, dtype="int8")
+    assert done.dtype == "int8" and (tmp_path / "flow.xml").read_text().count("FakeQuantize") > 3
 
 
 def test_a_file_that_differs_is_not_kept(network, tmp_path, monkeypatch):
@@ -83,6 +112,7 @@ def test_command_line(tmp_path, capsys):
     ({"path": "flow.txt"}, InputError), ({"path": "flow.pt", "to": "onnx"}, InputError),
     ({"path": "flow.pt", "to": "tflite"}, InputError),
     ({"path": "flow.pt", "dtype": "bfloat16"}, InputError), ({"path": "flow.pt", "dynamic": True}, InputError),
+    ({"path": "flow.onnx", "dtype": "int8"}, InputError), ({"path": "flow.xml", "dtype": "int8", "dynamic": True}, InputError),
     ({"path": "flow.pt2", "dynamic": True, "with_frames": True}, InputError), ({"path": "flow.pt", "size": (8, 8)}, InputError),
     ({"path": "missing/flow.pt", "size": (64, 96)}, FileError),
 ])

@@ -149,7 +149,7 @@ def test_bad_frames_end_in_one_sentence(key):
 def test_bad_choices():
     first = frame()
     with pytest.raises(InputError, match="dtype must be one of"):
-        featherflow.estimate(first, first, dtype="int8")
+        featherflow.estimate(first, first, dtype="int4")
     with pytest.raises(InputError, match="no network named 'raftt'"):
         featherflow.estimate(first, first, model="raftt")
     with pytest.raises(InputError, match="not available here"):

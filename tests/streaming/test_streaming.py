@@ -108,6 +108,6 @@ def test_bad_clips_end_in_one_sentence():
     with pytest.raises(InputError, match="one by one"):
         featherflow.stream("clip.mp4")
     with pytest.raises(InputError, match="dtype must be"):
-        featherflow.stream(CLIP, dtype="int8")
+        featherflow.stream(CLIP, dtype="int4")
     with pytest.raises(InputError, match="does not iterate"):
         list(featherflow.stream(CLIP, iterations=3))

@@ -32,7 +32,7 @@ def bench(
     engine
         Engines to run networks by: torch, compile, openvino, onnx; may be given several times. Default: torch.
     dtype
-        Arithmetic of the convolutions: float32, bfloat16, float16; may be given several times. Default: float32.
+        Arithmetic of the convolutions: float32, bfloat16, float16, int8 (openvino); may be given several times. Default: float32.
     size
         Width and height of the frames.
     runs

@@ -39,11 +39,11 @@ def export(
     width
         Width of the frames [px]; by default 1024.
     dynamic
-        Leave height and width free (multiples of the network's); not every format can.
+        Leave height and width free (multiples of the network's), for onnx, openvino and exported-program; not every network can.
     with_frames
         Take uint8 frames (1, H, W, 3) and give flow (1, H, W, 2), with resizing and scaling inside the file.
     dtype
-        float32, or for openvino also bfloat16, of the convolutions.
+        float32, or for openvino also bfloat16 or int8, of the convolutions.
     iterations
         Number of updates of a network that iterates.
     weights

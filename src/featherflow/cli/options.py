@@ -23,8 +23,8 @@ class EstimationOptions:
     device
         cpu, cuda, cuda:1, ...; by default a GPU if there is one.
     dtype
-        Arithmetic of the convolutions: auto, float32, bfloat16 or float16. By default bfloat16 on a CPU that computes in it, for
-        networks that were measured to lose less than 1 % by it, else float32.
+        Arithmetic of the convolutions: auto, float32, bfloat16, float16, or int8 with --engine openvino. By default bfloat16 on a
+        CPU that computes in it, for networks that were measured to lose less than 1 % by it, else float32.
     iterations
         Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
     refine

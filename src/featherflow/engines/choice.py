@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import EngineError, InputError, MissingExtraError
 from ..estimation import run_network
-from . import ENGINES, builds
+from . import ENGINES, builds, int8
 from .graphs import Portable, deepest, fingerprint
 
 log = logging.getLogger("featherflow")
@@ -82,7 +82,9 @@ def choose(engine: str, work: Work) -> str:
             raise InputError(f"The engine {engine} runs on the CPU, not on '{work.device}'; leave it out or take device='cpu'.")
         known = _kind(engine).DTYPES
         if work.dtype not in known:
-            raise InputError(f"The engine {engine} does not compute in {work.dtype}; it does in {' and '.join(known)}.")
+            raise InputError(f"The engine {engine} does not compute in {work.dtype}; it does in {', '.join(known)}.")
+    elif work.dtype == "int8":
+        raise InputError("Only the engine openvino computes in int8; name it (engine='openvino', --engine openvino).")
     chosen = _fastest(work) if engine == "auto" else engine
     name = getattr(getattr(work.network, "weights_info", None), "name", type(work.network).__name__)
     _say(name, chosen, work.dtype, work.shape, str(work.device))
@@ -134,7 +136,7 @@ def _conditions(dtype: str) -> str:
 
 def _key(engine: str, work: Work) -> str:
     return builds.key(
-        engine=engine, version=_kind(engine).version(), torch=torch.__version__, network=fingerprint(work.network),
+        engine=engine, version=_kind(engine).version(work.dtype), torch=torch.__version__, network=fingerprint(work.network),
         shape=list(work.shape), iterations=work.iterations, enlarge=work.enlarge,
     )
 
@@ -145,13 +147,13 @@ def _built(engine: str, work: Work) -> Runner:
     def make(folder: Path) -> dict:
         log.info("building the engine %s for frames of %dx%d px; this is done once", engine, work.shape[-1], work.shape[-2])
         try:
-            _kind(engine).write(module, module.example(work.shape[0]), folder)
+            _kind(engine).write(module, module.example(work.shape[0]), folder, work.dtype)
         except (MissingExtraError, MemoryError, OSError):
             raise
         except Exception as error:  # exporters raise whatever they stumble over
             raise EngineError(f"The engine {engine} cannot run {type(work.network).__name__} ({deepest(error)}).") from error
-        return {"engine": engine, "version": _kind(engine).version(), "torch": torch.__version__, "shape": list(work.shape),
-                "checks": {}}
+        return {"engine": engine, "version": _kind(engine).version(work.dtype), "torch": torch.__version__,
+                "shape": list(work.shape), "checks": {}}
 
     place = builds.build(_key(engine, work), make)
     run = _loaded(engine, str(place), work.dtype, torch.get_num_threads())
@@ -166,16 +168,18 @@ def _loaded(engine: str, place: str, dtype: str, threads: int) -> Runner:
 
 
 def _check(engine: str, run: Runner, work: Work, frames: tuple[Tensor, Tensor]) -> dict:
-    """Compare with PyTorch in the same dtype, in turn: difference and times.
+    """Compare with PyTorch in the same dtype (int8: in float32), in turn: difference and times.
 
     Raises:
-        EngineError: for a float32 engine that differs by more than `TOLERANCE`.
+        EngineError: for a float32 engine that differs by more than `TOLERANCE`, or an int8 one by more than `int8.LIMIT`.
     """
     methods = {"torch_ms": work.by_pytorch, "ms": run}
     flows = {name: method(*frames) for name, method in methods.items()}
     difference = float((flows["ms"] - flows["torch_ms"]).abs().max())
     if work.dtype == "float32" and not difference <= TOLERANCE:
         raise EngineError(f"The engine {engine} differs from PyTorch by {difference:.2g} px, more than {TOLERANCE} px; not used.")
+    if work.dtype == "int8":
+        int8.check(flows["ms"], flows["torch_ms"])
     times: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(_CHECK_RUNS):
         for name, method in methods.items():

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from ..errors import EngineError, InputError
 from ..files import atomic_write
-from . import onnx, openvino
+from . import int8, onnx, openvino
 from .choice import TOLERANCE
 from .graphs import Portable, deepest, exported_program, quiet
 
 #: Name to the suffix of its file.
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "exported-program": ".pt2"}
+#: Those whose files can leave height and width free; a TorchScript trace keeps numbers that it computed from the sizes it saw.
+FREE_SIZES = ("onnx", "openvino", "exported-program")
 #: Size that is exported where nobody says which: (height, width).
 USUAL_SIZE = (448, 1024)
 
@@ -60,15 +62,17 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         to: one of `FORMATS`. Default: as the suffix of `path` says. OpenVINO writes a .bin beside its .xml.
         size: (height, width) of the frames. Other sizes than multiples of the network's are resized or padded inside, by its
             official rule. Default: 448x1024.
-        dynamic: leave height and width free; they must then be multiples of the network's `size_multiple`.
+        dynamic: leave height and width free; they must then be multiples of the network's `size_multiple`. For the formats in
+            `FREE_SIZES`, of networks whose graph does not depend on the size.
         with_frames: take frames `(1, H, W, 3)` uint8 RGB and give flow `(1, H, W, 2)`, as files and cameras have them.
-        dtype: "float32", or for OpenVINO "bfloat16": of the convolutions; frames and flow stay as they are.
+        dtype: "float32", or for OpenVINO "bfloat16" or "int8": of the convolutions; frames and flow stay as they are.
         iterations: number of updates of a network that iterates. Default: the network's own.
         weights: a `.safetensors` file to use in place of the model's own weights.
 
     Raises:
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
-        EngineError: if the exporter cannot take the network, or what it wrote differs by more than 0.001 px (in bfloat16: 1 px).
+        EngineError: if the exporter cannot take the network, or what it wrote differs by more than 0.001 px (in bfloat16: 1 px; in
+            int8: a tenth of the flow's mean length, on average).
         FileError: for a path that cannot be written.
     """
     path = Path(path)
@@ -78,10 +82,12 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         raise InputError(f"The format must be one of {', '.join(FORMATS)}, got '{to or path.suffix}'.")
     if path.suffix != FORMATS[to]:
         raise InputError(f"A file of the format {to} must end in {FORMATS[to]}, got '{path.name}'.")
-    if dtype != "float32" and (dtype, to) != ("bfloat16", "openvino"):
-        raise InputError(f"The format {to} is exported in float32 alone, got '{dtype}'; openvino also in bfloat16.")
-    if dynamic and to not in ("exported-program", "onnx"):
+    if dtype not in (openvino.DTYPES if to == "openvino" else ("float32",)):
+        raise InputError(f"The format {to} is not exported in '{dtype}'; openvino takes {', '.join(openvino.DTYPES)}.")
+    if dynamic and to not in FREE_SIZES:
         raise InputError(f"The format {to} is exported for one size; leave --dynamic out and name height and width.")
+    if dynamic and dtype == "int8":
+        raise InputError("In int8 a file is calibrated for one size; leave --dynamic out and name height and width.")
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
     network = _network(model, weights)
@@ -97,13 +103,13 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         try:
             shapes = _free_shapes(network) if dynamic else None
             run = _WRITERS[to](module, module.example(), draft, dtype, shapes)
-            differences = _compare(network, module, run, sizes, iterations, dynamic)
+            differences = _compare(network, module, run, sizes, iterations, dynamic, dtype)
         except (EngineError, ImportError, MemoryError, OSError):
             raise
         except Exception as error:  # exporters raise whatever they stumble over
             where = f"{to} with free sizes" if dynamic else to
             raise EngineError(f"{name} cannot be exported to {where} ({deepest(error)}).") from error
-        most = TOLERANCE if dtype == "float32" else 1.0
+        most = {"float32": TOLERANCE, "bfloat16": 1.0, "int8": float("inf")}[dtype]
         worst = max(differences.values())
         if not worst <= most:
             raise EngineError(f"{name} as {to} differs from PyTorch by {worst:.2g} px, more than {most} px; nothing was written.")
@@ -135,7 +141,7 @@ def _free_sizes(network: nn.Module) -> list[tuple[int, int]]:
     """Two sizes that the network takes."""
     unit = network.size_multiple
     least = -(-max(network.smallest_size, 128) // unit) * unit
-    return [(least, least + unit), (least + 2 * unit, least)]
+    return [(least, least + unit), (least + 2 * unit, 2 * least)]
 
 
 def _free_shapes(network: nn.Module):
@@ -145,16 +151,23 @@ def _free_shapes(network: nn.Module):
     return ({2: unit * height, 3: unit * width},) * 2
 
 
-def _compare(network, module: Portable, run: Runner, sizes: Sequence[tuple[int, int]], iterations, dynamic) -> dict[str, float]:
-    """Largest difference from PyTorch [px] on each size; of a file for one size, on two pairs of frames."""
+def _compare(network, module: Portable, run: Runner, sizes: Sequence[tuple[int, int]], iterations, dynamic,
+             dtype) -> dict[str, float]:
+    """Largest difference from PyTorch [px] on each size; of a file for one size, on two pairs of frames.
+
+    Raises:
+        EngineError: for a file in int8 that differs by more than `int8.LIMIT`.
+    """
     differences = {}
     for index, size in enumerate(sizes if dynamic else sizes * 2):
         direct = Portable(network, size, iterations, bytes_in=module.bytes_in) if dynamic else module
         frames = direct.example(seed=index)
         name = f"{size[1]}x{size[0]}" + ("" if dynamic or index == 0 else ", other frames")
         with torch.no_grad():
-            expected = direct(*frames)
-            differences[name] = float((run(*frames) - expected).abs().max())
+            expected, flow = direct(*frames), run(*frames)
+        differences[name] = float((flow - expected).abs().max())
+        if dtype == "int8":
+            int8.check(flow, expected)
     return differences
 
 
@@ -164,8 +177,8 @@ def _write_onnx(module: Portable, frames, path: Path, dtype: str, shapes) -> Run
 
 
 def _write_openvino(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
-    openvino.save(openvino.graph(module, frames), path, dtype)
-    return openvino.load(path, "float32", torch.get_num_threads())  # bfloat16 is part of the file
+    openvino.save(openvino.graph(module, frames, shapes, dtype), path)
+    return openvino.load(path, "float32", torch.get_num_threads())  # any other dtype is part of the file
 
 
 def _write_exported_program(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:

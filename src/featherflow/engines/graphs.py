@@ -46,16 +46,34 @@ class Portable(nn.Module):
         height, width = self.fitting.size
         noise = torch.rand(batch, 3, height // 6 + 4, width // 6 + 4, generator=torch.Generator().manual_seed(seed))
         texture = nn.functional.interpolate(noise, (height + 2, width + 3), mode="bicubic", align_corners=False).clamp(0, 1)
-        frames = texture[..., 2:, 3:], texture[..., :height, :width]
+        return self.as_taken(texture[..., 2:, 3:]), self.as_taken(texture[..., :height, :width])
+
+    def as_taken(self, frame: Tensor) -> Tensor:
+        """Frames `(B, 3, H, W)` float32 in [0, 1] in the form that the module takes."""
         if self.bytes_in:
-            return tuple((frame * 255).round().byte().permute(0, 2, 3, 1).contiguous() for frame in frames)
-        return tuple(frame.contiguous() for frame in frames)
+            frame = (frame * 255).round().byte().permute(0, 2, 3, 1)
+        return frame.contiguous()
 
 
 def exported_program(module: nn.Module, frames: tuple[Tensor, ...], dynamic_shapes=None):
-    """`module` captured as a graph by `torch.export`."""
+    """`module` captured as a graph by `torch.export`.
+
+    Raises:
+        ValueError: for a graph that holds for some of the sizes only that were to be free. And whatever the exporter stumbles over.
+    """
     with torch.no_grad(), quiet():
-        return torch.export.export(module.eval(), frames, dynamic_shapes=dynamic_shapes, strict=False)
+        program = torch.export.export(module.eval(), frames, dynamic_shapes=dynamic_shapes, strict=False)
+    if dynamic_shapes is not None:
+        _check_free(program, dynamic_shapes)
+    return program
+
+
+def _check_free(program, dynamic_shapes) -> None:
+    """The exporter narrows ranges without a word where the graph depends on the size."""
+    found = [(limits.lower, limits.upper) for symbol, limits in program.range_constraints.items() if symbol.is_Symbol]
+    asked = [(dim.root.min, dim.root.max) for dim in dynamic_shapes[0].values()]  # of all frames
+    if any(found.count(limits) < asked.count(limits) for limits in asked):
+        raise ValueError("its graph depends on the size of the frames")
 
 
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()

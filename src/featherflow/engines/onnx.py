@@ -17,7 +17,7 @@ OPSET = 20  # the first with bilinear GridSample of that name
 _FILE = "model.onnx"
 
 
-def version() -> str:
+def version(dtype: str = "float32") -> str:
     return _runtime().__version__
 
 
@@ -31,8 +31,8 @@ def graph(module: Portable, frames: tuple[Tensor, Tensor], dynamic_shapes=None):
         )
 
 
-def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path) -> None:
-    """The model as a file in a folder."""
+def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
+    """The model as a file in a folder; `dtype` is float32."""
     graph(module, frames).save(folder / _FILE)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,38 +10,48 @@ import torch
 from torch import Tensor
 
 from ..errors import MissingExtraError
+from . import int8, onnx
 from .graphs import Portable, exported_program, quiet
 
 NAME = "openvino"
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "int8")
 _FILE = "model.xml"
 
 
-def version() -> str:
-    return _openvino().__version__.split("-")[0]
+def version(dtype: str = "float32") -> str:
+    """Of all that makes a build."""
+    own = _openvino().__version__.split("-")[0]
+    return f"{own}, {int8.version()}" if dtype == "int8" else own
 
 
-def graph(module: Portable, frames: tuple[Tensor, Tensor]):
-    """`module` as an OpenVINO model for frames of these shapes."""
+def graph(module: Portable, frames: tuple[Tensor, Tensor], dynamic_shapes=None, dtype: str = "float32"):
+    """`module` as an OpenVINO model for frames of these shapes, with its convolutions in `dtype`."""
     openvino = _openvino()
-    with quiet():
-        model = openvino.convert_model(exported_program(module, frames))
-    model.reshape({index: list(frame.shape) for index, frame in enumerate(frames)})
-    for index, name in enumerate(("frame1", "frame2")):
-        model.inputs[index].get_tensor().set_names({name})
-    model.outputs[0].get_tensor().set_names({"flow"})
-    return model
-
-
-def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path) -> None:
-    """The model as files in a folder."""
-    save(graph(module, frames), folder / _FILE)
-
-
-def save(model, path: Path, dtype: str = "float32") -> None:
-    """A model as an .xml file and a .bin file beside it; "bfloat16": with its convolutions in bfloat16."""
+    if dynamic_shapes is None:
+        with quiet():
+            model = openvino.convert_model(exported_program(module, frames))
+        model.reshape({index: list(frame.shape) for index, frame in enumerate(frames)})
+        for index, name in enumerate(("frame1", "frame2")):
+            model.inputs[index].get_tensor().set_names({name})
+        model.outputs[0].get_tensor().set_names({"flow"})
+    else:
+        # Its converter of PyTorch's graphs has no rule for arithmetic on sizes; that of ONNX has.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.graph(module, frames, dynamic_shapes).save(path)
+            model = openvino.convert_model(path)
     if dtype == "bfloat16":
         convolve_in_bfloat16(model)
+    return int8.quantize(model, module, len(frames[0])) if dtype == "int8" else model
+
+
+def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
+    """The model as files in a folder: in int8, or in float32, which serves bfloat16 as well."""
+    save(graph(module, frames, dtype="int8" if dtype == "int8" else "float32"), folder / _FILE)
+
+
+def save(model, path: Path) -> None:
+    """A model as an .xml file and a .bin file beside it."""
     _openvino().save_model(model, path, compress_to_fp16=False)
 
 
@@ -48,7 +59,7 @@ def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Ten
     """The model of a folder, or of an .xml file, as a function of two frames.
 
     Args:
-        dtype: of the convolutions, "float32" or "bfloat16"; all else is float32.
+        dtype: of the convolutions: "bfloat16" narrows them, else they are as they were written; all else is float32.
     """
     openvino = _openvino()
     core = openvino.Core()

@@ -453,7 +453,7 @@ class LiteFlowNet(nn.Module):
                 for level in range(2, COARSEST_LEVEL + 1):
                     if level in self.config.levels or level == 4:
                         source = image if level <= 4 else images[4]
-                        images[level] = downsample(source, (height >> (level - 1), width >> (level - 1)))
+                        images[level] = downsample(source, (height // 2 ** (level - 1), width // 2 ** (level - 1)))
         return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype)))
 
     def flows(self, frame1: FramePyramid, frame2: FramePyramid, detach: bool = False) -> list[FlowEstimate]:

@@ -30,6 +30,8 @@ def correlate(features1: Tensor, features2: Tensor, radius: int, stride: int = 1
     channels = features1.shape[1]
     window = 2 * radius + 1
     blocks = -(-width // _BLOCK)
+    if not isinstance(width, int):
+        blocks = blocks + 1  # "one block" is a case of its own, and a graph of free sizes would be good for that case only
     padded = blocks * _BLOCK
 
     # Channels last, columns in blocks: rows1 (B, H, blocks, 16, C).

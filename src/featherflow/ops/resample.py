@@ -62,11 +62,11 @@ def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
 def _reduction(n_in: int, n_out: int, like: Tensor) -> Tensor:
     if n_out == 1:
         return torch.full((1, n_in), 1.0 / n_in, dtype=like.dtype, device=like.device)
-    spacing = (n_in - 1) / (n_out - 1)
+    spacing = torch.tensor((n_in - 1) / (n_out - 1), dtype=torch.float32, device=like.device)  # ONNX multiplies tensors alone
     return _triangle(n_in, torch.arange(n_out, device=like.device) * spacing, spacing).to(like.dtype)
 
 
-def _triangle(n_in: int, centres: Tensor, radius: float) -> Tensor:
+def _triangle(n_in: int, centres: Tensor, radius: float | Tensor) -> Tensor:
     """Rows of triangle weights of half-width `radius` around each centre, over inputs 0..n_in-1, summing to 1."""
     centres = centres.to(torch.float32).clamp(0, n_in - 1)
     inputs = torch.arange(n_in, dtype=torch.float32, device=centres.device)

@@ -1,0 +1,72 @@
+"""Which network can be exported to which format, and how far is each file from PyTorch?
+
+    python benchmarks/exports.py [NETWORK ...] [--dynamic]
+
+Random weights, 2 iterations where a network iterates. A file for one size takes frames of 150x100 px, with resizing or padding
+inside, and is compared on two pairs; with --dynamic it leaves height and width free and is compared on two sizes. Prints the
+largest difference [px] as a Markdown table, row by row, and on standard error why a file was refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from featherflow import networks
+from featherflow.engines import export as room
+from featherflow.engines import graphs, onnx, openvino
+from featherflow.errors import FeatherflowError
+
+SIZE = (100, 150)
+FEW = 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("networks", nargs="*", default=networks.names())
+    parser.add_argument("--dynamic", action="store_true")
+    options = parser.parse_args()
+    formats = room.FREE_SIZES if options.dynamic else tuple(room.FORMATS)
+    print(f"| network | {' | '.join(formats)} |\n| --- |{' ---: |' * len(formats)}")
+    for name in options.networks:
+        share_capture()
+        torch.manual_seed(0)
+        network = networks.build(name)
+        cells = []
+        for format in formats:
+            try:
+                cells.append(f"{worst(network, format, options.dynamic):.1g}")
+            except FeatherflowError as error:
+                cells.append("no")
+                print(f"{name}, {format}: {error}", file=sys.stderr, flush=True)
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+def worst(network: torch.nn.Module, format: str, dynamic: bool) -> float:
+    """Largest difference of a file from PyTorch [px]."""
+    iterations = FEW if hasattr(network, "iterations") else None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"flow{room.FORMATS[format]}"
+        done = room.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, iterations=iterations)
+        return max(done.differences.values())
+
+
+def share_capture() -> None:
+    """Capture the next network once for all formats: that is most of the time."""
+    captured = []
+
+    def exported_program(*args):
+        if not captured:
+            captured.append(graphs.exported_program(*args))
+        return captured[0]
+
+    for user in (room, onnx, openvino):
+        user.exported_program = exported_program
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""An OpenVINO model with its convolutions in 8 bits, by NNCF's quantisation after training.
+
+The ranges of weights and of what flows between them are taken from rendered pairs, so that nobody's images are needed and the
+same network gives the same model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+
+import torch
+from torch import Tensor
+
+from ..errors import EngineError, MissingExtraError
+from .graphs import Portable, quiet
+
+PAIRS = 8  # that are looked at
+#: Most that the flow may change on average, as a share of its mean length; and what is always allowed [px].
+LIMIT, ALLOWED = 0.1, 0.1
+_SEED = 1
+# Coordinates, flow and what is summed over a map do not fit into 8 bits; convolutions do.
+_KEPT = ["MatMul", "Add", "Multiply", "Subtract", "Divide", "ReduceMean", "ReduceSum", "Power", "GridSample", "Softmax", "Concat",
+         "Interpolate", "GroupConvolutionBackpropData"]
+
+
+def version() -> str:
+    return f"nncf {_nncf().__version__}"
+
+
+def quantize(model, module: Portable, batch: int = 1):
+    """`model`, made of `module` for `batch` frames at a time, with its convolutions in 8 bits."""
+    nncf = _nncf()
+    with contextlib.redirect_stdout(sys.stderr), quiet():  # its progress is no result
+        return nncf.quantize(
+            model, nncf.Dataset(rendered_pairs(module, batch)), preset=nncf.QuantizationPreset.MIXED, subset_size=PAIRS,
+            ignored_scope=nncf.IgnoredScope(types=_KEPT, validate=False),
+        )
+
+
+def rendered_pairs(module: Portable, batch: int = 1) -> list[list]:
+    """`PAIRS` times two arrays of `batch` frames as `module` takes them, always the same ones, of textures drawn from formulas."""
+    from ..data import SceneConfig, TextureBank, render_pairs
+    from ..data.procedural import BLOCK
+
+    height, width = module.fitting.size
+    scenes = SceneConfig(height=max(height, BLOCK), width=max(width, BLOCK), effects=None)
+    textures = TextureBank.procedural(24, 512, torch.Generator().manual_seed(_SEED))
+    pairs = []
+    for seed in range(PAIRS):
+        pair = render_pairs(batch, scenes, textures, torch.Generator().manual_seed(seed), backward=False)
+        pairs.append([module.as_taken(frame[..., :height, :width]).numpy() for frame in (pair.frame1, pair.frame2)])
+    return pairs
+
+
+def check(flow: Tensor, expected: Tensor) -> None:
+    """Refuse a flow that is not the network's any more.
+
+    Args:
+        flow: in 8 bits. expected: by PyTorch in float32, of the same shape.
+
+    Raises:
+        EngineError: for a mean difference of more than `LIMIT` of the mean length and `ALLOWED`.
+    """
+    change, length = (float(field.abs().mean()) for field in (flow - expected, expected))
+    if not change <= max(LIMIT * length, ALLOWED):
+        raise EngineError(f"In int8 the flow changes by {change:.2g} px on average, of {length:.2g} px; not used.")
+
+
+def _nncf():
+    try:
+        import nncf
+    except ImportError:
+        raise MissingExtraError('The dtype int8 needs NNCF: pip install "featherflow[int8]".') from None
+    nncf.set_log_level(logging.ERROR)
+    return nncf
