@@ -61,7 +61,12 @@ def share_capture() -> None:
 
     def exported_program(*args):
         if not captured:
-            captured.append(graphs.exported_program(*args))
+            try:
+                captured.append(graphs.exported_program(*args))
+            except Exception as error:  # exporters raise whatever they stumble over
+                captured.append(error)
+        if isinstance(captured[0], Exception):
+            raise captured[0]
         return captured[0]
 
     for user in (room, onnx, openvino):

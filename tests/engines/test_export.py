@@ -7,8 +7,9 @@ import pytest
 import torch
 from helpers import frame, run_command
 
+from featherflow import networks
 from featherflow.engines import Portable
-from featherflow.engines.export import FORMATS, FREE_SIZES, _free_shapes, export
+from featherflow.engines.export import FORMATS, _free_shapes, export
 from featherflow.engines.graphs import exported_program
 from featherflow.errors import EngineError, FileError, InputError
 
@@ -45,8 +46,9 @@ def run_file(to, path, first, second):
         return loaded(first, second)[0].numpy()
 
 
-@pytest.mark.parametrize("to", FREE_SIZES)
+@pytest.mark.parametrize("to", [pytest.param("onnx", marks=pytest.mark.slow), "openvino", "exported-program"])
 def test_free_sizes(to, network, tmp_path):
+    """OpenVINO's file is made of ONNX's."""
     for package in ("onnxscript", NEEDS[to]) if to in NEEDS else ():
         pytest.importorskip(package)
     done = export(network, tmp_path / f"flow{FORMATS[to]}", dynamic=True)
@@ -56,6 +58,20 @@ def test_free_sizes(to, network, tmp_path):
     frames = module.example()
     with torch.no_grad():
         assert np.abs(run_file(to, done.files[0], *frames) - module(*frames)[0].numpy()).max() <= 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("name", networks.names())
+def test_every_network(name, to, tmp_path):
+    """`export` itself compares with PyTorch; what it refuses is in the table of the speed page."""
+    if to in NEEDS:
+        pytest.importorskip(NEEDS[to])
+    torch.manual_seed(0)
+    built = networks.build(name)
+    iterations = 2 if hasattr(built, "iterations") else None
+    done = export(built, tmp_path / f"flow{FORMATS[to]}", size=(100, 150), iterations=iterations)
+    assert max(done.differences.values()) <= 1e-3 and (tmp_path / f"flow{FORMATS[to]}").is_file()
 
 
 class OneCaseOnly(torch.nn.Module):

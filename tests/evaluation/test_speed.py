@@ -2,12 +2,19 @@
 
 import json
 import sys
+from collections import Counter
 
 import pytest
+import torch
 from helpers import run_command
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
+import featherflow
+from featherflow import estimation
 from featherflow.errors import InputError
 from featherflow.evaluation import speed
+from featherflow.ops import convolution
 
 
 def test_operations_of_liteflownet2_are_those_of_its_layers():
@@ -19,6 +26,56 @@ def test_operations_of_liteflownet2_are_those_of_its_layers():
 def test_operations_grow_with_the_grid():
     once, twice = (speed.operations("liteflownet2-slim", (128, width)) for width in (128, 256))
     assert 1.9 < twice / once < 2.1
+
+
+@pytest.mark.parametrize("name, gflop", [("liteflownetx", 62), ("spynet", 293)])
+def test_operations_are_those_of_the_speed_page(name, gflop):
+    assert speed.operations(name, (436, 1024)) == pytest.approx(gflop, rel=0.015)
+
+
+def test_both_directions_save_one_encoding_of_each_frame(monkeypatch):
+    monkeypatch.setattr(convolution, "_FUSED", None)  # an operator that the counter does not know
+    network, device = featherflow.load("liteflownet2-slim"), torch.device("cpu")
+    first, second = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    once = counted(lambda: estimation.run_network(network, first, second, dtype="float32"))
+    both = counted(lambda: estimation._run_both_ways(network, first, second, device, "float32", 1.0))
+    encoding = counted(lambda: network.encode(first, network.mean1))
+    assert both == 2 * once - 2 * encoding and 0.85 < both / (2 * once) < 0.90
+
+
+def counted(work) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def test_a_pass_calls_no_more_operators_than_it_needs():
+    """Each convolution takes its leaky ReLU along; maps are not copied to another layout between layers."""
+    if convolution._FUSED is None:
+        pytest.skip("needs a PyTorch with oneDNN")
+    network = featherflow.load("liteflownet2-slim").to(memory_format=torch.channels_last)
+    first, second = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with Calls() as calls:
+        estimation.run_network(network, first, second, dtype="float32")
+    levels = len(network.config.levels)
+    whole, netc = (sum(isinstance(module, torch.nn.Conv2d) for module in part.modules()) for part in (network, network.netc))
+    assert calls.of["_convolution_pointwise"] + calls.of["conv2d"] == whole + netc  # NetC sees both frames
+    assert calls.of["leaky_relu"] == levels  # of the costs alone
+    assert calls.of["grid_sampler"] == 3 * levels - 1  # for M, S and R; at the coarsest level there is no flow before M
+    assert calls.of["matmul"] == 7 * levels + 2 * 2 * levels  # seven rows of costs; both frames reduced by rows and columns
+    assert calls.of["contiguous"] == 2 and calls.of["clone"] == 0
+
+
+class Calls(TorchDispatchMode):
+    """How often each operator was called."""
+
+    def __init__(self):
+        super().__init__()
+        self.of = Counter()
+
+    def __torch_dispatch__(self, function, types, arguments=(), keywords=None):
+        self.of[function.overloadpacket.__name__] += 1
+        return function(*arguments, **(keywords or {}))
 
 
 def test_candidates():

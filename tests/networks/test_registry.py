@@ -156,6 +156,22 @@ def test_export(name):
         assert torch.allclose(captured(second, first, **options), network(second, first, **options), atol=1e-5)
 
 
+QUICK_TO_COMPILE = ("liteflownet2-slim", "spynet", "raft-small")
+
+
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=() if name in QUICK_TO_COMPILE else pytest.mark.slow) for name in NAMES if name not in SAME_AS
+])
+def test_compiling_meets_no_graph_break(name):
+    """What PyTorch's compiler cannot follow splits the network, and each part is started from Python."""
+    torch.manual_seed(0)
+    network = networks.build(name)
+    torch._dynamo.reset()
+    with torch.no_grad():
+        found = torch._dynamo.explain(network)(*frames(network), **({"iterations": 1} if hasattr(network, "iterations") else {}))
+    assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
+
+
 def test_padding_repeats_the_border_half_on_each_side():
     torch.manual_seed(0)
     network = networks.build("raft-small")
