@@ -81,10 +81,12 @@ class OneCaseOnly(torch.nn.Module):
         return first if -(-first.shape[-1] // 256) == 1 else second
 
 
-def test_a_graph_that_holds_for_some_sizes_only_is_refused(network):
+def test_a_graph_that_holds_for_some_sizes_only_is_refused(network, tmp_path):
     frames = torch.rand(2, 1, 3, 128, 160)
     with pytest.raises(ValueError, match="depends on the size"):
         exported_program(OneCaseOnly(), tuple(frames), _free_shapes(network))
+    with pytest.raises(EngineError, match=r"RAFT cannot be exported to onnx with free sizes \(its graph depends"):
+        export(networks.build("raft-small"), tmp_path / "flow.onnx", dynamic=True, iterations=1)
 
 
 def test_int8(network, tmp_path):

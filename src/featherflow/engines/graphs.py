@@ -62,10 +62,18 @@ def exported_program(module: nn.Module, frames: tuple[Tensor, ...], dynamic_shap
         ValueError: for a graph that holds for some of the sizes only that were to be free. And whatever the exporter stumbles over.
     """
     with torch.no_grad(), quiet():
-        program = torch.export.export(module.eval(), frames, dynamic_shapes=dynamic_shapes, strict=False)
+        try:
+            program = torch.export.export(module.eval(), frames, dynamic_shapes=dynamic_shapes, strict=False)
+        except torch._dynamo.exc.UserError:
+            if dynamic_shapes is None:
+                raise
+            raise ValueError(_NOT_FREE) from None  # "constraints violated", and how to debug the exporter
     if dynamic_shapes is not None:
         _check_free(program, dynamic_shapes)
     return program
+
+
+_NOT_FREE = "its graph depends on the size of the frames"
 
 
 def _check_free(program, dynamic_shapes) -> None:
@@ -73,7 +81,7 @@ def _check_free(program, dynamic_shapes) -> None:
     found = [(limits.lower, limits.upper) for symbol, limits in program.range_constraints.items() if symbol.is_Symbol]
     asked = [(dim.root.min, dim.root.max) for dim in dynamic_shapes[0].values()]  # of all frames
     if any(found.count(limits) < asked.count(limits) for limits in asked):
-        raise ValueError("its graph depends on the size of the frames")
+        raise ValueError(_NOT_FREE)
 
 
 _FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
