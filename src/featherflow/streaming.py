@@ -47,9 +47,9 @@ def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = Non
         frames: single frames of one size, one at a time, as `estimate` takes them. Nothing is read ahead.
         backward: both directions, (frame to next, next to frame).
         model, weights, device, dtype, iterations, refine, enlarge, engine, tile: as `estimate`.
-        warm_start: start each pair but the first from the flow of the pair before, carried along itself, so that fewer iterations
-            do. For networks that update a flow (RAFT, FlowFormer, RAFT-Stereo), run by PyTorch and on whole frames ("auto" makes no
-            tiles then). Each direction starts from its own flow. After a cut the start is a wrong one.
+        warm_start: start each pair but the first from the flow of the pair before, carried along itself. For networks that update a
+            flow (RAFT, FlowFormer, RAFT-Stereo), run by PyTorch and on whole frames ("auto" makes no tiles then). Each direction
+            starts from its own flow. After a cut the start is a wrong one.
 
     Yields:
         One flow less than there are frames: `(H, W, 2)` float32 NumPy [px], or `(2, H, W)` tensors on the CPU where the frames

@@ -61,8 +61,8 @@ def video(
     occlusion
         Also masks of what the next frame does not show; it is black in the video.
     warm_start
-        Start each pair of frames from the flow of the pair before, carried along itself, so that fewer --iterations do. For
-        networks that update a flow (raft, flowformer, ...).
+        Start each pair of frames from the flow of the pair before, carried along itself. For networks that update a flow (raft,
+        flowformer, ...).
     json
         Print what was done as JSON.
     """
