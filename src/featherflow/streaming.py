@@ -66,7 +66,7 @@ def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = Non
 
 @dataclass
 class _Frame:
-    """A frame `(1, 3, H, W)`, and what a network has made of it: pyramids by the slot (0 or 1) of a pair that they are for."""
+    """A frame `(1, 3, H, W)`, its number in the clip, and what a network made of it: pyramids by the slot (0 or 1) of a pair."""
 
     number: int
     batch: torch.Tensor
