@@ -20,8 +20,8 @@ QUICK = ("spynet", "pwcnet")
 SIDE = {"gmflow": 128, "gmflow-refine": 128, "flowformer": 128}
 # One pair stands less than the recipe's batch.
 RATE = {"gmflow": "1e-4", "gmflow-refine": "1e-4", "flownets": "3e-4", "flowformer": "1e-4"}
-# At a constant rate its error swings above the goal; the last 80 steps cool down, as the recipe does at its end.
-COOLED = ("flowformer",)
+# At a constant rate their errors swing about the goal; the last 80 steps cool down, as the recipes do at their end.
+COOLED = ("gmflow", "gmflow-refine", "flowformer")
 MOVING = SceneConfig(effects=None, small=(0.0, 1.2), medium=(1.0, 16.0), static_camera=0.0, particles=0.0)
 NETWORKS = [recipe.network for recipe in RECIPES.values() if recipe.name.startswith("modern/")]
 
