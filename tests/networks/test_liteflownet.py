@@ -15,6 +15,7 @@ from featherflow.networks.liteflownet import (
     LiteFlowNet,
     replace,
 )
+from featherflow.ops import downsample, resize
 
 # Weights, biases, fixed bilinear weights, convolutions: section 6 of the specification.
 COUNTS = {
@@ -80,6 +81,7 @@ VARIANTS = {
     "redirected": LITEFLOWNET2_REDIRECTED,
     "x": LITEFLOWNETX,
     "normalized": replace(LITEFLOWNET2, normalized_matching=True),
+    "octaves": replace(LITEFLOWNETX, octaves=2),
 }
 
 
@@ -116,6 +118,26 @@ def test_multiples_of_32(height, width):
     with torch.inference_mode():
         assert network(*frames).shape == (2, 2, height, width)
         assert network(*frames, size=(50, 70)).shape == (2, 2, 50, 70)
+
+
+def test_an_octave_starts_level_6_from_the_frames_at_half_their_size():
+    """Written out by hand for one octave; with a network that sees no motion, nothing changes."""
+    plain = networks.build("liteflownet2-slim").eval()
+    network = networks.build("liteflownet2-slim", octaves=1).eval()
+    network.load_state_dict(plain.state_dict())
+    frames = torch.rand(2, 1, 3, 128, 192)
+    with torch.inference_mode():
+        small = [resize(frame, (64, 96)) for frame in frames]
+        start = 2 * plain.flows(*(plain.encode(frame, plain.mean1) for frame in small))[-1].last
+        pyramids = [plain.encode(frame, plain.mean1) for frame in frames]
+        level6 = plain.nete["level6"](*pyramids, 6, None, start=downsample(start, (4, 6)))
+        found = network.flows(*(network.encode(frame, network.mean1) for frame in frames))[0]
+        assert torch.allclose(found.last, level6.last, atol=1e-6)
+        assert not torch.allclose(found.last, plain.flows(*pyramids)[0].last, atol=1e-3)
+        for name, parameter in [*plain.named_parameters(), *network.named_parameters()]:
+            if ".flow." in name:
+                parameter.zero_()
+        assert torch.equal(plain(*frames), network(*frames))
 
 
 def test_normalized_matching_ignores_brightness():
@@ -158,7 +180,11 @@ def test_options_replace_numbers_of_the_table():
 
 
 @pytest.mark.parametrize(
-    "options", [{"warp": True}, {"warping": 1}, {"finest_level": 1}, {"matching": [8, "x"]}, {"matching": 8}, {"features": [[-3]]}]
+    "options",
+    [
+        {"warp": True}, {"warping": 1}, {"finest_level": 1}, {"matching": [8, "x"]}, {"matching": 8}, {"features": [[-3]]},
+        {"octaves": 4}, {"octaves": 1, "finest_level": 6},
+    ],
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -82,6 +82,10 @@ class LiteFlowNetConfig:
     #: Ours, off in all official networks: features are normalised to zero mean and unit variance per channel over the map
     #: before they are matched. Costs then start informative, and training from scratch moves from the first minute.
     normalized_matching: bool = False
+    #: Ours, none in all official networks: the pyramid goes on above level 6. The same network first sees the frames at half
+    #: their size, this many times over, and level 6 starts from what it found there: motions of twice the length in reach,
+    #: for a quarter more operations.
+    octaves: int = 0
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -164,7 +168,10 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
             raise InputError(f"Option '{key}' of the LiteFlowNet family must be like {getattr(config, key)}, got {value!r}.")
     if not 2 <= chosen.get("finest_level", 2) <= COARSEST_LEVEL:
         raise InputError(f"Option 'finest_level' must be from 2 to {COARSEST_LEVEL}, got {chosen['finest_level']}.")
-    return replace(config, **chosen)
+    config = replace(config, **chosen)
+    if config.octaves > 3 or (config.octaves and config.finest_level == COARSEST_LEVEL):
+        raise InputError(f"Option 'octaves' must be from 0 to 3, and 0 with level {COARSEST_LEVEL} alone, got {config.octaves}.")
+    return config
 
 
 # ------------------------------------------------------------------------------------------------ building blocks
@@ -324,8 +331,8 @@ class FlowLevel(nn.Module):
         self.regularization = FlowRegularization(config, level, features) if config.regularization else None
 
     def forward(self, frame1: FramePyramid, frame2: FramePyramid, level: int, above: FlowEstimate | None,
-                detach: bool = False) -> FlowEstimate:
-        """Flow of this level from both pyramids and the estimate of the level above (None at level 6)."""
+                detach: bool = False, start: Tensor | None = None) -> FlowEstimate:
+        """Flow of this level from both pyramids and the estimate of the level above; at level 6 from `start`, if anything."""
 
         def handed_over(u: Tensor) -> Tensor:
             return u.detach() if detach else u
@@ -334,7 +341,7 @@ class FlowLevel(nn.Module):
         features1, features2 = raw1, raw2
         if self.expansion is not None:
             features1, features2 = convolve_leaky(self.expansion, raw1, SLOPE), convolve_leaky(self.expansion, raw2, SLOPE)
-        u = None if above is None else self.upflow(handed_over(above.last))
+        u = start if above is None else self.upflow(handed_over(above.last))
         u_matching = u_subpixel = u_regularized = hidden_subpixel = hidden_regularization = None
 
         if self.matching is not None:
@@ -393,11 +400,19 @@ class PseudoLevel(nn.Module):
 # ------------------------------------------------------------------------------------------------ the network
 
 
+def half_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Half of a (height, width), rounded up to what the network takes."""
+    larger = torch.sym_max if isinstance(size[0], torch.SymInt) else max  # an exported file may leave sizes free
+    return tuple(larger((side + SIZE_MULTIPLE) // (2 * SIZE_MULTIPLE) * SIZE_MULTIPLE, SMALLEST_SIZE) for side in size)
+
+
 class FramePyramid(NamedTuple):
-    """What the network keeps of one frame: mean-free BGR images and NetC features, by level."""
+    """What the network keeps of one frame: mean-free BGR images and NetC features, by level, and those of the frame at half
+    its size where the network has another octave."""
 
     images: dict[int, Tensor]
     features: dict[int, Tensor]
+    half: FramePyramid | None = None
 
 
 class FlowEstimate(NamedTuple):
@@ -444,6 +459,10 @@ class LiteFlowNet(nn.Module):
 
         Images of levels 2, 3, 4 are made from the frame, those of 5 and 6 from level 4, as the release does it.
         """
+        return self._encode(frame, mean, self.config.octaves)
+
+    def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
+        half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
         image = frame.flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
@@ -454,7 +473,7 @@ class LiteFlowNet(nn.Module):
                     if level in self.config.levels or level == 4:
                         source = image if level <= 4 else images[4]
                         images[level] = downsample(source, (height >> (level - 1), width >> (level - 1)))
-        return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype)))
+        return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype)), half)
 
     def flows(self, frame1: FramePyramid, frame2: FramePyramid, detach: bool = False) -> list[FlowEstimate]:
         """NetE: the estimates of all levels, coarsest first.
@@ -463,13 +482,21 @@ class LiteFlowNet(nn.Module):
             detach: cut the gradient where a flow is handed from unit to unit, so that each unit answers for its own
                 loss only. For training; the values do not change.
         """
+        start = None if frame1.half is None or frame2.half is None else self._start(frame1, frame2)
         estimates: list[FlowEstimate] = []
         for level in self.config.levels:
             above = estimates[-1] if estimates else None
-            estimates.append(self.nete[f"level{level}"](frame1, frame2, level, above, detach))
+            estimates.append(self.nete[f"level{level}"](frame1, frame2, level, above, detach, start))
         if self.pseudo is not None:
             estimates.append(self.pseudo(estimates[-1], detach))
         return estimates
+
+    def _start(self, frame1: FramePyramid, frame2: FramePyramid) -> Tensor:
+        """u to start level 6 from: what the network finds in the frames at half their size. It carries no gradient."""
+        u = self.flows(frame1.half, frame2.half)[-1].last.detach()
+        u = downsample(u, frame1.features[COARSEST_LEVEL].shape[-2:])
+        (height, width), (half_height, half_width) = (frame.features[2].shape[-2:] for frame in (frame1, frame1.half))
+        return torch.cat((u[:, :1] * (width / half_width), u[:, 1:] * (height / half_height)), dim=1)
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Flow from frame 1 to frame 2.
