@@ -3,6 +3,7 @@
 All come from the bundled pair and the default network.
 
     python benchmarks/lineage_pictures.py docs/images            # needs matplotlib; a few minutes, most of them for RAFT
+    python benchmarks/lineage_pictures.py --only surfaces levels # those that change with the weights; seconds
 
 RAFT has no weights of ours. A small one first learns a part of the bundled pair, frame 2 moved about at random: its picture
 shows how the steps work on frames it knows, and says nothing about frames it does not.
@@ -40,13 +41,18 @@ SHOWN_SHIFT = (10, -8)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images"))
-    folder = parser.parse_args().folder
+    parser.add_argument("--only", nargs="+", choices=("surfaces", "levels", "raft"), default=("surfaces", "levels", "raft"))
+    arguments = parser.parse_args()
+    folder, wanted = arguments.folder, arguments.only
     folder.mkdir(parents=True, exist_ok=True)
     frame1, frame2 = read_image(demo.FRAME1), read_image(demo.FRAME2)
     truth, _ = read_flow_with_valid(demo.TRUTH)
-    draw_match_surfaces(frame1, frame2, truth, folder / "match-surfaces.png")
-    draw_levels(frame1, frame2, truth, folder / "liteflownet-levels.png")
-    draw_raft(frame1, frame2, truth, folder / "raft-iterations.png")
+    if "surfaces" in wanted:
+        draw_match_surfaces(frame1, frame2, truth, folder / "match-surfaces.png")
+    if "levels" in wanted:
+        draw_levels(frame1, frame2, truth, folder / "liteflownet-levels.png")
+    if "raft" in wanted:
+        draw_raft(frame1, frame2, truth, folder / "raft-iterations.png")
 
 
 def draw_match_surfaces(frame1: np.ndarray, frame2: np.ndarray, truth: np.ndarray, path: Path) -> None:

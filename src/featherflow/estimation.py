@@ -6,6 +6,7 @@ import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,6 +200,32 @@ def run_network(network, first: torch.Tensor, second: torch.Tensor, device: torc
     with computing(device, dtype):
         flow = network(fitting.fit(first.to(device)), fitting.fit(second.to(device)), **options)
         return fitting.restore(flow).cpu()
+
+
+def starts_from_flow(network) -> bool:
+    """Whether a network can begin with a flow, such as that of the frames before, and so be run by `run_network_from`."""
+    return "initial_flow" in signature(getattr(network, "flows", lambda: None)).parameters
+
+
+def run_network_from(network, first: torch.Tensor, second: torch.Tensor, start: torch.Tensor | None,
+                     device: torch.device | str = "cpu", dtype: str = "auto", iterations: int | None = None,
+                     enlarge: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `run_network`, beginning with a flow.
+
+    Args:
+        start: flow on the network's coarse grid; None: no motion.
+
+    Returns:
+        The flow, and the last one on the coarse grid as the network gives it, on its device.
+    """
+    from .ops import resize_flow
+
+    fitting = Fitting.of(network, tuple(first.shape[-2:]), enlarge)
+    frames = (fitting.fit(frame.to(device)) for frame in (first, second))
+    with computing(device, dtype):
+        last = network.flows(*frames, initial_flow=start, last_only=True, **_updates(network, iterations))[-1]
+        flow = last.flow if fitting.pads else resize_flow(last.flow, fitting.size)
+        return fitting.restore(flow).cpu(), last.coarse
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,21 @@ def test_push_forward_carries_a_flow_to_where_it_leads():
     assert not push_forward(torch.full((1, 2, 4, 4), 50.0)).any()  # everything leaves the map
 
 
+@pytest.mark.parametrize("longest", [0.3, 4, 60])
+def test_push_forward_fills_holes_as_scipy_does(longest):
+    """Smooth flows on a map with large holes; `griddata` with nearest neighbours is what the release calls."""
+    interpolate = pytest.importorskip("scipy.interpolate")
+    noise = torch.randn(1, 2, 4, 6, generator=torch.Generator().manual_seed(0))
+    flow = F.interpolate(longest * noise, size=(37, 53), mode="bicubic")
+    u, v = flow[0].numpy()
+    y, x = np.mgrid[:37, :53].astype(np.float32)
+    inside = (x + u > 0) & (x + u < 53) & (y + v > 0) & (y + v < 37)
+    arrivals = np.stack((x + u, y + v), axis=-1)[inside]
+    expected = [interpolate.griddata(arrivals, part[inside], (x, y), method="nearest") for part in (u, v)]
+    assert longest < 1 or inside.mean() < 0.97
+    assert np.array_equal(push_forward(flow)[0].numpy(), np.stack(expected))
+
+
 def test_resize_flow_scales_both_axes_by_their_own_factor():
     flow = torch.ones(1, 2, 4, 5)
     assert resize_flow(flow, (8, 20))[0, :, 3, 7].tolist() == [4.0, 2.0]

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from helpers import frame, small_weights, write_frames
+from helpers import frame, run_command, small_weights, write_frames
 
 import featherflow
 from featherflow.errors import FeatherflowError, InputError
+from featherflow.flow import read_flow
 from featherflow.networks import build
 from featherflow.networks.liteflownet import LiteFlowNet
+from featherflow.networks.raft import FlowIterate
+from featherflow.ops import push_forward
 
 CLIP = [frame(72, 90, seed) for seed in range(4)]
 
@@ -111,3 +114,84 @@ def test_bad_clips_end_in_one_sentence():
         featherflow.stream(CLIP, dtype="int4")
     with pytest.raises(InputError, match="does not iterate"):
         list(featherflow.stream(CLIP, iterations=3))
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_warm_start_begins_where_the_pair_before_ended(backward):
+    """Against the network's own calls, on frames that are padded; the first pair is a cold one."""
+    torch.manual_seed(0)
+    model = build("raft-small")
+    clip = [frame(129, 140, seed) for seed in range(3)]
+    warm = list(featherflow.stream(clip, model, backward=backward, iterations=2, warm_start=True))
+    cold = list(featherflow.stream(clip, model, backward=backward, iterations=2))
+    assert np.array_equal(warm[0], cold[0])
+    assert np.abs(np.subtract(warm[1], cold[1])).max() > 0.01
+    padded = [np.pad(image, ((3, 4), (2, 2), (0, 0)), mode="edge") for image in clip]
+    batches = [torch.from_numpy(image).movedim(-1, 0)[None].float() / 255 for image in padded]
+    flows = []
+    for sign, pairs in ((1, [(0, 1), (1, 2)]), (-1, [(1, 0), (2, 1)]))[: 1 + backward]:
+        start = None
+        for first, second in pairs:
+            with torch.inference_mode():
+                last = model.flows(batches[first], batches[second], 2, start)[-1]
+            start = sign * push_forward(sign * last.coarse)
+        flows.append(last.flow[0, :, 3:132, 2:142].movedim(0, -1).numpy())
+    assert np.abs(np.subtract(warm[1], flows if backward else flows[0])).max() < 1e-4
+
+
+class Keeping(torch.nn.Module):
+    """Finds a flow of its own for the first pair, another one back in time, and later leaves the start as it is."""
+
+    size_multiple, smallest_size, size_rule = 8, 8, "pad"
+
+    def __init__(self, forward, backward):
+        super().__init__()
+        self.found = {True: forward, False: backward}
+
+    def flows(self, first, second, initial_flow=None, last_only=False):
+        coarse = self.found[bool(first.mean() < second.mean())] if initial_flow is None else initial_flow
+        return [FlowIterate(coarse, 8 * coarse.repeat_interleave(8, 2).repeat_interleave(8, 3))]
+
+
+def test_each_direction_is_carried_along_its_own_motion():
+    """Pixel by pixel. What came from x + b, standing at x, will next stand at x - b and still have come by b."""
+    generator = torch.Generator().manual_seed(1)
+    found = torch.rand(2, 1, 2, 6, 9, generator=generator) * 5 - 2
+    clip = [np.full((48, 72, 3), grey, np.uint8) for grey in (50, 60, 70)]
+    _, (forward, backward) = featherflow.stream(clip, Keeping(*found), backward=True, warm_start=True)
+    for flow, first, sign in ((forward, found[0, 0], 1), (backward, found[1, 0], -1)):
+        moved = [(x + sign * float(first[0, y, x]), y + sign * float(first[1, y, x]), y, x) for y in range(6) for x in range(9)]
+        moved = [arrival for arrival in moved if 0 < arrival[0] < 9 and 0 < arrival[1] < 6]
+        for y in range(6):
+            for x in range(9):
+                _, _, from_y, from_x = min(moved, key=lambda arrival: (arrival[0] - x) ** 2 + (arrival[1] - y) ** 2)
+                assert np.allclose(flow[8 * y + 3, 8 * x + 5] / 8, first[:, from_y, from_x])
+
+
+def test_what_cannot_be_started_warm_is_said_at_once(tmp_path, capsys):
+    raft = build("raft-small")
+    for model, settings, said in (
+        (network(one_mean=True), {}, "LiteFlowNet does not"),
+        ("farneback", {}, "'farneback' does not"),
+        (build("gmflow"), {}, "GMFlow does not"),
+        (raft, {"engine": "openvino"}, "engine torch; openvino"),
+        (raft, {"tile": (256, 256)}, "whole frames"),
+    ):
+        with pytest.raises(InputError, match=f"warm_start .*{said}"):
+            featherflow.stream(CLIP, model, warm_start=True, **settings)
+    write_frames(tmp_path)
+    code = run_command("video", tmp_path, "--flow-dir", tmp_path / "flows", "--warm-start", "--model", "dis")
+    assert code == InputError.exit_code and not (tmp_path / "flows").exists()
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_video_starts_warm_where_asked(tmp_path):
+    weights = small_weights(tmp_path / "x.safetensors", "raft-small")
+    paths = write_frames(tmp_path, 3, 128, 136)
+    chosen = ("--model", "raft-small", "--weights", weights, "--iterations", 1, "--format", "npz")
+    for option, warm in (("--warm-start", True), ("--no-warm-start", False)):
+        assert run_command("video", tmp_path, "--flow-dir", tmp_path / option, option, *chosen) == 0
+        flows = list(featherflow.stream(paths, "raft-small", weights, iterations=1, warm_start=warm))
+        for index, flow in enumerate(flows):
+            assert np.array_equal(read_flow(tmp_path / option / f"{index:06d}.npz"), flow)
+    assert not np.array_equal(read_flow(tmp_path / "--warm-start" / "000001.npz"), flows[1])

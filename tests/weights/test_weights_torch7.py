@@ -129,6 +129,29 @@ def test_spynet_from_its_own_files(cuda, matrix, tmp_path, home):
     assert all(torch.equal(loaded[key], tensor) for key, tensor in network.state_dict().items())
 
 
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_of_parallel_copies_the_first_is_taken(version):
+    """Networks trained on several GPUs, which the release also loads; the object that runs them points back at its table."""
+    pairs = [(np.full((2, 3, 1, 1), number, np.float32), np.ones(2, np.float32)) for number in (1, 2)]
+    copies = {number: spynet_level([pair], cuda=True, matrix=False) for number, pair in enumerate(pairs, start=1)}
+    parallel = Object("nn.DataParallelTable", {"modules": copies, "dimension": 1}, version)
+    parallel.fields["impl"] = Object("nn.DataParallelTable.Basic", {"dpt": parallel})
+    value = read({"before": parallel, "after": 7})
+    assert value["after"] == 7
+    ((weight, _),) = convolutions(value["before"], "model.t7")
+    assert np.array_equal(weight, pairs[0][0])
+
+
+def test_sets_of_five_levels_use_the_last_one_twice(tmp_path):
+    torch.manual_seed(0)
+    write_levels(tmp_path, networks.build("spynet"), suffix="4")
+    (tmp_path / "modelL6_4.t7").unlink()
+    for given_level in (1, 5):
+        state = import_weights(tmp_path / f"modelL{given_level}_4.t7", "spynet").state_dict
+        twice, fourth = (state[f"moduleBasic.{level}.moduleBasic.0.weight"] for level in (5, 3))
+        assert torch.equal(twice, state["moduleBasic.4.moduleBasic.0.weight"]) and not torch.equal(twice, fourth)
+
+
 def test_spynet_with_a_level_missing_or_of_something_else(tmp_path):
     write_levels(tmp_path, networks.build("spynet"))
     (tmp_path / "other.t7").write_bytes((tmp_path / "modelL1_F.t7").read_bytes())

@@ -16,6 +16,7 @@ class Object:
 
     kind: str
     fields: dict = field(default_factory=dict)
+    version: int = 1
 
 
 @dataclass
@@ -86,9 +87,11 @@ class Writer:
             self.value(entry)
 
     def object(self, value: Object | Tensor | np.ndarray) -> None:
-        self.text("V 1")
+        self.text(f"V {value.version}" if isinstance(value, Object) else "V 1")
         if isinstance(value, Object):
             self.text(value.kind)
+            if value.kind == "nn.DataParallelTable" and value.version > 1:
+                self.value({1: 1})  # the GPU that each copy sat on
             self.value(value.fields)
         elif isinstance(value, Tensor):
             self.text("torch.CudaTensor" if value.cuda else f"torch.{STORAGES[value.storage.dtype.str[1:]]}Tensor")

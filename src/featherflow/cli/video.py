@@ -23,6 +23,7 @@ def video(
     scale: float | None = None,
     backward: bool = False,
     occlusion: bool = False,
+    warm_start: bool = False,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -59,6 +60,9 @@ def video(
         Also files with the flow from each frame to the one before.
     occlusion
         Also masks of what the next frame does not show; it is black in the video.
+    warm_start
+        Start each pair of frames from the flow of the pair before, carried along itself. For networks that update a flow (raft,
+        flowformer, ...).
     json
         Print what was done as JSON.
     """
@@ -68,7 +72,7 @@ def video(
     with show_progress("frames", quiet=json) as progress:
         result = flow_video(
             source, output, view=view, flow_dir=flow_dir, format=format, stride=stride, size=size,
-            pixel_format=pixel_format, scale=scale, backward=backward, occlusion=occlusion, **clip.settings(),
-            **estimation.settings(), progress=progress,
+            pixel_format=pixel_format, scale=scale, backward=backward, occlusion=occlusion, warm_start=warm_start,
+            **clip.settings(), **estimation.settings(), progress=progress,
         )
     show_results([result], as_json=json)

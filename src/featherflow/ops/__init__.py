@@ -11,7 +11,8 @@ from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
 from .resample import bilinear_upsampling_kernel, downsample, resize, resize_flow
-from .upsample import convex_upsample, push_forward
+from .upsample import convex_upsample
+from .warm_start import push_forward
 from .warp import pixel_grid, warp
 
 __all__ = [

@@ -86,7 +86,7 @@ def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[St
         backward, settings: as `featherflow.stream`.
 
     Raises:
-        InputError: for a clip of fewer than two frames.
+        InputError: at once for settings that cannot be used, later for a clip of fewer than two frames; others as `stream`.
     """
     line: deque[Picture] = deque()
 
@@ -95,12 +95,16 @@ def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[St
             line.append(picture)
             yield picture.image
 
-    any_yet = False
-    for flows in stream(images(), backward=backward, **settings):
-        any_yet = True
-        yield Step(line.popleft(), line[0], *(flows if backward else (flows,)))
-    if not any_yet:
-        raise InputError(f"'{clip.name}' gives {'one frame' if line else 'no frame'} for what was asked; two or more are needed.")
+    def walk(flows: Iterator):
+        any_yet = False
+        for both in flows:
+            any_yet = True
+            yield Step(line.popleft(), line[0], *(both if backward else (both,)))
+        if not any_yet:
+            has = "one frame" if line else "no frame"
+            raise InputError(f"'{clip.name}' gives {has} for what was asked; two or more are needed.")
+
+    return walk(stream(images(), backward=backward, **settings))
 
 
 def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.ndarray | None], output: str | os.PathLike | None, *,
@@ -205,6 +209,7 @@ def flow_video(
     sound: bool = True,
     backward: bool = False,
     occlusion: bool = False,
+    warm_start: bool = False,
     model: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
     **settings: object,
@@ -220,7 +225,7 @@ def flow_video(
         backward: also files with the flow from each frame to the one before; occlusion: also masks of what the next frame does not
             show, which is black in the picture.
         progress: called with (frames done, about how many in all or None).
-        model, settings: as `featherflow.stream`.
+        model, warm_start, settings: as `featherflow.stream`.
 
     Raises:
         InputError, FileError, MissingExtraError: as `open_clip`, `video_writer` and `featherflow.stream`.
@@ -236,6 +241,7 @@ def flow_video(
         raise InputError(f"The scale is a positive length in pixels, got {scale}.")
     check_view(view)
     clip = open_clip(source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format)
+    walk = steps(clip, backward or occlusion, model=model, warm_start=warm_start, **settings)  # refuses unusable settings
     folder = None if flow_dir is None else _folder(flow_dir)
     lengths = _Scale(scale)
     began = time.perf_counter()
@@ -244,10 +250,9 @@ def flow_video(
             lengths.include(estimate(*pair, model=model, **settings))
         lengths.fixed = lengths.value is not None
     beforehand = time.perf_counter() - began
-    both = backward or occlusion
 
     def items():
-        for index, step in enumerate(steps(clip, both, model=model, **settings)):
+        for index, step in enumerate(walk):
             yield step.first.time, index, step
 
     def picture(index: int, step: Step) -> np.ndarray | None:

@@ -1,7 +1,7 @@
 """Official files of the networks from FlowNet to FlowFormer. Our layers bear the names of these files, so only wrappers,
 twins and leftovers have to be dealt with; the exceptions are listed here, one `Release` per origin.
 
-SPyNet's own files are Lua Torch's, six to a set, one per level: naming one of them stands for all.
+SPyNet's own files are Lua Torch's, one per level: naming one of a set stands for all.
 """
 
 from __future__ import annotations
@@ -179,10 +179,11 @@ def _check_twins(entries: Entries, source: str) -> None:
 # ------------------------------------------------------------------------------------------------ SPyNet's own files
 
 _LEVEL_IN_NAME = re.compile(r"(.*L)([1-6])((?:_.*)?\.t7)", re.DOTALL)
+_FIVE_LEVELS = ("_3.t7", "_4.t7")  # the two sets trained on FlyingChairs, whose level 5 the release uses for level 6 too
 
 
 def spynet_entries(contents: Contents) -> dict[str, Tensor]:
-    """Entries of SPyNet from one of its six files, `modelL<level>_<set>.t7`; the others must lie beside it.
+    """Entries of SPyNet from one of a set's files, `modelL<level>_<set>.t7`; the others must lie beside it.
 
     Raises:
         FileError: for a name without level, and for files that are missing or damaged.
@@ -195,12 +196,14 @@ def spynet_entries(contents: Contents) -> dict[str, Tensor]:
     entries = {}
     for level in range(1, 7):
         sibling = path.with_name(f"{found[1]}{level}{found[3]}")
-        if int(found[2]) == level:
+        if level == 6 and found[3] in _FIVE_LEVELS and not sibling.is_file():
+            sibling = path.with_name(f"{found[1]}5{found[3]}")
+        if sibling.name == path.name:
             part = contents
         elif sibling.is_file():
             part = read_contents(sibling)
         else:
-            raise FileError(f"SPyNet's weights are six files, one per level; {sibling} is not there.")
+            raise FileError(f"SPyNet's weights are one file per level; {sibling} is not there.")
         for index, (weight, bias) in enumerate(convolutions(read_torch7(part.data, part.name), part.name)):
             prefix = f"moduleBasic.{level - 1}.moduleBasic.{2 * index}"
             entries |= {f"{prefix}.weight": torch.from_numpy(weight), f"{prefix}.bias": torch.from_numpy(bias)}

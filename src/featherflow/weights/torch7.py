@@ -9,7 +9,7 @@ An object is a type number (int32) and what follows it, all little-endian:
 
 A table or object whose index was met before is that one again, and nothing follows. A tensor's content is its dimensions (int32),
 sizes, strides and offset (int64 each), and its storage, an object of its own; a storage's is its length (int64) and numbers. The
-content of every other class is a table of its fields.
+content of every other class is a table of its fields; before that of nn.DataParallelTable, from version 2, is a table of GPUs.
 
 Lengths are checked against the bytes that are there before anything is made of them, so a file that lies costs no memory.
 """
@@ -31,6 +31,7 @@ _DTYPES = {
     "Byte": "<u1", "Char": "<i1", "Short": "<i2", "Int": "<i4", "Long": "<i8", "Half": "<f2", "Float": "<f4", "Double": "<f8",
 }  # fmt: skip
 _ARRAY_CLASS = re.compile(r"torch\.(Cuda)?(Byte|Char|Short|Int|Long|Half|Float|Double|)(Tensor|Storage)")
+_PARALLEL = "nn.DataParallelTable"
 _MOST_DEPTH = 100
 _MOST_DIMENSIONS = 32
 
@@ -143,6 +144,8 @@ class _Reader:
         if not name.isprintable() or len(name) > 200:
             raise _Malformed("the name of a class is no name")
         result = self.known[index] = Torch7Object(name)
+        if name == _PARALLEL and version not in (name, "V 0", "V 1"):
+            self.value()
         content = self.value()
         if not isinstance(content, dict):
             raise _Malformed(f"an object of class {name} has no fields")
@@ -181,7 +184,8 @@ class _Reader:
 def convolutions(value: object, source: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weight `(out, in, h, w)` and bias `(out,)` of the convolutions of a chain, first to last.
 
-    Takes nested `nn.Sequential` of convolutions (of nn or cudnn, also those whose weight is a matrix) and ReLUs.
+    Takes nested `nn.Sequential` of convolutions (of nn or cudnn, also those whose weight is a matrix) and ReLUs; of copies in an
+    `nn.DataParallelTable` the first.
 
     Raises:
         WeightsError: for any other layer, or a convolution without proper weight and bias.
@@ -189,10 +193,12 @@ def convolutions(value: object, source: str) -> list[tuple[np.ndarray, np.ndarra
     if not isinstance(value, Torch7Object):
         raise WeightsError(f"{source} holds no network.")
     kind = value.kind.rpartition(".")[2]
-    if kind == "Sequential":
+    if kind in ("Sequential", "DataParallelTable"):
         modules = value.fields.get("modules")
         if not isinstance(modules, dict):
             raise WeightsError(f"{source} holds a chain of layers without layers.")
+        if kind == "DataParallelTable":
+            modules = {1: modules.get(1)}
         if sorted(map(repr, modules)) != sorted(map(repr, range(1, len(modules) + 1))):
             raise WeightsError(f"{source} holds a chain whose layers are not numbered 1 to {len(modules)}.")
         return [pair for position in range(1, len(modules) + 1) for pair in convolutions(modules[position], source)]
