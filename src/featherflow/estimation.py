@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from inspect import signature
@@ -22,7 +23,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
              dtype: str = "auto", backward: bool = False, iterations: int | None = None, refine: int = 0,
              enlarge: float | None = None, engine: str = "auto",
-             tile: str | tuple[int, int] | None = "auto"):
+             tile: str | tuple[int, int] | None = "auto", octaves: int | None = None):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -44,6 +45,9 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
             network and frame size, and kept). Default `"auto"`: the fastest that has been built, else PyTorch as it is.
         tile: (height, width) [px] of overlapping tiles in which a network runs, so that memory does not grow with the frames;
             None: never. Default `"auto"`: tiles for frames of more than 2.2 million pixels, see `featherflow.tiling`.
+        octaves: how many times a network of the LiteFlowNet family first looks at the frames at half their size and starts from
+            what it finds there: each doubles the motions in reach, the first for a quarter more operations. Default: as the
+            weights ask (1 for those that come with featherflow, 0 for official ones).
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -56,7 +60,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
     first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
-    method = methods_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, backward)
+    method = methods_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, backward)
     flows = [_as_given(flow, frame1) for flow in method(first, second)]
     return tuple(flows) if backward else flows[0]
 
@@ -72,7 +76,7 @@ def method_for(*args, **settings):
 
 def methods_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
                 iterations: int | None = None, refine: int = 0, enlarge: float | None = None, engine: str = "auto",
-                tile: str | tuple[int, int] | None = "auto", backward: bool = False):
+                tile: str | tuple[int, int] | None = "auto", octaves: int | None = None, backward: bool = False):
     """As `method_for`, but the function gives a list: the flow, and with `backward` that from the second frame to the first."""
     from . import classical, engines, tiling
 
@@ -87,7 +91,7 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
     where = device_named(device)
     if isinstance(model, str) and model in classical.METHODS:
         for name, value in (("weights", weights), ("number of iterations", iterations), ("enlargement", enlarge),
-                            ("engine", None if engine == "auto" else engine)):
+                            ("engine", None if engine == "auto" else engine), ("octaves", octaves)):
             if value is not None:
                 raise InputError(f"'{model}' is a classical method and takes no {name}.")
 
@@ -95,7 +99,7 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
             pairs = [(first, second), (second, first)] if backward else [(first, second)]
             return [classical.estimate(model, a, b, where) for a, b in pairs]
     else:
-        network = network_for(model, weights, where)
+        network = network_for(model, weights, where, octaves)
         dtype = dtype_for(network, where, dtype)
 
         def method(first, second):
@@ -151,17 +155,20 @@ def _as_given(flow: torch.Tensor, frame):
     return flow if _holds(frame, torch.Tensor) else flow.movedim(-3, -1).contiguous().numpy()
 
 
-def network_for(model, weights: str | os.PathLike | None, device: torch.device):
+def network_for(model, weights: str | os.PathLike | None, device: torch.device, octaves: int | None = None):
     """The network of a name, with its weights, or the network object itself, on a device and ready to run.
 
-    Networks of a name are kept in memory, so that asking again costs nothing.
+    Networks of a name are kept in memory, so that asking again costs nothing. With other `octaves` than its own it is another
+    object with the same weights.
     """
     from .weights import default_model
 
     if model is not None and not isinstance(model, str):
-        return model.to(device).eval()
-    stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
-    return _network(model or default_model(), None if weights is None else os.fspath(weights), str(device), stamp)
+        network = model.to(device).eval()
+    else:
+        stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
+        network = _network(model or default_model(), None if weights is None else os.fspath(weights), str(device), stamp)
+    return network if octaves is None else _with_octaves(network, octaves)
 
 
 def dtype_for(network, device: torch.device, dtype: str) -> str:
@@ -305,6 +312,19 @@ def _network(name: str, weights: str | None, device: str, stamp: int | None):
     from .weights import load
 
     return load(name, weights=weights).to(device, memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def _with_octaves(network, octaves: int):
+    from .networks.liteflownet import LiteFlowNet, with_options
+
+    if not isinstance(network, LiteFlowNet):
+        raise InputError(f"octaves are for networks of the LiteFlowNet family; {type(network).__name__} has none.")
+    if octaves == network.config.octaves:
+        return network
+    other = copy(network)
+    other.config = with_options(network.config, {"octaves": octaves})
+    return other
 
 
 def device_named(device: str | None) -> torch.device:

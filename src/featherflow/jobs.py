@@ -68,7 +68,7 @@ def estimate_files(
         picture: colour picture of the flow, or a folder likewise; scale: flow length in full colour [px].
         backward: also write the backward flow; occlusion: also write the mask of pixels that frame 2 does not show.
         progress: called with (pairs done, pairs in all).
-        settings: weights, device, dtype, iterations, refine, enlarge, engine, tile, as `featherflow.estimate`.
+        settings: weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, as `featherflow.estimate`.
 
     Raises:
         InputError: for frames or names that cannot be used; FileError: for files that cannot be read or written.

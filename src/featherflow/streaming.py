@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = None, *, backward: bool = False,
            device: str | None = None, dtype: str = "auto", iterations: int | None = None, refine: int = 0,
            enlarge: float | None = None, engine: str = "auto", tile: str | tuple[int, int] | None = "auto",
-           warm_start: bool = False) -> Iterator:
+           octaves: int | None = None, warm_start: bool = False) -> Iterator:
     """Flow from each frame to the next, as frames come in.
 
         for flow in featherflow.stream(frames): ...
@@ -46,7 +46,7 @@ def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = Non
     Args:
         frames: single frames of one size, one at a time, as `estimate` takes them. Nothing is read ahead.
         backward: both directions, (frame to next, next to frame).
-        model, weights, device, dtype, iterations, refine, enlarge, engine, tile: as `estimate`.
+        model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves: as `estimate`.
         warm_start: start each pair but the first from the flow of the pair before, carried along itself. For networks that update a
             flow (RAFT, FlowFormer, RAFT-Stereo), run by PyTorch and on whole frames ("auto" makes no tiles then). Each direction
             starts from its own flow. After a cut the start is a wrong one.
@@ -60,7 +60,7 @@ def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = Non
     """
     if isinstance(frames, str | os.PathLike):
         raise InputError(f"stream takes frames one by one, for instance a list of image files; got the single path '{frames}'.")
-    between = _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, warm_start)
+    between = _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, warm_start)
     return _flows(frames, between, backward)
 
 
@@ -93,17 +93,18 @@ def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], 
         previous = current
 
 
-def _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile,
+def _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves,
              warm_start) -> Callable[[_Frame, _Frame], torch.Tensor]:
     """A function of two frames giving their flow `(1, 2, H, W)`, reusing what it knows of a frame where the model allows it."""
     from . import classical, engines, tiling
     from .networks.liteflownet import LiteFlowNet
 
-    pairwise = method_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile)  # refuses unusable settings
+    # This refuses unusable settings.
+    pairwise = method_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves)
     where = device_named(device)
     network = None
     if not (isinstance(model, str) and model in classical.METHODS):
-        network = network_for(model, weights, where)
+        network = network_for(model, weights, where, octaves)
     if warm_start:
         return _warm(network, model, where, dtype, iterations, refine, enlarge, engine, tile)
     if not isinstance(network, LiteFlowNet) or iterations is not None:

@@ -204,6 +204,19 @@ def test_weights_ask_for_small_frames_to_be_enlarged(tmp_path):
         assert not np.array_equal(flows["twice"], flows["once"])
 
 
+def test_octaves_are_the_networks_or_the_callers():
+    plain, reaching = build("liteflownetx"), build("liteflownetx", octaves=1)
+    reaching.load_state_dict(plain.state_dict())
+    pair = frame(140, 180, seed=1), frame(140, 180, seed=2)
+    flows = [featherflow.estimate(*pair, model=plain, octaves=octaves) for octaves in (None, 0, 1)]
+    assert np.array_equal(flows[0], flows[1]) and not np.array_equal(flows[0], flows[2])
+    assert np.array_equal(flows[2], featherflow.estimate(*pair, model=reaching)) and plain.config.octaves == 0
+    assert np.array_equal(flows[0], featherflow.estimate(*pair, model=reaching, octaves=0))
+    for model, said in (("brox", "takes no octaves"), (build("raft-small"), "has none"), (plain, "from 0 to 3")):
+        with pytest.raises(InputError, match=said):
+            featherflow.estimate(*pair, model=model, octaves=4)
+
+
 @pytest.mark.parametrize("equal_means", [True, False])
 def test_both_directions_share_what_is_known_of_each_frame(equal_means):
     """Each frame is encoded once for each colour mean; the flows are those of two calls."""

@@ -37,6 +37,9 @@ class EstimationOptions:
     tile
         Width and height of overlapping tiles for a network, e.g. 1024x768, or none. By default frames of more than 2.2 million
         pixels are tiled.
+    octaves
+        How many times a network of the LiteFlowNet family first looks at the frames at half their size, for longer motions; by
+        default as the weights ask (1 for those that come with featherflow).
     verbose
         Say on standard error which engine and arithmetic were taken.
     """
@@ -50,6 +53,7 @@ class EstimationOptions:
     enlarge: float | None = None
     engine: str = "auto"
     tile: str = "auto"
+    octaves: int | None = None
     verbose: Annotated[bool, Parameter(negative="")] = False
 
     def settings(self) -> dict[str, object]:
