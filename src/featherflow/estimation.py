@@ -168,7 +168,7 @@ def network_for(model, weights: str | os.PathLike | None, device: torch.device, 
     else:
         stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
         network = _network(model or default_model(), None if weights is None else os.fspath(weights), str(device), stamp)
-    return network if octaves is None else _with_octaves(network, octaves)
+    return with_octaves(network, octaves)
 
 
 def dtype_for(network, device: torch.device, dtype: str) -> str:
@@ -315,9 +315,16 @@ def _network(name: str, weights: str | None, device: str, stamp: int | None):
 
 
 @lru_cache(maxsize=4)
-def _with_octaves(network, octaves: int):
+def with_octaves(network, octaves: int | None):
+    """A network, or one that shares its weights and has another number of octaves.
+
+    Raises:
+        InputError: for a network that has no octaves, or a number that makes no sense.
+    """
     from .networks.liteflownet import LiteFlowNet, with_options
 
+    if octaves is None:
+        return network
     if not isinstance(network, LiteFlowNet):
         raise InputError(f"octaves are for networks of the LiteFlowNet family; {type(network).__name__} has none.")
     if octaves == network.config.octaves:

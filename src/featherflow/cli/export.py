@@ -20,6 +20,7 @@ def export(
     dtype: str = "float32",
     iterations: int | None = None,
     weights: Path | None = None,
+    octaves: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write a network as a file that other programs run, and compare what it gives with PyTorch.
@@ -48,6 +49,9 @@ def export(
         Number of updates of a network that iterates.
     weights
         A .safetensors file to use in place of the model's own weights.
+    octaves
+        How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as the weights
+        ask. Files for onnx and openvino can leave sizes free with 0 only.
     json
         Print what was written as JSON.
     """
@@ -59,7 +63,7 @@ def export(
 
     size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
     result = write(model, output, to, size=size, dynamic=dynamic, with_frames=with_frames, dtype=dtype, iterations=iterations,
-                   weights=weights)
+                   weights=weights, octaves=octaves)
     if json:
         print_json(dataclasses.asdict(result))
     else:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EngineError, InputError
+from ..estimation import with_octaves
 from ..files import atomic_write
 from . import int8, onnx, openvino
 from .choice import TOLERANCE
@@ -52,7 +53,7 @@ class Exported:
 
 def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = None, *, size: tuple[int, int] | None = None,
            dynamic: bool = False, with_frames: bool = False, dtype: str = "float32", iterations: int | None = None,
-           weights: str | os.PathLike | None = None) -> Exported:
+           weights: str | os.PathLike | None = None, octaves: int | None = None) -> Exported:
     """Write a network as a file that other programs run. The file is kept only if it gives PyTorch's flow.
 
     Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px].
@@ -68,6 +69,7 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         dtype: "float32", or for OpenVINO "bfloat16" or "int8": of the convolutions; frames and flow stay as they are.
         iterations: number of updates of a network that iterates. Default: the network's own.
         weights: a `.safetensors` file to use in place of the model's own weights.
+        octaves: as `featherflow.estimate`. Files for onnx and openvino can leave sizes free with 0 only.
 
     Raises:
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
@@ -90,7 +92,7 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         raise InputError("In int8 a file is calibrated for one size; leave --dynamic out and name height and width.")
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
-    network = _network(model, weights)
+    network = with_octaves(_network(model, weights), octaves)
     name = model if isinstance(model, str) else type(network).__name__
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")

@@ -12,7 +12,7 @@ from .recipe import Recipe, Stage
 
 __all__ = ["RECIPES", "Recipe", "Stage", "get_recipe"]
 
-_NORMALIZED = {"normalized_matching": True}
+_OPTIONS = {"normalized_matching": True, "octaves": 1}
 
 
 def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: object) -> Recipe:
@@ -24,9 +24,9 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         *PAPER,
-        Recipe("modern/liteflownet2", "liteflownet2", _NORMALIZED),
-        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _NORMALIZED),
-        Recipe("modern/liteflownet", "liteflownet", _NORMALIZED),
+        Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS),
+        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS),
+        Recipe("modern/liteflownet", "liteflownet", _OPTIONS),
         Recipe("modern/liteflownetx", "liteflownetx"),
         _lineage("flownets", PyramidLoss(), 1e-4),
         _lineage("flownetc", PyramidLoss(), 1e-4),
