@@ -280,7 +280,7 @@ def moving_texture(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 def operations(model: str, size: tuple[int, int], convolutions_only: bool = False) -> float:
     """Multiplications and additions of one pair [GFLOP], counted on the network's grid for frames of (height, width).
 
-    Nothing is computed: tensors have shapes only.
+    Nothing is computed: tensors have shapes only. Where there are weights of that name, it is the network as they ask for it.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -288,9 +288,14 @@ def operations(model: str, size: tuple[int, int], convolutions_only: bool = Fals
 
     from .. import networks
     from ..estimation import Fitting
+    from ..weights import describe
 
+    try:
+        options = describe(model)["options"]
+    except WeightsError:
+        options = {}
     with FakeTensorMode(), torch.no_grad():
-        network = networks.build(model.partition(":")[0]).requires_grad_(False)
+        network = networks.build(model.partition(":")[0], **options).requires_grad_(False)
         frame = torch.zeros(1, 3, *Fitting.of(network, size).grid)
         with FlopCounterMode(display=False) as counter:
             network(frame, frame)
