@@ -314,21 +314,25 @@ def _network(name: str, weights: str | None, device: str, stamp: int | None):
     return load(name, weights=weights).to(device, memory_format=torch.channels_last)
 
 
-@lru_cache(maxsize=4)
 def with_octaves(network, octaves: int | None):
     """A network, or one that shares its weights and has another number of octaves.
 
     Raises:
         InputError: for a network that has no octaves, or a number that makes no sense.
     """
-    from .networks.liteflownet import LiteFlowNet, with_options
+    from .networks.liteflownet import LiteFlowNet
 
     if octaves is None:
         return network
     if not isinstance(network, LiteFlowNet):
         raise InputError(f"octaves are for networks of the LiteFlowNet family; {type(network).__name__} has none.")
-    if octaves == network.config.octaves:
-        return network
+    return network if octaves == network.config.octaves else _changed(network, octaves)
+
+
+@lru_cache(maxsize=4)  # engines know a network by its object
+def _changed(network, octaves: int):
+    from .networks.liteflownet import with_options
+
     other = copy(network)
     other.config = with_options(network.config, {"octaves": octaves})
     return other

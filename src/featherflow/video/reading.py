@@ -9,6 +9,7 @@ import glob
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Selection:
         return max(round((last - (self.start or 0)) * self.rate(rate)), 0)
 
 
-class Clip:
+class Clip(ABC):
     """Frames in order of time; iterate it for `Picture`s.
 
     Attributes:
@@ -110,8 +111,8 @@ class Clip:
     repeatable = True
     selection: Selection
 
-    def __iter__(self) -> Iterator[Picture]:
-        raise NotImplementedError
+    @abstractmethod
+    def __iter__(self) -> Iterator[Picture]: ...
 
     def pairs(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Up to `count` pairs of neighbouring frames, spread over the whole clip; none where that cannot be had beforehand."""
