@@ -26,13 +26,6 @@ MOVING = SceneConfig(effects=None, small=(0.0, 1.2), medium=(1.0, 16.0), static_
 NETWORKS = [recipe.network for recipe in RECIPES.values() if recipe.name.startswith("modern/")]
 
 
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETWORKS])
 def test_one_pair_can_be_learnt(name, tmp_path):
     plain = networks.build(name)

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from featherflow import networks
-from featherflow.data import TextureBank
 from featherflow.errors import InputError, WeightsError
 from featherflow.networks.liteflownet import (
     ABLATIONS,
@@ -30,11 +29,6 @@ CONFIGS = {
 
 #: LiteFlowNetX's protocol, 75,000 times shorter, on small crops.
 SMALL = ["shrink=75000", "batch=2", "height=64", "width=64"]
-
-
-@pytest.fixture(scope="module")
-def textures():
-    return TextureBank.procedural(8, 96, torch.Generator().manual_seed(0))
 
 
 def weights_of(run):

@@ -14,7 +14,6 @@ import layouts
 import pytest
 import torch
 
-from featherflow.data import TextureBank
 from featherflow.errors import FileError, InputError, TrainingError
 from featherflow.training import changed_recipe
 from featherflow.training.loop import Trainer
@@ -23,18 +22,6 @@ from featherflow.training.recipe import Recipe
 from featherflow.training.shards import LIMIT, read_shards, write_shards
 
 TINY = Recipe("test", "liteflownetx", samples=40, batch=2, height=64, width=64, warmup=0.0, cooldown=0.5, precision="float32")
-
-
-@pytest.fixture(scope="module")
-def textures():
-    return TextureBank.procedural(8, 96, torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def trainer(folder, textures, options=None, **changes):

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import featherflow
-from featherflow.data import TextureBank
 from featherflow.errors import InputError, TrainingError
 from featherflow.networks.liteflownet import FLOW_SCALE, FlowEstimate
 from featherflow.training import RECIPES, Recipe, get_recipe
@@ -22,19 +21,6 @@ from featherflow.training.losses import MultilevelLoss, reduce_label, robust_err
 from featherflow.training.optimizers import make_optimizer, orthogonalize
 
 TINY = Recipe("test", "liteflownetx", samples=40, batch=2, height=64, width=64, warmup=0.0, cooldown=0.5)
-
-
-@pytest.fixture(scope="module")
-def textures():
-    return TextureBank.procedural(8, 96, torch.Generator().manual_seed(0))
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    """The trainer hands its cores to its workers."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def trainer(folder, textures, **changes):
