@@ -19,7 +19,7 @@ from featherflow.networks.liteflownet import (
     with_options,
 )
 from featherflow.training import RECIPES, changed_recipe, get_recipe, train
-from featherflow.training.initialization import carry_over, msra
+from featherflow.training.initialization import carry_over, initialize, msra
 from featherflow.training.loop import Trainer
 from featherflow.training.optimizers import make_optimizer
 
@@ -101,7 +101,7 @@ def test_a_new_level_copies_every_layer_that_fits():
         msra(before, torch.Generator().manual_seed(2))
         after = networks.build("liteflownet", finest_level=level)
         msra(after, torch.Generator().manual_seed(3))
-        carry_over(after, before.state_dict())
+        carry_over(after, before.state_dict(), torch.Generator())
         state, old = after.state_dict(), before.state_dict()
         assert all(torch.equal(state[name], old[name]) for name in old)
         names = [name for name, _ in after.named_parameters() if f"level{level}." in name and name.endswith("weight")]
@@ -122,15 +122,40 @@ def test_a_new_level_copies_every_layer_that_fits():
 def test_the_pseudo_level_starts_bilinear_and_other_weights_are_refused():
     plain, kitti = networks.build("liteflownet2"), networks.build("liteflownet2-kitti")
     msra(kitti, torch.Generator().manual_seed(0))
-    carry_over(kitti, plain.state_dict())
+    carry_over(kitti, plain.state_dict(), torch.Generator())
     assert torch.equal(kitti.netc.levels[0][0].weight, plain.netc.levels[0][0].weight)
     ramp = torch.arange(8.0).view(1, 1, 1, 8).expand(1, 32, 8, 8).contiguous()
     expected = torch.nn.functional.interpolate(ramp, scale_factor=2, mode="bilinear", align_corners=False)
     assert torch.allclose(kitti.pseudo.upsubpixel(ramp)[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-5)
     with pytest.raises(WeightsError, match="does not fit"):
-        carry_over(kitti, networks.build("liteflownet").state_dict())
+        carry_over(kitti, networks.build("liteflownet").state_dict(), torch.Generator())
     with pytest.raises(WeightsError, match=r"lack the tensor 'netc\.levels"):
-        carry_over(kitti, {name: value for name, value in plain.state_dict().items() if "netc" not in name})
+        carry_over(kitti, {name: value for name, value in plain.state_dict().items() if "netc" not in name}, torch.Generator())
+
+
+@pytest.mark.parametrize("options", [{}, {"normalized_matching": True, "octaves": 1}])
+def test_a_wider_network_begins_with_the_answers_of_the_narrow_one(options):
+    narrow = networks.build("liteflownet2-slim", **options).eval()
+    wide = networks.build("liteflownet2", **options).eval()
+    initialize(narrow, torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        narrow.nete["level3"].subpixel.flow.weight.mul_(3.0)
+    carry_over(wide, narrow.state_dict(), torch.Generator().manual_seed(5))
+    frames = torch.rand(2, 1, 3, 128, 192, generator=torch.Generator().manual_seed(6))
+    with torch.inference_mode():
+        expected, found = narrow(*frames), wide(*frames)
+    assert expected.abs().max() > 0.1
+    assert (found - expected).abs().max() < 1e-4 * expected.abs().max()
+    # Copies of a channel are read with different weights, so they learn different things.
+    wide(*frames).square().mean().backward()
+    gradient = wide.nete["level4"].subpixel.convs[1].weight.grad
+    first, second = gradient.chunk(2)
+    assert (first - second).norm() > 0.1 * first.norm()
+
+
+def test_widths_that_are_no_multiples_are_refused():
+    with pytest.raises(WeightsError, match="does not fit"):
+        carry_over(networks.build("liteflownet2-slim"), networks.build("liteflownet2").state_dict(), torch.Generator())
 
 
 def test_msra_and_the_frozen_biases(tmp_path, textures):

@@ -38,7 +38,8 @@ def train(
         photos: folders of photos for textures, beside procedural ones; textures: a packed file in their place.
         minutes, samples: length of this piece; without either, the whole schedule.
         validate: real pairs to watch, see `Validator`; validate_every: minutes between.
-        start: `.safetensors` file, or name of weights that are there, to begin a new run with.
+        start: `.safetensors` file, or name of weights that are there, to begin a new run with; those of a narrower network of the
+            LiteFlowNet family are widened.
         data: benchmarks to read pairs from instead of rendering them, `"KIND=ROOT"` or `"KIND:SPLIT=ROOT"`.
         state_shards: folder of small files that the state is kept in too, see `training.shards`.
         tensorboard: write curves and pictures to `RUN/tensorboard`.
@@ -122,7 +123,7 @@ def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
     """State dict of a file, or of weights by name, and the recipe with what the weights say of themselves.
 
     Raises:
-        InputError: for weights of the same network with other options: they would load, and mean something else.
+        InputError: for weights with other options: they would load, and mean something else.
     """
     from .. import networks
     from ..weights.catalogue import find
@@ -131,11 +132,17 @@ def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
     path = Path(start)
     state, info = read_weights(path if path.exists() or path.suffix else find(str(start)))
     options = recipe.schedule()[0].options
-    if info.architecture == recipe.network:
-        theirs, ours = (getattr(networks.build(recipe.network, **o), "config", None) for o in (info.options, options))
-        if theirs != ours:
-            raise InputError(f"'{start}' was trained with the options {info.options}, and '{recipe.name}' has {options}.")
+    built = networks.build(info.architecture, **info.options), networks.build(recipe.network, **options)
+    theirs, ours = (getattr(network, "config", None) for network in built)
+    if info.architecture != recipe.network:  # the rest shows in names and shapes of tensors
+        theirs, ours = ([getattr(config, key, None) for key in _UNSEEN_IN_SHAPES] for config in (theirs, ours))
+    if theirs != ours:
+        raise InputError(f"'{start}' was trained with the options {info.options}, and '{recipe.name}' has {options}.")
     return state, replace(recipe, enlarge_below=recipe.enlarge_below or info.enlarge_below)
+
+
+#: Options of the LiteFlowNet family that change what weights mean, and not their shapes.
+_UNSEEN_IN_SHAPES = ("normalized_matching", "octaves", "warping")
 
 
 class _progress:

@@ -77,21 +77,21 @@ _LEVEL = re.compile(r"(?<=nete\.level)\d")
 
 
 @torch.no_grad()
-def carry_over(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Begin with the weights of a network that has fewer levels or units.
+def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: torch.Generator) -> None:
+    """Begin with the weights of a network that has fewer levels, units or channels.
 
     A layer that `weights` lacks takes the one of the same name at the level above where both have one shape, and keeps its value
-    otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit).
+    otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit). A layer that is narrower there is widened.
 
     Raises:
         WeightsError: if a tensor of `weights` does not fit, or something lacks that is neither of a level nor of a unit of one.
     """
     state = network.state_dict()
+    new = {}
     for name, value in weights.items():
-        if name not in state or state[name].shape != value.shape:
-            shape = tuple(value.shape)
-            raise WeightsError(f"The weights to begin with have a tensor '{name}' of shape {shape}, which does not fit.")
-    new = dict(weights)
+        if name not in state:
+            raise WeightsError(f"The weights to begin with have a tensor '{name}', which does not fit this network.")
+        new[name] = value if value.shape == state[name].shape else widen(name, value, state[name].shape, generator)
     for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
         if name in new:
             continue
@@ -101,3 +101,46 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         fits = above != name and above in new and new[above].shape == value.shape
         new[name] = new[above] if fits else value
     network.load_state_dict(new)
+
+
+def widen(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Weight or bias of a layer whose channels are there several times over, so that the network answers as it did.
+
+    Each channel is copied. What reads the copies shares its weight out among them, plus random differences that add up to zero:
+    they change no answer, and the copies learn different things from the first step. Source: Chen et al., Net2Net, ICLR 2016
+    (Net2WiderNet); the differences are ours.
+
+    Args:
+        name: of the tensor in a network of the LiteFlowNet family; says what the layer reads.
+        weight: `(out, in, K, K)` or `(out,)`; shape: the same with multiples of its channels.
+
+    Raises:
+        WeightsError: for a shape that has no multiples of them.
+    """
+
+    def parts(channels: int) -> tuple[int, ...]:
+        """What the layer reads, side by side."""
+        if name.endswith("subpixel.convs.0.weight"):
+            return (channels - 2) // 2, (channels - 2) // 2, 2  # features of both frames, u
+        if name.endswith("regularization.convs.0.weight"):
+            return 3, channels - 3  # brightness error and u, features
+        return (channels,)
+
+    def origins(narrow: tuple[int, ...], wide: tuple[int, ...]) -> Tensor:
+        """For each wide channel the narrow one that it is a copy of."""
+        starts = [sum(narrow[:index]) for index in range(len(narrow))]
+        return torch.cat([start + torch.arange(w) % n for start, n, w in zip(starts, narrow, wide, strict=True)])
+
+    fits = weight.dim() == len(shape) and weight.shape[2:] == shape[2:] and shape[0] % weight.shape[0] == 0
+    if fits and weight.dim() > 1:
+        fits = all(n > 0 and w % n == 0 for n, w in zip(parts(weight.shape[1]), parts(shape[1]), strict=True))
+    if not fits or weight.dim() == 3:
+        raise WeightsError(f"The weights to begin with have a tensor '{name}' of shape {tuple(weight.shape)}, which does not fit.")
+    wide = weight[origins((weight.shape[0],), (shape[0],))]
+    if weight.dim() == 1:
+        return wide
+    origin = origins(parts(weight.shape[1]), parts(shape[1]))
+    copies = origin.bincount()[origin].view(1, -1, 1, 1)
+    noise = torch.randn(shape, generator=generator)
+    mean = torch.zeros(shape[0], *weight.shape[1:]).index_add_(1, origin, noise)[:, origin] / copies
+    return (wide[:, origin] + weight.std(correction=0) * (noise - mean)) / copies

@@ -130,7 +130,7 @@ class Trainer:
         generator = torch.Generator().manual_seed(recipe.seed + number)
         {"identity": initialize, "msra": msra}[recipe.initialization](self.network, generator)
         if start is not None:
-            carry_over(self.network, {name: value.cpu() for name, value in start.items()})
+            carry_over(self.network, {name: value.cpu() for name, value in start.items()}, generator)
         if isinstance(self.network, LiteFlowNet) and recipe.shared_mean:
             self.network.mean2.copy_(self.network.mean1)
         for name, parameter in self.network.named_parameters():
