@@ -97,9 +97,7 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network) if dynamic else [size or USUAL_SIZE]
-    module = Portable(network, sizes[0], iterations, bytes_in=with_frames)
-    if dynamic:
-        module.options.pop("size", None)  # the flow is wanted at whatever size the frames have
+    module = Portable(network, sizes[0], iterations, bytes_in=with_frames, free=dynamic)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         try:

@@ -14,7 +14,7 @@ from ..estimation import Fitting
 
 
 class Portable(nn.Module):
-    """A network with its size rule around it, for frames of one size.
+    """A network with its size rule around it, for frames of one size; or without, for frames of many.
 
     Args:
         size: (height, width) of the frames [px].
@@ -22,19 +22,23 @@ class Portable(nn.Module):
         enlarge: factor by which the network sees the frames enlarged.
         bytes_in: take frames `(B, H, W, 3)` uint8 RGB and give flow `(B, H, W, 2)`, as files and cameras have them; otherwise
             frames are `(B, 3, H, W)` float32 in [0, 1] and flow is `(B, 2, H, W)`. Both ways flow is float32 [px].
+        free: take frames of any size that the network takes, as they are; `size` is that of the examples.
     """
 
     def __init__(self, network: nn.Module, size: tuple[int, int], iterations: int | None = None, enlarge: float = 1.0,
-                 bytes_in: bool = False):
+                 bytes_in: bool = False, free: bool = False):
         super().__init__()
         self.network = network
         self.fitting = Fitting.of(network, size, enlarge)
         self.options = {} if iterations is None else {"iterations": iterations}
-        if not self.fitting.pads:
+        if not self.fitting.pads and not free:
             self.options["size"] = self.fitting.size
         self.bytes_in = bytes_in
+        self.free = free
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        if self.free:
+            return self.network(first, second, **self.options)
         if self.bytes_in:
             first, second = (frame.permute(0, 3, 1, 2).float() / 255 for frame in (first, second))
         flow = self.network(self.fitting.fit(first), self.fitting.fit(second), **self.options)

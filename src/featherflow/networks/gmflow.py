@@ -120,6 +120,12 @@ def out_of_windows(x: Tensor, windows: int, height: int, width: int) -> Tensor:
     return x.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, x.shape[-1])
 
 
+def rolled(x: Tensor, rows: int, columns: int) -> Tensor:
+    """`(B, H, W, C)` with its first rows and columns moved to the end. Unlike `torch.roll`, every exporter knows slices."""
+    x = torch.cat((x[:, rows:], x[:, :rows]), dim=1)
+    return torch.cat((x[:, :, columns:], x[:, :, :columns]), dim=2)
+
+
 def position_encoding(height: int, width: int, windows: int, like: Tensor) -> Tensor:
     """Sines and cosines of the place inside the window, `(1, 2 * 64, height, width)`: first of y, then of x (section 3.2)."""
 
@@ -177,14 +183,14 @@ class Attention(nn.Module):
         q, k, v = self.q_proj(source), self.k_proj(target), self.v_proj(target)
         shift = (0, 0) if mask is None else (height // windows // 2, width // windows // 2)
         if mask is not None:
-            q, k, v = (x.roll((-shift[0], -shift[1]), dims=(1, 2)) for x in (q, k, v))
+            q, k, v = (rolled(x, *shift) for x in (q, k, v))
         q, k, v = (into_windows(x, windows) for x in (q, k, v))
         scores = q @ k.transpose(1, 2) * CHANNELS**-0.5
         if mask is not None:
             scores = scores + mask.to(scores.dtype).repeat(batch, 1, 1)
         message = out_of_windows(torch.softmax(scores, dim=-1) @ v, windows, height, width)
         if mask is not None:
-            message = message.roll(shift, dims=(1, 2))
+            message = rolled(message, height - shift[0], width - shift[1])
         message = self.norm1(self.merge(message))
         if self.mlp is not None:
             message = self.norm2(self.mlp(torch.cat((source, message.to(source.dtype)), dim=-1)))
