@@ -1,10 +1,10 @@
 """Which network can be exported to which format, and how far is each file from PyTorch?
 
-    python benchmarks/exports.py [NETWORK ...] [--dynamic]
+    python benchmarks/exports.py [NETWORK ...] [--dynamic] [--octaves N]
 
 Random weights, 2 iterations where a network iterates. A file for one size takes frames of 150x100 px, with resizing or padding
 inside, and is compared on two pairs; with --dynamic it leaves height and width free and is compared on two sizes. Prints the
-largest difference [px] as a Markdown table, row by row, and on standard error why a file was refused.
+largest difference [px] as a Markdown table, row by row, and on standard error why a file was refused and how long each took.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -29,6 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("networks", nargs="*", default=networks.names())
     parser.add_argument("--dynamic", action="store_true")
+    parser.add_argument("--octaves", type=int, help="for networks of the LiteFlowNet family")
     options = parser.parse_args()
     formats = room.FREE_SIZES if options.dynamic else tuple(room.FORMATS)
     print(f"| network | {' | '.join(formats)} |\n| --- |{' ---: |' * len(formats)}")
@@ -38,20 +40,23 @@ def main() -> None:
         network = networks.build(name)
         cells = []
         for format in formats:
+            started = time.perf_counter()
             try:
-                cells.append(f"{worst(network, format, options.dynamic):.1g}")
+                cells.append(f"{worst(network, format, options.dynamic, options.octaves):.1g}")
             except FeatherflowError as error:
                 cells.append("no")
                 print(f"{name}, {format}: {error}", file=sys.stderr, flush=True)
+            print(f"{name}, {format}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def worst(network: torch.nn.Module, format: str, dynamic: bool) -> float:
+def worst(network: torch.nn.Module, format: str, dynamic: bool, octaves: int | None = None) -> float:
     """Largest difference of a file from PyTorch [px]."""
     iterations = FEW if hasattr(network, "iterations") else None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"flow{room.FORMATS[format]}"
-        done = room.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, iterations=iterations)
+        done = room.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, iterations=iterations,
+                           octaves=octaves)
         return max(done.differences.values())
 
 

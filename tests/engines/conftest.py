@@ -11,10 +11,20 @@ SMALL = {"features": ((4,), (4,), (6,), (6,), (8,), (8,)), "finest_level": 6, "m
 
 
 @pytest.fixture(scope="session")
-def network():
-    built = networks.build("liteflownet2", **SMALL)
-    initialize(built, torch.Generator().manual_seed(0))
-    return built
+def small():
+    """A network of a few channels, of one level unless numbers of its table are given."""
+
+    def build(**options):
+        built = networks.build("liteflownet2", **{**SMALL, **options})
+        initialize(built, torch.Generator().manual_seed(0))
+        return built
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def network(small):
+    return small()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,9 +9,10 @@ from helpers import frame, run_command
 
 from featherflow import networks
 from featherflow.engines import Portable
-from featherflow.engines.export import FORMATS, _free_shapes, export
+from featherflow.engines.export import FORMATS, _free_shapes, _free_sizes, export
 from featherflow.engines.graphs import exported_program
 from featherflow.errors import EngineError, FileError, InputError
+from featherflow.networks.liteflownet import half_size
 
 NEEDS = {"onnx": "onnxscript", "openvino": "openvino"}
 
@@ -58,6 +59,32 @@ def test_free_sizes(to, network, tmp_path):
     frames = module.example()
     with torch.no_grad():
         assert np.abs(run_file(to, done.files[0], *frames) - module(*frames)[0].numpy()).max() <= 1e-3
+
+
+@pytest.mark.parametrize("octaves", [0, 1, 2, 3])
+def test_examples_of_free_sizes_are_at_no_limit(octaves, small):
+    """Where half a frame is as small as a network takes it, exporters write that size down for all frames."""
+    built = small(finest_level=5, octaves=octaves)
+    least, size = _free_sizes(built)
+    assert _free_shapes(built)[0][2].min == min(least)
+    for _ in range(octaves):
+        size = half_size(size)
+    assert min(size) > built.smallest_size
+
+
+@pytest.mark.slow
+def test_free_sizes_with_an_octave(small, tmp_path):
+    for package in ("onnxscript", "openvino"):
+        pytest.importorskip(package)
+    assert max(export(small(finest_level=4, octaves=1), tmp_path / "flow.xml", dynamic=True).differences.values()) <= 1e-3
+
+
+@pytest.mark.parametrize("name", ["raft-small", "gmflow"])
+def test_free_sizes_of_networks_that_pad(name, tmp_path):
+    torch.manual_seed(0)
+    built = networks.build(name)
+    done = export(built, tmp_path / "flow.pt2", dynamic=True, iterations=1 if name == "raft-small" else None)
+    assert max(done.differences.values()) <= 1e-3
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network) if dynamic else [size or USUAL_SIZE]
-    module = Portable(network, sizes[0], iterations, bytes_in=with_frames, free=dynamic)
+    module = Portable(network, sizes[-1], iterations, bytes_in=with_frames, free=dynamic)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         try:
@@ -137,17 +137,22 @@ def _network(model: str | nn.Module, weights: str | os.PathLike | None) -> nn.Mo
         return networks.build(model)
 
 
-def _free_sizes(network: nn.Module) -> list[tuple[int, int]]:
-    """Two sizes that the network takes."""
+def _least(network: nn.Module) -> int:
+    """Of the sides that a file with free sizes takes [px]. In each octave no side is then smaller than the network's smallest."""
     unit = network.size_multiple
-    least = -(-max(network.smallest_size, 128) // unit) * unit
+    octaves = getattr(getattr(network, "config", None), "octaves", 0)
+    return -(-max(network.smallest_size * 2**octaves, 128) // unit) * unit
+
+
+def _free_sizes(network: nn.Module) -> list[tuple[int, int]]:
+    """Two sizes that the network takes. The second is no limit anywhere: exporters take what equals a limit for a constant."""
+    unit, least = network.size_multiple, _least(network)
     return [(least, least + unit), (least + 2 * unit, 2 * least)]
 
 
 def _free_shapes(network: nn.Module):
-    unit = network.size_multiple
-    least = -(-max(network.smallest_size, 128) // unit)
-    height, width = (torch.export.Dim(name, min=least, max=8192 // unit) for name in ("rows", "columns"))
+    unit, least = network.size_multiple, _least(network)
+    height, width = (torch.export.Dim(name, min=least // unit, max=8192 // unit) for name in ("rows", "columns"))
     return ({2: unit * height, 3: unit * width},) * 2
 
 
