@@ -79,6 +79,22 @@ def test_free_sizes_with_an_octave(small, tmp_path):
     assert max(export(small(finest_level=4, octaves=1), tmp_path / "flow.xml", dynamic=True).differences.values()) <= 1e-3
 
 
+class Padding(torch.nn.Module):
+    """Takes multiples of 32, others padded."""
+
+    size_multiple, smallest_size, size_rule = 32, 32, "pad"
+
+    def forward(self, first, second):
+        return (first - second)[:, :2]
+
+
+def test_padding_is_left_to_the_user_where_sizes_are_free(tmp_path):
+    """Rows and columns to add are counted for one size: a graph that held them would be good for that size alone."""
+    done = export(Padding(), tmp_path / "flow.pt2", dynamic=True)
+    assert list(done.differences.values()) == [0, 0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["raft-small", "gmflow"])
 def test_free_sizes_of_networks_that_pad(name, tmp_path):
     torch.manual_seed(0)

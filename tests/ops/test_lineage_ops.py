@@ -90,6 +90,12 @@ def test_flownet_correlation_and_warp(golden):
     assert close(golden["pwc_b"].norm(dim=1, keepdim=True), golden["channelnorm_of_b"])
 
 
+def test_gmflow_windows_roll_as_torch_rolls():
+    x = torch.rand(2, 6, 8, 3)
+    assert torch.equal(gmflow.rolled(x, 1, 3), x.roll((-1, -3), dims=(1, 2)))
+    assert torch.equal(gmflow.rolled(gmflow.rolled(x, 1, 3), 5, 5), x)
+
+
 def test_gmflow_matching_and_positions(golden):
     first, second = golden["gm_f1"], golden["gm_f2"]
     assert close(gmflow.match_globally(first, second), golden["gm_global_flow"])
