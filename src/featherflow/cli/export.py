@@ -51,7 +51,7 @@ def export(
         A .safetensors file to use in place of the model's own weights.
     octaves
         How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as the weights
-        ask. Files for onnx and openvino can leave sizes free with 0 only.
+        ask.
     json
         Print what was written as JSON.
     """

@@ -69,7 +69,8 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         dtype: "float32", or for OpenVINO "bfloat16" or "int8": of the convolutions; frames and flow stay as they are.
         iterations: number of updates of a network that iterates. Default: the network's own.
         weights: a `.safetensors` file to use in place of the model's own weights.
-        octaves: as `featherflow.estimate`. Files for onnx and openvino can leave sizes free with 0 only.
+        octaves: as `featherflow.estimate`, but whatever the size of the frames. Default: as the weights ask. Where sizes are free
+            the smallest doubles with each octave beyond the first.
 
     Raises:
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
