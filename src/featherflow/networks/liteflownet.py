@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..ops import (
     bilinear_upsampling_kernel,
     check_frames,
+    constant,
     convolve_leaky,
     correlate,
     downsample,
@@ -520,5 +521,5 @@ class LiteFlowNet(nn.Module):
         height, width = (2 * side for side in frame1.features[2].shape[-2:])
         size = (height, width) if size is None else size
         u = self.flows(frame1, frame2)[-1].last
-        scale = u.new_tensor((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height))
+        scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u, size) * scale.view(1, 2, 1, 1)

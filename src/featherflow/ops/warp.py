@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constant import constant
+
 _BORDERS = {"zero": "zeros", "replicate": "border"}
 
 
@@ -31,7 +33,7 @@ def warp(features: Tensor, flow: Tensor, border: str = "zero") -> Tensor:
     """
     height, width = features.shape[-2:]
     target = pixel_grid(height, width, features) + flow.float()
-    scale = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=features.device)
+    scale = constant((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), features)
     grid = target.permute(0, 2, 3, 1) * scale - 1.0
     sampled = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode=_BORDERS[border], align_corners=True)
     return sampled.to(features.dtype)
