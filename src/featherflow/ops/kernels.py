@@ -41,9 +41,10 @@ def by_kernel(name: str, torch_form: Callable[..., Tensor], tensors: tuple[Tenso
         if tensors[0].is_cuda and torch.cuda.is_current_stream_capturing():
             return torch_form(*tensors, *parameters)  # a CUDA graph takes no comparison
         _answers[key] = _tried(name, torch_form, tensors, parameters)
-    if _answers[key] is not None:
+    dtype = _answers[key]
+    if dtype is not None:
         try:
-            return _kernel(name)(*tensors, *parameters, dtype=_answers[key])
+            return _kernel(name)(*tensors, *parameters, dtype=dtype)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # for other strides it is compiled anew, and compilers raise whatever they stumble over
@@ -66,7 +67,8 @@ def _on_gpu(tensor: Tensor) -> bool:
     return tensor.is_cuda
 
 
-def _tried(name: str, torch_form: Callable[..., Tensor], tensors: tuple[Tensor, ...], parameters: tuple[int, ...]):
+def _tried(name: str, torch_form: Callable[..., Tensor], tensors: tuple[Tensor, ...],
+           parameters: tuple[int, ...]) -> torch.dtype | None:
     """The dtype of the torch form's answer for such tensors, if the kernel gives the same; else None."""
     try:
         kernel = _kernel(name)
