@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import contextmanager, nullcontext
 from copy import copy
@@ -44,10 +45,12 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         engine: what runs a network: `"torch"`, `"compile"` (PyTorch's compiler), `"openvino"` or `"onnx"` (built once for each
             network and frame size, and kept). Default `"auto"`: the fastest that has been built, else PyTorch as it is.
         tile: (height, width) [px] of overlapping tiles in which a network runs, so that memory does not grow with the frames;
-            None: never. Default `"auto"`: tiles for frames of more than 2.2 million pixels, see `featherflow.tiling`.
+            None: never. Default `"auto"`: tiles for frames of more than 2.2 million pixels, see `featherflow.tiling`; the
+            LiteFlowNet family by PyTorch sees far larger ones whole (`liteflownet2-slim` up to 7680x4320), in bounded memory.
         octaves: how many times a network of the LiteFlowNet family first looks at the frames at half their size and starts from
             what it finds there: each doubles the motions in reach, the first for a quarter more operations. Default: as the
-            weights ask (1 for those that come with featherflow, 0 for official ones).
+            weights ask (0 for official ones; 1 for those that come with featherflow, and one more for about each fourfold of
+            pixels beyond 450,000, see `with_reach`).
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -104,18 +107,20 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
 
         def method(first, second):
             size = tuple(first.shape[-2:])
-            part = tiling.tile_for(tile, size)
+            part = tiling.tile_for(tile, size, largest_whole(network, engine, dtype))
 
             def work(frames):
-                factor = enlarge or usual_enlargement(network, tuple(frames.shape[-2:]))
-                return engines.Work(network, tuple(frames.shape), where, dtype, iterations, factor)
+                size = tuple(frames.shape[-2:])
+                factor = enlarge or usual_enlargement(network, size)
+                seen = network if octaves is not None else with_reach(network, size, factor)
+                return engines.Work(seen, tuple(frames.shape), where, dtype, iterations, factor)
 
             def single(a, b):
                 return engines.runner(engines.choose(engine, work(a)), work(a))(a, b)
 
             shares = backward and part is None and iterations is None and shares_features(network)
             if shares and engines.choose(engine, work(first)) == "torch":
-                return _run_both_ways(network, first, second, where, dtype, work(first).enlarge)
+                return _run_both_ways(work(first).network, first, second, where, dtype, work(first).enlarge)
             pairs = [(first, second), (second, first)] if backward else [(first, second)]
             return [single(a, b) if part is None else tiling.estimate_in_tiles(single, a, b, part) for a, b in pairs]
 
@@ -127,6 +132,33 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
         return [classical.refine(a, b, flow, refine, where) for (a, b), flow in zip(pairs, method(first, second), strict=False)]
 
     return refined
+
+
+def largest_whole(network, engine: str, dtype: str) -> int:
+    """Pixels of the largest frames that are estimated whole where nobody says otherwise: what networks that bound their memory
+    say (in float32 a third of it), by PyTorch; else `tiling.LARGEST_WHOLE`."""
+    from .tiling import LARGEST_WHOLE
+
+    own = getattr(network, "largest_whole", 0) if engine in ("auto", "torch") else 0
+    return max(own // 3 if dtype == "float32" else own, LARGEST_WHOLE)
+
+
+#: About the frames of Sintel and KITTI [px]: what networks with octaves were trained for.
+_USUAL_PIXELS = 450_000
+
+
+def with_reach(network, size: tuple[int, int], enlarge: float = 1.0):
+    """A network as it sees whole frames of (height, width) [px]: so that its reach grows with the frames, one of the LiteFlowNet
+    family takes another octave for about each fourfold of pixels. One that has no octaves is left as it is, up to
+    `tiling.LARGEST_WHOLE`."""
+    from .networks.liteflownet import LiteFlowNet
+    from .tiling import LARGEST_WHOLE
+
+    pixels = size[0] * size[1] * enlarge**2
+    if not isinstance(network, LiteFlowNet) or (network.config.octaves == 0 and pixels <= LARGEST_WHOLE):
+        return network
+    more = round(math.log(pixels / _USUAL_PIXELS, 4))
+    return with_octaves(network, network.config.octaves + more) if more > 0 else network
 
 
 def shares_features(network) -> bool:

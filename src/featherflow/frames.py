@@ -186,7 +186,7 @@ def as_batch(frame, name: str = "the frame"):
     batch = torch.from_numpy(np.ascontiguousarray(array if array.ndim == 4 else array[None])).permute(0, 3, 1, 2)
     if min(batch.shape[-2:]) < _SMALLEST_FRAME:
         raise InputError(f"{name} is {_size(batch)} px; the smallest that is taken is {_SMALLEST_FRAME}x{_SMALLEST_FRAME}.")
-    return batch.contiguous()
+    return batch
 
 
 def _size(batch) -> str:

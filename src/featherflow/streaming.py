@@ -18,11 +18,13 @@ from .estimation import (
     computing,
     device_named,
     dtype_for,
+    largest_whole,
     method_for,
     network_for,
     run_network_from,
     starts_from_flow,
     usual_enlargement,
+    with_reach,
 )
 from .frames import as_batch
 
@@ -115,13 +117,15 @@ def _between(model, weights, device, dtype, iterations, refine, enlarge, engine,
     def between(first: _Frame, second: _Frame) -> torch.Tensor:
         size = tuple(first.batch.shape[-2:])
         factor = enlarge or usual_enlargement(network, size)
-        work = engines.Work(network, tuple(first.batch.shape), where, dtype, None, factor)
-        if tiling.tile_for(tile, size) is not None or engines.choose(engine, work) != "torch":
+        seen = network if octaves is not None else with_reach(network, size, factor)
+        work = engines.Work(seen, tuple(first.batch.shape), where, dtype, None, factor)
+        part = tiling.tile_for(tile, size, largest_whole(network, engine, dtype))
+        if part is not None or engines.choose(engine, work) != "torch":
             return pairwise(first.batch, second.batch)
-        fitting = Fitting.of(network, size, factor)
+        fitting = Fitting.of(seen, size, factor)
         with computing(where, dtype):
-            pyramids = (_pyramid(network, first, 0, fitting, where), _pyramid(network, second, 1, fitting, where))
-            flow = fitting.restore(network.decode(*pyramids, size=size)).cpu()
+            pyramids = (_pyramid(seen, first, 0, fitting, where), _pyramid(seen, second, 1, fitting, where))
+            flow = fitting.restore(seen.decode(*pyramids, size=size)).cpu()
         return classical.refine(first.batch, second.batch, flow, refine, where) if refine else flow
 
     return between

@@ -18,7 +18,7 @@ from .errors import InputError
 
 #: (height, width) of a tile where nobody says otherwise [px]; its sides are multiples of every network's.
 USUAL_TILE = (768, 1024)
-#: Frames of at most so many pixels are not tiled by "auto": a little more than 1920x1088.
+#: Frames of at most so many pixels are not tiled by "auto", whatever estimates them: a little more than 1920x1088.
 LARGEST_WHOLE = 2_200_000
 #: Part of a tile that its neighbour sees too [px].
 OVERLAP = 128
@@ -29,16 +29,16 @@ LEAST_SHIFT = 64
 Method = Callable[[Tensor, Tensor], Tensor]
 
 
-def tile_for(tile: str | tuple[int, int] | None, size: tuple[int, int]) -> tuple[int, int] | None:
+def tile_for(tile: str | tuple[int, int] | None, size: tuple[int, int], largest: int = LARGEST_WHOLE) -> tuple[int, int] | None:
     """(height, width) of the tiles for frames of a size [px], or None where they are estimated whole.
 
     Args:
-        tile: None: never tiled; "auto": `USUAL_TILE` above `LARGEST_WHOLE` pixels; or (height, width).
+        tile: None: never tiled; "auto": `USUAL_TILE` above `largest` pixels; or (height, width).
 
     Raises:
         InputError: for anything else, or tiles below `SMALLEST_TILE`.
     """
-    if tile is None or (tile == "auto" and size[0] * size[1] <= LARGEST_WHOLE):
+    if tile is None or (tile == "auto" and size[0] * size[1] <= largest):
         return None
     chosen = USUAL_TILE if tile == "auto" else tile
     if isinstance(chosen, str) or len(chosen) != 2 or not all(isinstance(side, int) for side in chosen):

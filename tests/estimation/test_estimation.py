@@ -10,9 +10,10 @@ from PIL import Image
 
 import featherflow
 from featherflow.errors import FeatherflowError, FileError, InputError
-from featherflow.estimation import network_for, run_network
+from featherflow.estimation import network_for, run_network, with_reach
 from featherflow.frames import as_batch, read_image
 from featherflow.networks import build
+from featherflow.tiling import LARGEST_WHOLE
 
 
 @pytest.fixture(scope="module")
@@ -219,9 +220,31 @@ def test_octaves_are_the_networks_or_the_callers():
     assert np.array_equal(flows[0], flows[1]) and not np.array_equal(flows[0], flows[2])
     assert np.array_equal(flows[2], featherflow.estimate(*pair, model=reaching)) and plain.config.octaves == 0
     assert np.array_equal(flows[0], featherflow.estimate(*pair, model=reaching, octaves=0))
-    for model, said in (("brox", "takes no octaves"), (build("raft-small"), "has none"), (plain, "from 0 to 3")):
+    for model, said in (("brox", "takes no octaves"), (build("raft-small"), "has none"), (plain, "from 0 to 8")):
         with pytest.raises(InputError, match=said):
-            featherflow.estimate(*pair, model=model, octaves=4)
+            featherflow.estimate(*pair, model=model, octaves=9)
+
+
+@pytest.mark.parametrize("size, more", [((436, 1024), 0), ((375, 1242), 0), ((256, 256), 0), ((720, 1280), 1), ((1080, 1920), 1),
+                                        ((2160, 3840), 2), ((4320, 7680), 3)])
+def test_reach_grows_with_the_frames(size, more):
+    reaching, plain, other = build("liteflownetx", octaves=1), build("liteflownetx"), build("raft-small")
+    assert with_reach(reaching, size).config.octaves == 1 + more
+    assert with_reach(plain, size).config.octaves == (more if size[0] * size[1] > LARGEST_WHOLE else 0)  # as published
+    assert with_reach(other, size) is other
+    assert with_reach(reaching, (540, 960), enlarge=2.0).config.octaves == with_reach(reaching, (1080, 1920)).config.octaves
+
+
+def test_large_frames_are_seen_with_that_reach(monkeypatch):
+    monkeypatch.setattr("featherflow.estimation._USUAL_PIXELS", 140 * 180 // 4)
+    network = build("liteflownetx", octaves=1)
+    pair = frame(140, 180, seed=1), frame(140, 180, seed=2)
+    flow, expected = (featherflow.estimate(*pair, model=network, octaves=octaves) for octaves in (None, 2))
+    assert np.array_equal(flow, expected)
+    assert np.array_equal(next(iter(featherflow.stream(pair, network))), expected)
+    both = featherflow.estimate(*pair, model=network, backward=True)
+    assert np.array_equal(both[0], expected)
+    assert not np.array_equal(flow, featherflow.estimate(*pair, model=network, octaves=1))
 
 
 @pytest.mark.parametrize("equal_means", [True, False])

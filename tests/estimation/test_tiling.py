@@ -6,7 +6,9 @@ import torch
 from helpers import frame, run_command, small_weights, write_frames
 
 import featherflow
+from featherflow import networks
 from featherflow.errors import InputError
+from featherflow.estimation import largest_whole
 from featherflow.tiling import LARGEST_WHOLE, OVERLAP, USUAL_TILE, estimate_in_tiles, tile_for
 
 
@@ -81,6 +83,14 @@ def test_which_frames_are_tiled():
     for wrong in ("all", (64, 512), (512,), (512.0, 512)):
         with pytest.raises(InputError, match=r"[Tt]ile"):
             tile_for(wrong, (2160, 3840))
+
+
+def test_networks_of_bounded_memory_see_large_frames_whole():
+    slim = networks.build("liteflownet2-slim")
+    assert largest_whole(slim, "auto", "bfloat16") >= 4320 * 7680 and largest_whole(slim, "torch", "float32") >= 2160 * 3840
+    assert largest_whole(slim, "openvino", "bfloat16") == LARGEST_WHOLE  # a graph does not go strip by strip
+    for name in ("raft-small", "liteflownet"):  # liteflownet's finest level is half the frame, and twice as wide
+        assert largest_whole(networks.build(name), "auto", "float32") < 2160 * 3840
 
 
 def test_estimate_in_tiles_is_near_the_whole(tmp_path):

@@ -5,6 +5,8 @@ import torch
 
 from featherflow import networks
 from featherflow.errors import InputError
+from featherflow.estimation import computing
+from featherflow.networks import build
 from featherflow.networks.liteflownet import (
     ABLATIONS,
     COST_VOLUMES,
@@ -15,7 +17,8 @@ from featherflow.networks.liteflownet import (
     LiteFlowNet,
     replace,
 )
-from featherflow.ops import downsample, resize
+from featherflow.ops import downsample, in_strips, resize, strips
+from featherflow.training.initialization import initialize
 
 # Weights, biases, fixed bilinear weights, convolutions: section 6 of the specification.
 COUNTS = {
@@ -183,9 +186,39 @@ def test_options_replace_numbers_of_the_table():
     "options",
     [
         {"warp": True}, {"warping": 1}, {"finest_level": 1}, {"matching": [8, "x"]}, {"matching": 8}, {"features": [[-3]]},
-        {"octaves": 4}, {"octaves": 1, "finest_level": 6},
+        {"octaves": 9}, {"octaves": 1, "finest_level": 6},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(InputError, match=next(iter(options))):
         networks.build("liteflownet2", **options)
+
+
+@pytest.mark.parametrize("name, options", [
+    ("liteflownet2-slim", {"normalized_matching": True, "octaves": 1}), ("liteflownet2-kitti", {}), ("liteflownet", {}),
+    ("liteflownet2", {"search_radius": (4,) * 5, "redirected_features": 8}),
+])
+def test_strips_change_nothing(monkeypatch, name, options):
+    """Large maps are worked on in strips; here small ones are, in strips as low as they come."""
+    network = build(name, **options)
+    initialize(network, torch.Generator().manual_seed(1))
+    frames = torch.rand(2, 2, 3, 384, 160, generator=torch.Generator().manual_seed(2))
+    with computing("cpu", "float32"):
+        whole = network(*frames)
+        monkeypatch.setattr(strips, "LEAST", 0)
+        monkeypatch.setattr(strips, "_STRIP", 0)
+        monkeypatch.setattr(strips, "_LEAST_MARGINS", 1)
+        cut = network(*frames)
+    assert 0 < (cut - whole).abs().max() < 1e-5 * whole.abs().max()  # convolutions of other sizes add in another order
+
+
+def test_strips_need_their_margin(monkeypatch):
+    """What the test above would miss if strips were never cut."""
+    layer = torch.nn.Conv2d(1, 1, 5, padding=2)
+    x = torch.rand(1, 1, 64, 8)
+    for name in ("LEAST", "_STRIP"):
+        monkeypatch.setattr(strips, name, 0)
+    with torch.inference_mode():
+        assert torch.allclose(in_strips(layer, x, margin=2), layer(x), atol=1e-6)
+        assert not torch.allclose(in_strips(layer, x, margin=1), layer(x), atol=1e-6)
+    assert in_strips(layer, x, margin=1).requires_grad  # taken whole

@@ -36,10 +36,10 @@ class EstimationOptions:
         default the fastest that has been built, else torch.
     tile
         Width and height of overlapping tiles for a network, e.g. 1024x768, or none. By default frames of more than 2.2 million
-        pixels are tiled.
+        pixels are tiled; the LiteFlowNet family run by PyTorch sees far larger ones whole.
     octaves
         How many times a network of the LiteFlowNet family first looks at the frames at half their size, for longer motions; by
-        default as the weights ask (1 for those that come with featherflow).
+        default as the weights ask (1 for those that come with featherflow, more for frames larger than about 1024x436).
     verbose
         Say on standard error which engine and arithmetic were taken.
     """

@@ -33,7 +33,9 @@ from ..ops import (
     correlate,
     downsample,
     full_precision,
+    in_strips,
     local_convolution,
+    reach,
     resize,
     warp,
 )
@@ -43,6 +45,8 @@ COARSEST_LEVEL = 6
 SIZE_MULTIPLE = 32
 SMALLEST_SIZE = 64
 SLOPE = 0.1  # of every leaky ReLU
+_MOST_OCTAVES = 8
+_MOST_AT_FINEST_LEVEL = 140_000_000  # channels times positions: of liteflownet2-slim, frames of 7680x4320
 
 # Mean colour (B, G, R) of the first and the second frame in the official training, on the [0, 1] scale.
 OFFICIAL_MEANS = ((0.411618, 0.434631, 0.454253), (0.410782, 0.433645, 0.452793))
@@ -170,8 +174,9 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
     if not 2 <= chosen.get("finest_level", 2) <= COARSEST_LEVEL:
         raise InputError(f"Option 'finest_level' must be from 2 to {COARSEST_LEVEL}, got {chosen['finest_level']}.")
     config = replace(config, **chosen)
-    if config.octaves > 3 or (config.octaves and config.finest_level == COARSEST_LEVEL):
-        raise InputError(f"Option 'octaves' must be from 0 to 3, and 0 with level {COARSEST_LEVEL} alone, got {config.octaves}.")
+    if config.octaves > _MOST_OCTAVES or (config.octaves and config.finest_level == COARSEST_LEVEL):
+        most = 0 if config.finest_level == COARSEST_LEVEL else _MOST_OCTAVES
+        raise InputError(f"Option 'octaves' must be from 0 to {most} here, got {config.octaves}.")
     return config
 
 
@@ -226,15 +231,19 @@ class NetC(nn.Module):
                 channels = width
             self.levels.append(level)
 
-    def forward(self, image: Tensor) -> dict[int, Tensor]:
-        """Mean-free BGR image `(B, 3, H, W)` to features by level, 2 (1/2 size) to 6 (1/32)."""
-        pyramid = {}
-        x = image
-        for level, layers in enumerate(self.levels, start=1):
-            x = run(layers, x)
-            pyramid[level] = x
-        del pyramid[1]  # only a stepping stone
+    def forward(self, image: Tensor, finest: int = 2) -> dict[int, Tensor]:
+        """Mean-free BGR image `(B, 3, H, W)` to features by level, `finest` (2: 1/2 size) to 6 (1/32)."""
+        margin = sum(stride * reach(layers) for stride, layers in zip((1, 2, 4, 8, 16, 32), self.levels[:finest], strict=False))
+        x = in_strips(lambda part: self._run(part, 1, finest), image, margin=margin, unit=2 ** (finest - 1))
+        pyramid = {finest: x}
+        for level in range(finest + 1, COARSEST_LEVEL + 1):
+            pyramid[level] = x = self._run(x, level, level)
         return pyramid
+
+    def _run(self, x: Tensor, first: int, last: int) -> Tensor:
+        for layers in self.levels[first - 1 : last]:
+            x = run(layers, x)
+        return x
 
 
 # ------------------------------------------------------------------------------------------------ NetE
@@ -256,6 +265,10 @@ class DescriptorMatching(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor) -> Tensor:
         """Features `(B, C, H, W)`, the second warped, to a residual of u `(B, 2, H, W)`."""
+        margin = reach(self) + (self.radius + 2) * self.stride  # the enlargement of costs reaches two of them far
+        return in_strips(self._residual, features1, features2, margin=margin, unit=self.stride)
+
+    def _residual(self, features1: Tensor, features2: Tensor) -> Tensor:
         costs = F.leaky_relu(correlate(features1, features2, self.radius, self.stride), SLOPE)
         if self.upcost is not None:
             height, width = features1.shape[-2:]
@@ -275,6 +288,9 @@ class SubPixelRefinement(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, C, H, W)`, the second warped by u, to a residual of u and the last hidden features."""
+        return in_strips(self._residual, features1, features2, u, margin=reach(self))
+
+    def _residual(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         hidden = run(self.convs, torch.cat((features1, features2, u.to(features1.dtype)), dim=1))
         return self.flow(hidden), hidden
 
@@ -284,7 +300,7 @@ class FlowRegularization(nn.Module):
 
     def __init__(self, config: LiteFlowNetConfig, level: int, features: int):
         super().__init__()
-        size = config.at(config.kernel_size, level)
+        self.size = size = config.at(config.kernel_size, level)
         projected = level <= 4
         width = config.projected_features if projected else features
         self.projection = conv(features, width, 1) if projected else None
@@ -293,10 +309,13 @@ class FlowRegularization(nn.Module):
 
     def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Mean-free images `(B, 3, H, W)`, the second warped by u, and features of frame 1 to u filtered, and hidden features."""
+        u_mean_free = u - u.mean(dim=(2, 3), keepdim=True)
+        return in_strips(self._filtered, image1, image2, features1, u, u_mean_free, margin=reach(self) + self.size // 2)
+
+    def _filtered(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor, u_mean_free: Tensor) -> tuple[Tensor, Tensor]:
         if self.projection is not None:
             features1 = convolve_leaky(self.projection, features1, SLOPE)
         brightness_error = torch.linalg.vector_norm(image1 - image2, dim=1, keepdim=True)
-        u_mean_free = u - u.mean(dim=(2, 3), keepdim=True)
         dtype = features1.dtype
         hidden = run(self.convs, torch.cat((brightness_error.to(dtype), u_mean_free.to(dtype), features1), dim=1))
         return regularize(u, self.distance(hidden)), hidden
@@ -346,10 +365,7 @@ class FlowLevel(nn.Module):
         u_matching = u_subpixel = u_regularized = hidden_subpixel = hidden_regularization = None
 
         if self.matching is not None:
-            descriptors1, descriptors2 = features1, features2
-            if self.matching.normalized:
-                descriptors1, descriptors2 = normalize_features(features1), normalize_features(features2)
-            residual = self.matching(descriptors1, self._warp(descriptors2, u)).float()
+            residual = self._match(features1, features2, u)
             u = u_matching = residual if u is None else u + residual
         if u is None:
             u = torch.zeros_like(raw1[:, :2], dtype=torch.float32)
@@ -363,6 +379,12 @@ class FlowLevel(nn.Module):
             u_regularized, hidden_regularization = self.regularization(frame1.images[level], image2, raw1, u)
         return FlowEstimate(level, u_matching, u_subpixel, u_regularized, hidden_subpixel, hidden_regularization)
 
+    def _match(self, features1: Tensor, features2: Tensor, u: Tensor | None) -> Tensor:
+        if not self.matching.normalized:
+            return self.matching(features1, self._warp(features2, u)).float()
+        warped = self._warp(normalize_features(features2), u)  # before the other, so that fewer maps are there at once
+        return self.matching(normalize_features(features1), warped).float()
+
     def _warp(self, features: Tensor, u: Tensor | None) -> Tensor:
         if u is None or not self.warping:
             return features
@@ -372,9 +394,9 @@ class FlowLevel(nn.Module):
 def normalize_features(features: Tensor) -> Tensor:
     """Zero mean and unit variance per channel over the map, in float32 (see `normalized_matching`)."""
     with full_precision(features):
-        wide = features.float()
-        variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
-        return ((wide - mean) * torch.rsqrt(variance + 1e-6)).to(features.dtype)
+        variance, mean = torch.var_mean(features.float(), dim=(2, 3), keepdim=True, correction=0)
+        scale = torch.rsqrt(variance + 1e-6)
+        return in_strips(lambda part: ((part.float() - mean) * scale).to(features.dtype), features, margin=0)
 
 
 class PseudoLevel(nn.Module):
@@ -414,6 +436,11 @@ class FramePyramid(NamedTuple):
     images: dict[int, Tensor]
     features: dict[int, Tensor]
     half: FramePyramid | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frame."""
+        return tuple(SIZE_MULTIPLE * side for side in self.features[COARSEST_LEVEL].shape[-2:])
 
 
 class FlowEstimate(NamedTuple):
@@ -455,6 +482,13 @@ class LiteFlowNet(nn.Module):
         self.nete = nn.ModuleDict({f"level{level}": FlowLevel(config, level) for level in config.levels})
         self.pseudo = PseudoLevel(config) if config.pseudo_level else None
 
+    @property
+    def largest_whole(self) -> int:
+        """Pixels of the largest frames that need no tiles: what is kept of each at the finest level is bounded. Levels that are
+        finer stand in memory strip by strip."""
+        widths = (2 * self.config.features[self.config.finest_level - 1][-1], *self.config.subpixel, *self.config.regularization)
+        return 4 ** (self.config.finest_level - 1) * _MOST_AT_FINEST_LEVEL // max(widths)
+
     def encode(self, frame: Tensor, mean: Tensor) -> FramePyramid:
         """Feature and image pyramid of one frame `(B, 3, H, W)` RGB in [0, 1], with the colour mean of its slot.
 
@@ -464,7 +498,7 @@ class LiteFlowNet(nn.Module):
 
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
         half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
-        image = frame.flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
+        image = frame.flip(1).sub_(mean.view(1, 3, 1, 1))  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
         if self.config.regularization:
@@ -474,7 +508,7 @@ class LiteFlowNet(nn.Module):
                     if level in self.config.levels or level == 4:
                         source = image if level <= 4 else images[4]
                         images[level] = downsample(source, (height // 2 ** (level - 1), width // 2 ** (level - 1)))
-        return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype)), half)
+        return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype), self.config.finest_level), half)
 
     def flows(self, frame1: FramePyramid, frame2: FramePyramid, detach: bool = False) -> list[FlowEstimate]:
         """NetE: the estimates of all levels, coarsest first.
@@ -496,7 +530,7 @@ class LiteFlowNet(nn.Module):
         """u to start level 6 from: what the network finds in the frames at half their size. It carries no gradient."""
         u = self.flows(frame1.half, frame2.half)[-1].last.detach()
         u = downsample(u, frame1.features[COARSEST_LEVEL].shape[-2:])
-        (height, width), (half_height, half_width) = (frame.features[2].shape[-2:] for frame in (frame1, frame1.half))
+        (height, width), (half_height, half_width) = frame1.size, frame1.half.size
         return torch.cat((u[:, :1] * (width / half_width), u[:, 1:] * (height / half_height)), dim=1)
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None) -> Tensor:
@@ -518,8 +552,8 @@ class LiteFlowNet(nn.Module):
 
     def decode(self, frame1: FramePyramid, frame2: FramePyramid, size: tuple[int, int] | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
-        height, width = (2 * side for side in frame1.features[2].shape[-2:])
+        height, width = frame1.size
         size = (height, width) if size is None else size
         u = self.flows(frame1, frame2)[-1].last
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
-        return resize(u, size) * scale.view(1, 2, 1, 1)
+        return resize(u * scale.view(1, 2, 1, 1), size)

@@ -12,6 +12,7 @@ from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
 from .resample import bilinear_upsampling_kernel, downsample, resize, resize_flow
+from .strips import in_strips, reach
 from .upsample import convex_upsample
 from .warm_start import push_forward
 from .warp import pixel_grid, warp
@@ -28,6 +29,7 @@ __all__ = [
     "correlate_dilated",
     "downsample",
     "full_precision",
+    "in_strips",
     "local_convolution",
     "lookup",
     "lookup_features",
@@ -35,6 +37,7 @@ __all__ = [
     "pixel_grid",
     "pooled",
     "push_forward",
+    "reach",
     "resize",
     "resize_flow",
     "starting_flow",

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .constant import constant
+from .strips import in_strips
 
 _BORDERS = {"zero": "zeros", "replicate": "border"}
 
@@ -31,9 +32,13 @@ def warp(features: Tensor, flow: Tensor, border: str = "zero") -> Tensor:
 
     Source: LiteFlowNet, section 3.2, equation (1) (f-warp).
     """
-    height, width = features.shape[-2:]
-    target = pixel_grid(height, width, features) + flow.float()
+    dtype, (height, width) = features.dtype, features.shape[-2:]
     scale = constant((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), features)
-    grid = target.permute(0, 2, 3, 1) * scale - 1.0
-    sampled = F.grid_sample(features.float(), grid, mode="bilinear", padding_mode=_BORDERS[border], align_corners=True)
-    return sampled.to(features.dtype)
+    features = features.float()
+
+    def sample(target: Tensor) -> Tensor:
+        grid = target.permute(0, 2, 3, 1) * scale - 1.0
+        sampled = F.grid_sample(features, grid, mode="bilinear", padding_mode=_BORDERS[border], align_corners=True)
+        return sampled.to(dtype)
+
+    return in_strips(sample, pixel_grid(height, width, features) + flow.float(), margin=0)

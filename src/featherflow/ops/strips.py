@@ -1,0 +1,51 @@
+"""Convolutions over large maps, strip by strip, so that what lies between the first layer and the last stays small."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+#: Maps of fewer positions are taken whole.
+LEAST = 500_000
+_STRIP = 250_000
+_LEAST_MARGINS = 8  # rows of a strip, in margins: what two strips both compute stays below a quarter
+
+
+def in_strips(function: Callable[..., Tensor | tuple[Tensor, ...]], *maps: Tensor, margin: int,
+              unit: int = 1) -> Tensor | tuple[Tensor, ...]:
+    """`function(*maps)`, of large maps in strips of full width; each strip also sees what lies `margin` rows above and below it.
+
+    The values are those of the whole maps. Maps are taken whole where they are small, where gradients are wanted, and in graphs.
+
+    Args:
+        function: "same" convolutions and the like, of one map or several to one or several; it may reduce all by one factor.
+        maps: `(B, C, H, W)`, of one H and W.
+        margin: rows from which a row of the answer takes something, to each side, on the grid of `maps`.
+        unit: rows that must stay together, such as the stride of a convolution; H is a multiple of it.
+    """
+    batch, _, height, width = maps[0].shape
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return function(*maps)
+    margin = -(-margin // unit) * unit
+    rows = max(_STRIP // (batch * width * unit) * unit, _LEAST_MARGINS * margin, unit)
+    if batch * height * width < LEAST or height <= rows:
+        return function(*maps)
+    answers: list[Tensor] = []
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        first, last = max(top - margin, 0), min(bottom + margin, height)
+        part = function(*(x[..., first:last, :] for x in maps))
+        strips = part if isinstance(part, tuple) else (part,)
+        factor = (last - first) // strips[0].shape[-2]
+        if not answers:
+            answers = [
+                strip.new_empty(batch, height // factor, strip.shape[-1], strip.shape[1]).permute(0, 3, 1, 2) for strip in strips
+            ]
+        for answer, strip in zip(answers, strips, strict=True):
+            answer[..., top // factor : bottom // factor, :] = strip[..., (top - first) // factor : (bottom - first) // factor, :]
+    return tuple(answers) if isinstance(part, tuple) else answers[0]
+
+
+def reach(module: nn.Module) -> int:
+    """Rows to each side from which "same" convolutions of stride 1, one after the other, take something."""
+    return sum(layer.padding[0] for layer in module.modules() if isinstance(layer, nn.Conv2d))
