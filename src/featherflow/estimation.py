@@ -50,7 +50,7 @@ def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = Non
         octaves: how many times a network of the LiteFlowNet family first looks at the frames at half their size and starts from
             what it finds there: each doubles the motions in reach, the first for a quarter more operations. Default: as the
             weights ask (0 for official ones; 1 for those that come with featherflow, and one more for about each fourfold of
-            pixels beyond 450,000, see `with_reach`).
+            pixels beyond 450,000, see `octaves_for`).
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -147,18 +147,24 @@ def largest_whole(network, engine: str, dtype: str) -> int:
 _USUAL_PIXELS = 450_000
 
 
-def with_reach(network, size: tuple[int, int], enlarge: float = 1.0):
-    """A network as it sees whole frames of (height, width) [px]: so that its reach grows with the frames, one of the LiteFlowNet
-    family takes another octave for about each fourfold of pixels. One that has no octaves is left as it is, up to
-    `tiling.LARGEST_WHOLE`."""
-    from .networks.liteflownet import LiteFlowNet
+def octaves_for(octaves: int, size: tuple[int, int], enlarge: float = 1.0) -> int:
+    """Octaves for whole frames of (height, width) [px], so that the reach of weights with `octaves` grows with the frames: another
+    for about each fourfold of pixels. Weights without any are left as they are, up to `tiling.LARGEST_WHOLE`."""
     from .tiling import LARGEST_WHOLE
 
     pixels = size[0] * size[1] * enlarge**2
-    if not isinstance(network, LiteFlowNet) or (network.config.octaves == 0 and pixels <= LARGEST_WHOLE):
+    if octaves == 0 and pixels <= LARGEST_WHOLE:
+        return 0
+    return octaves + max(round(math.log(pixels / _USUAL_PIXELS, 4)), 0)
+
+
+def with_reach(network, size: tuple[int, int], enlarge: float = 1.0):
+    """A network as it sees whole frames of (height, width) [px]: one of the LiteFlowNet family with `octaves_for` them."""
+    from .networks.liteflownet import LiteFlowNet
+
+    if not isinstance(network, LiteFlowNet):
         return network
-    more = round(math.log(pixels / _USUAL_PIXELS, 4))
-    return with_octaves(network, network.config.octaves + more) if more > 0 else network
+    return with_octaves(network, octaves_for(network.config.octaves, size, enlarge))
 
 
 def shares_features(network) -> bool:

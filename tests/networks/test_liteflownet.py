@@ -17,7 +17,7 @@ from featherflow.networks.liteflownet import (
     LiteFlowNet,
     replace,
 )
-from featherflow.ops import downsample, in_strips, resize, strips
+from featherflow.ops import downsample, resize, strips
 from featherflow.training.initialization import initialize
 
 # Weights, biases, fixed bilinear weights, convolutions: section 6 of the specification.
@@ -210,15 +210,3 @@ def test_strips_change_nothing(monkeypatch, name, options):
         monkeypatch.setattr(strips, "_LEAST_MARGINS", 1)
         cut = network(*frames)
     assert 0 < (cut - whole).abs().max() < 1e-5 * whole.abs().max()  # convolutions of other sizes add in another order
-
-
-def test_strips_need_their_margin(monkeypatch):
-    """What the test above would miss if strips were never cut."""
-    layer = torch.nn.Conv2d(1, 1, 5, padding=2)
-    x = torch.rand(1, 1, 64, 8)
-    for name in ("LEAST", "_STRIP"):
-        monkeypatch.setattr(strips, name, 0)
-    with torch.inference_mode():
-        assert torch.allclose(in_strips(layer, x, margin=2), layer(x), atol=1e-6)
-        assert not torch.allclose(in_strips(layer, x, margin=1), layer(x), atol=1e-6)
-    assert in_strips(layer, x, margin=1).requires_grad  # taken whole

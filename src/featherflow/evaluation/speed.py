@@ -287,11 +287,13 @@ def operations(model: str, size: tuple[int, int], convolutions_only: bool = Fals
     from torch.utils.flop_counter import FlopCounterMode
 
     from .. import networks
-    from ..estimation import Fitting
+    from ..estimation import Fitting, octaves_for
     from ..weights import describe
 
     try:
         options = describe(model)["options"]
+        if "octaves" in options:
+            options = options | {"octaves": octaves_for(options["octaves"], size)}
     except WeightsError:
         options = {}
     with FakeTensorMode(), torch.no_grad():
