@@ -202,7 +202,11 @@ def network_for(model, weights: str | os.PathLike | None, device: torch.device, 
     from .weights import default_model
 
     if model is not None and not isinstance(model, str):
+        import torch
+
         network = model.to(device).eval()
+        if device.type != "cpu":  # cuDNN goes by frames or weights, and a warp gives up the format of the frames
+            network.to(memory_format=torch.channels_last)
     else:
         stamp = Path(weights).stat().st_mtime_ns if weights is not None and Path(weights).is_file() else None
         network = _network(model or default_model(), None if weights is None else os.fspath(weights), str(device), stamp)

@@ -3,6 +3,8 @@
 import logging
 import subprocess
 import sys
+import threading
+from copy import copy
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import featherflow
 from featherflow import networks
 from featherflow.engines import builds, choice, int8
 from featherflow.errors import EngineError, InputError, MissingExtraError
+from featherflow.training.initialization import initialize
 
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 CPU = torch.device("cpu")
@@ -160,6 +163,31 @@ def test_compiling_meets_no_graph_break(network):
     with torch.no_grad():
         whole = torch.compile(module, backend="eager", fullgraph=True, dynamic=False)
         assert torch.allclose(whole(*example), module(*example), atol=1e-5)
+
+
+def test_compiled_for_a_gpu_is_a_cuda_graph_but_in_other_threads(network, monkeypatch):
+    modes = []
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, mode, **options: modes.append(mode) or compiler(network, backend="eager"))
+    network = copy(network)  # nothing is kept of this in that of other tests
+    for device in ("cpu", "cuda", "cuda:1", "cpu"):
+        assert choice._compiled(network, torch.device(device))._orig_mod is network
+    thread = threading.Thread(target=choice._compiled, args=(copy(network), torch.device("cuda")))
+    thread.start()
+    thread.join()
+    assert modes == ["default", "reduce-overhead", "default"]
+
+
+def test_compiled_networks_that_share_weights_keep_their_own_octaves(monkeypatch):
+    """The second is a copy of the first, taken when that had been compiled."""
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **options: compiler(network, backend="eager"))
+    network = networks.build("liteflownet2", features=((4,),) * 6, finest_level=5, matching=(4,), subpixel=(), regularization=())
+    initialize(network, torch.Generator().manual_seed(0))
+    for octaves in (0, 1, 0):
+        expected = featherflow.estimate(*frames(), model=network, engine="torch", octaves=octaves)
+        compiled = featherflow.estimate(*frames(), model=network, engine="compile", octaves=octaves)
+        assert np.abs(compiled - expected).max() < 1e-4
 
 
 def test_bfloat16_is_automatic_only_where_it_was_measured(monkeypatch):

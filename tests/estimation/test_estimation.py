@@ -10,7 +10,7 @@ from PIL import Image
 
 import featherflow
 from featherflow.errors import FeatherflowError, FileError, InputError
-from featherflow.estimation import run_network, with_reach
+from featherflow.estimation import network_for, run_network, with_reach
 from featherflow.frames import as_batch, read_image
 from featherflow.networks import build
 from featherflow.tiling import LARGEST_WHOLE
@@ -98,6 +98,13 @@ def test_a_known_shift_keeps_its_scale_through_the_resize_rule():
 def test_half_precision_stays_near(estimate, dtype):
     exact = estimate(frame(seed=1), frame(seed=2))
     assert np.abs(estimate(frame(seed=1), frame(seed=2), dtype=dtype) - exact).max() < 0.5
+
+
+def test_weights_are_channels_last_on_a_gpu():
+    """The device "meta" stands for one: it too is not the CPU."""
+    network = network_for(build("liteflownetx"), None, torch.device("meta"))
+    weights = [layer.weight for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert weights and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
 
 def test_classical_methods_answer_the_same_call():

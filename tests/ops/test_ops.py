@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherflow.ops import bilinear_upsampling_kernel, correlate, downsample, local_convolution, resize, warp
+from featherflow.ops import bilinear_upsampling_kernel, constant, correlate, downsample, local_convolution, resize, warp
 
 sizes = st.integers(1, 37)
 
@@ -69,6 +69,14 @@ def test_warp_equals_the_four_neighbour_loop(height, width, length):
     image = torch.randn(1, 2, height, width, generator=generator)
     flow = length * torch.randn(1, 2, height, width, generator=generator)
     assert torch.allclose(warp(image, flow), warp_by_loop(image, flow), atol=1e-4)
+
+
+def test_numbers_are_filled_in_where_they_are_used():
+    """The device "meta" takes no copy from the CPU."""
+    for value, shape in ((0.1, ()), ((0.1, 2.0), (2,))):
+        here, elsewhere = constant(value, torch.zeros(1)), constant(value, torch.zeros(1, device="meta"))
+        assert here.tolist() == torch.tensor(value).tolist() and here.dtype == elsewhere.dtype == torch.float32
+        assert elsewhere.device.type == "meta" and here.shape == elsewhere.shape == shape
 
 
 def test_warp_half_a_pixel_outside_returns_half_the_border():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -103,7 +104,7 @@ def runner(engine: str, work: Work) -> Runner:
     if engine in _BUILT:
         return _built(engine, work)
     if engine == "compile":
-        return replace(work, network=_compiled(work.network)).by_pytorch
+        return replace(work, network=_compiled(work.network, work.device)).by_pytorch
     return work.by_pytorch
 
 
@@ -189,11 +190,19 @@ def _check(engine: str, run: Runner, work: Work, frames: tuple[Tensor, Tensor]) 
     return {"max_difference_px": difference, **{name: statistics.median(values) for name, values in times.items()}}
 
 
-def _compiled(network: nn.Module) -> Callable:
-    """`network` with its forward compiled. Attributes, which say how frames are fitted, are those of the network."""
-    if "compiled_forward" not in network.__dict__:
-        network.__dict__["compiled_forward"] = torch.compile(network, dynamic=False, fullgraph=True)
-    return network.__dict__["compiled_forward"]
+def _compiled(network: nn.Module, device: torch.device) -> Callable:
+    """`network` with its forward compiled. Attributes, which say how frames are fitted, are those of the network.
+
+    On a GPU it runs as a CUDA graph. Its flow lies where the next run writes its own; `run_network` copies it to the CPU before.
+    Other threads than the main one do without: before PyTorch 2.13 they cannot hold CUDA graphs.
+    """
+    graphed = device.type == "cuda" and threading.current_thread() is threading.main_thread()
+    mode = "reduce-overhead" if graphed else "default"
+    compiled = network.__dict__.get(f"compiled {mode}")
+    if compiled is None or compiled._orig_mod is not network:  # a copy of a network brings along what was made for that
+        compiled = torch.compile(network, dynamic=False, fullgraph=True, mode=mode)
+        network.__dict__[f"compiled {mode}"] = compiled
+    return compiled
 
 
 @lru_cache(maxsize=1)

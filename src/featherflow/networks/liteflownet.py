@@ -28,6 +28,7 @@ from ..errors import InputError
 from ..ops import (
     bilinear_upsampling_kernel,
     check_frames,
+    constant,
     convolve_leaky,
     correlate,
     downsample,
@@ -554,5 +555,5 @@ class LiteFlowNet(nn.Module):
         height, width = frame1.size
         size = (height, width) if size is None else size
         u = self.flows(frame1, frame2)[-1].last
-        scale = u.new_tensor((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height))
+        scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

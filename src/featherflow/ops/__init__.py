@@ -4,6 +4,7 @@ Conventions: images and features `(B, C, H, W)`; flow `(B, 2, H, W)`, channel 0 
 pixels of the grid it stands on, on the first frame's grid; warping is backward warping.
 """
 
+from .constant import constant
 from .convolution import convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, starting_flow
@@ -21,6 +22,7 @@ __all__ = [
     "bilinear_upsampling_kernel",
     "check_frames",
     "check_iterations",
+    "constant",
     "convex_upsample",
     "convolve_leaky",
     "correlate",

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, cat, stack
 
+from .kernels import by_kernel
+
 _BLOCK = 16  # columns per matrix product: wide enough to keep the product dense, narrow enough to waste little
 
 
@@ -11,7 +13,7 @@ def correlate(features1: Tensor, features2: Tensor, radius: int, stride: int = 1
 
     Computed as banded matrix products: for each row offset, a block of 16 columns of f1 is multiplied with the
     16 + 2*radius columns of f2 it can reach, and the diagonals that stand for dx = -radius..radius are kept. Neither map
-    is sampled nor unfolded over the search window.
+    is sampled nor unfolded over the search window. On a GPU, where no gradient is asked for, by a Triton kernel.
 
     Args:
         features1, features2: `(B, C, H, W)`.
@@ -26,6 +28,10 @@ def correlate(features1: Tensor, features2: Tensor, radius: int, stride: int = 1
     """
     if stride > 1:
         features1, features2 = features1[..., ::stride, ::stride], features2[..., ::stride, ::stride]
+    return by_kernel("correlate", _correlate, (features1, features2), radius)
+
+
+def _correlate(features1: Tensor, features2: Tensor, radius: int) -> Tensor:
     height, width = features1.shape[-2:]
     channels = features1.shape[1]
     window = 2 * radius + 1

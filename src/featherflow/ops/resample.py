@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constant import constant
+
 
 def resize(x: Tensor, size: tuple[int, int], swapped_offsets: bool = False) -> Tensor:
     """Bilinear resize of `(B, C, H, W)` to `size` = (height, width), pixel areas aligned, edges clamped.
@@ -38,7 +40,7 @@ def resize_flow(flow: Tensor, size: tuple[int, int], unit: tuple[int, int] | Non
     flow = resize(flow.float(), size)
     if (height, width) == tuple(size):
         return flow
-    return flow * flow.new_tensor((size[1] / width, size[0] / height)).view(1, 2, 1, 1)
+    return flow * constant((size[1] / width, size[0] / height), flow).view(1, 2, 1, 1)
 
 
 def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -62,7 +64,7 @@ def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
 def _reduction(n_in: int, n_out: int, like: Tensor) -> Tensor:
     if n_out == 1:
         return torch.full((1, n_in), 1.0 / n_in, dtype=like.dtype, device=like.device)
-    spacing = torch.tensor((n_in - 1) / (n_out - 1), dtype=torch.float32, device=like.device)  # ONNX multiplies tensors alone
+    spacing = constant((n_in - 1) / (n_out - 1), like)  # ONNX multiplies tensors alone
     return _triangle(n_in, torch.arange(n_out, device=like.device) * spacing, spacing).to(like.dtype)
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .constant import constant
 from .strips import in_strips
 
 _BORDERS = {"zero": "zeros", "replicate": "border"}
@@ -32,7 +33,7 @@ def warp(features: Tensor, flow: Tensor, border: str = "zero") -> Tensor:
     Source: LiteFlowNet, section 3.2, equation (1) (f-warp).
     """
     dtype, (height, width) = features.dtype, features.shape[-2:]
-    scale = torch.tensor((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), device=features.device)
+    scale = constant((2.0 / max(width - 1, 1), 2.0 / max(height - 1, 1)), features)
     features = features.float()
 
     def sample(target: Tensor) -> Tensor:
