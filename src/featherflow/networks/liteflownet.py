@@ -394,9 +394,10 @@ class FlowLevel(nn.Module):
 def normalize_features(features: Tensor) -> Tensor:
     """Zero mean and unit variance per channel over the map, in float32 (see `normalized_matching`)."""
     with full_precision(features):
-        variance, mean = torch.var_mean(features.float(), dim=(2, 3), keepdim=True, correction=0)
+        wide = features.float()
+        variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
         scale = torch.rsqrt(variance + 1e-6)
-        return in_strips(lambda part: ((part.float() - mean) * scale).to(features.dtype), features, margin=0)
+        return in_strips(lambda part: ((part - mean) * scale).to(features.dtype), wide, margin=0)
 
 
 class PseudoLevel(nn.Module):
