@@ -61,6 +61,18 @@ def test_free_sizes(to, network, tmp_path):
         assert np.abs(run_file(to, done.files[0], *frames) - module(*frames)[0].numpy()).max() <= 1e-3
 
 
+def test_a_file_has_the_octaves_of_its_size(small, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("featherflow.estimation._USUAL_PIXELS", 128 * 160 // 4)
+    stop = lambda network, *_, **__: seen.append(network.config.octaves) or 1 / 0  # noqa: E731
+    monkeypatch.setattr("featherflow.engines.export.Portable", stop)
+    for settings in ({}, {"octaves": 1}, {"dynamic": True}):
+        size = {} if "dynamic" in settings else {"size": (128, 160)}
+        with pytest.raises(ZeroDivisionError):
+            export(small(finest_level=4, octaves=1), tmp_path / "flow.pt2", **size, **settings)
+    assert seen == [2, 1, 1]
+
+
 @pytest.mark.parametrize("octaves", [0, 1, 2, 3])
 def test_examples_of_free_sizes_are_at_no_limit(octaves, small):
     """Where half a frame is as small as a network takes it, exporters write that size down for all frames."""

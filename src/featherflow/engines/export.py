@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EngineError, InputError
-from ..estimation import with_octaves
+from ..estimation import with_octaves, with_reach
 from ..files import atomic_write
 from . import int8, onnx, openvino
 from .choice import TOLERANCE
@@ -69,8 +69,8 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         dtype: "float32", or for OpenVINO "bfloat16" or "int8": of the convolutions; frames and flow stay as they are.
         iterations: number of updates of a network that iterates. Default: the network's own.
         weights: a `.safetensors` file to use in place of the model's own weights.
-        octaves: as `featherflow.estimate`, but whatever the size of the frames. Default: as the weights ask. Where sizes are free
-            the smallest doubles with each octave beyond the first.
+        octaves: as `featherflow.estimate`; where sizes are free as the weights ask, whatever the size of the frames, and the
+            smallest size doubles with each octave beyond the first.
 
     Raises:
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
@@ -93,7 +93,8 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
         raise InputError("In int8 a file is calibrated for one size; leave --dynamic out and name height and width.")
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
-    network = with_octaves(_network(model, weights), octaves)
+    network = _network(model, weights)
+    network = with_reach(network, size or USUAL_SIZE) if octaves is None and not dynamic else with_octaves(network, octaves)
     name = model if isinstance(model, str) else type(network).__name__
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
