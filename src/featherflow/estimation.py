@@ -112,7 +112,7 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
             def work(frames):
                 size = tuple(frames.shape[-2:])
                 factor = enlarge or usual_enlargement(network, size)
-                seen = network if octaves is not None else with_reach(network, size, factor)
+                seen = with_reach(network, octaves, size, factor)
                 return engines.Work(seen, tuple(frames.shape), where, dtype, iterations, factor)
 
             def single(a, b):
@@ -158,13 +158,14 @@ def octaves_for(octaves: int, size: tuple[int, int], enlarge: float = 1.0) -> in
     return octaves + max(round(math.log(pixels / _USUAL_PIXELS, 4)), 0)
 
 
-def with_reach(network, size: tuple[int, int], enlarge: float = 1.0):
-    """A network as it sees whole frames of (height, width) [px]: one of the LiteFlowNet family with `octaves_for` them."""
+def with_reach(network, octaves: int | None, size: tuple[int, int], enlarge: float = 1.0):
+    """A network as it sees whole frames of (height, width) [px]: with the octaves that are asked for; where they are None, one
+    of the LiteFlowNet family has `octaves_for` such frames."""
     from .networks.liteflownet import LiteFlowNet
 
-    if not isinstance(network, LiteFlowNet):
-        return network
-    return with_octaves(network, octaves_for(network.config.octaves, size, enlarge))
+    if octaves is None and isinstance(network, LiteFlowNet):
+        octaves = octaves_for(network.config.octaves, size, enlarge)
+    return with_octaves(network, octaves)
 
 
 def shares_features(network) -> bool:

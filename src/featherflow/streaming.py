@@ -117,7 +117,7 @@ def _between(model, weights, device, dtype, iterations, refine, enlarge, engine,
     def between(first: _Frame, second: _Frame) -> torch.Tensor:
         size = tuple(first.batch.shape[-2:])
         factor = enlarge or usual_enlargement(network, size)
-        seen = network if octaves is not None else with_reach(network, size, factor)
+        seen = with_reach(network, octaves, size, factor)
         work = engines.Work(seen, tuple(first.batch.shape), where, dtype, None, factor)
         part = tiling.tile_for(tile, size, largest_whole(network, engine, dtype))
         if part is not None or engines.choose(engine, work) != "torch":

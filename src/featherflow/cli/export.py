@@ -50,8 +50,8 @@ def export(
     weights
         A .safetensors file to use in place of the model's own weights.
     octaves
-        How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as the weights
-        ask.
+        How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as for
+        estimate, and where sizes are free as the weights ask.
     json
         Print what was written as JSON.
     """

@@ -94,7 +94,7 @@ def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = Non
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
     network = _network(model, weights)
-    network = with_reach(network, size or USUAL_SIZE) if octaves is None and not dynamic else with_octaves(network, octaves)
+    network = with_octaves(network, octaves) if dynamic else with_reach(network, octaves, size or USUAL_SIZE)
     name = model if isinstance(model, str) else type(network).__name__
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")

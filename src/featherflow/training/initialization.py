@@ -81,7 +81,8 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     """Begin with the weights of a network that has fewer levels, units or channels.
 
     A layer that `weights` lacks takes the one of the same name at the level above where both have one shape, and keeps its value
-    otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit). A layer that is narrower there is widened.
+    otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit). In the LiteFlowNet family a layer that is
+    narrower there is widened.
 
     Raises:
         WeightsError: if a tensor of `weights` does not fit, or something lacks that is neither of a level nor of a unit of one.
@@ -89,9 +90,12 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     state = network.state_dict()
     new = {}
     for name, value in weights.items():
-        if name not in state:
-            raise WeightsError(f"The weights to begin with have a tensor '{name}', which does not fit this network.")
-        new[name] = value if value.shape == state[name].shape else widen(name, value, state[name].shape, generator)
+        if name in state and value.shape == state[name].shape:
+            new[name] = value
+        elif name in state and isinstance(network, LiteFlowNet):
+            new[name] = widen(name, value, state[name].shape, generator)
+        else:
+            raise _misfit(name, value)
     for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
         if name in new:
             continue
@@ -135,7 +139,7 @@ def widen(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generat
     if fits and weight.dim() > 1:
         fits = all(n > 0 and w % n == 0 for n, w in zip(parts(weight.shape[1]), parts(shape[1]), strict=True))
     if not fits or weight.dim() == 3:
-        raise WeightsError(f"The weights to begin with have a tensor '{name}' of shape {tuple(weight.shape)}, which does not fit.")
+        raise _misfit(name, weight)
     wide = weight[origins((weight.shape[0],), (shape[0],))]
     if weight.dim() == 1:
         return wide
@@ -144,3 +148,7 @@ def widen(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generat
     noise = torch.randn(shape, generator=generator)
     mean = torch.zeros(shape[0], *weight.shape[1:]).index_add_(1, origin, noise)[:, origin] / copies
     return (wide[:, origin] + weight.std(correction=0) * (noise - mean)) / copies
+
+
+def _misfit(name: str, weight: Tensor) -> WeightsError:
+    return WeightsError(f"The weights to begin with have a tensor '{name}' of shape {tuple(weight.shape)}, which does not fit.")
