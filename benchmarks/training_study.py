@@ -1,16 +1,18 @@
-"""Which way of training is worth a long run? Equal minutes for each variant of one recipe, judged on held-out pairs.
+"""Which way of training is worth a long run? Equal compute for each variant of one recipe, judged on held-out pairs.
 
-    python benchmarks/training_study.py --minutes 30 --validate ../shared/data --photos photos/
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/training_study.py --minutes 30 --validate ../shared/data --photos photos/
 
-Each variant changes one thing of `--recipe`, with the same seed, and gets the same minutes on the same machine, one after the
-other; the schedule's length is set so that its end fits the minutes, by the samples/s of a short piece beforehand. EPE [px],
-aggregator `per_image`. On a busy machine minutes are not equal compute: compare the column of samples too.
+Each variant changes one thing of `--recipe`, with the same seed, and gets the same minutes, one after the other. On a CPU they are
+minutes of all cores together (two busy cores spend 30 in a quarter of an hour), so other work on the machine does not take from
+them; on a GPU they are minutes of the clock. The schedule is sized beforehand, by the cost of a sample in a short piece;
+the table says what each variant really took. EPE [px], aggregator `per_image`.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +51,7 @@ def scenes(**changed: object):
 #: Name to a change of the recipe.
 VARIANTS = {
     "as it is": lambda recipe: recipe,
+    "another seed": lambda recipe: replace(recipe, seed=recipe.seed + 1),
     "level by level": level_by_level,
     "features not normalised": options(normalized_matching=False),
     "flow not detached": loss(detach=False),
@@ -84,18 +87,25 @@ def main() -> None:
     rows = {}
     for name in arguments.variants:
         folder = arguments.runs / name.replace(" ", "-").replace("/", "by").replace(",", "")
+        clock = clock_of(arguments.device)
         variant = sized(VARIANTS[name](base), arguments.minutes, bank, arguments.device, folder)
         run = Trainer(variant, folder, bank, device=arguments.device)
-        run.run(minutes=arguments.minutes)
-        rows[name] = (run.samples, run.skipped, validator(run.averaged_network()))
-        print(f"{name}: {run.samples:,} samples, {rows[name][2]}", flush=True)
+        started = clock()
+        run.run()
+        rows[name] = ((clock() - started) / 60, run.samples, run.skipped, validator(run.averaged_network()))
+        print(f"{name}: {rows[name]}", flush=True)
 
-    groups = list(next(iter(rows.values()))[2])
-    print(f"\n| {arguments.minutes:g} minutes each | samples | skipped | " + " | ".join(groups) + " | mean |")
-    print("| --- | ---: | ---: | " + "---: | " * (len(groups) + 1))
-    for name, (samples, skipped, scores) in rows.items():
+    groups = list(next(iter(rows.values()))[3])
+    print("\n| variant | minutes | samples | skipped | " + " | ".join(groups) + " | mean |")
+    print("| --- | ---: | ---: | ---: | " + "---: | " * (len(groups) + 1))
+    for name, (minutes, samples, skipped, scores) in rows.items():
         figures = " | ".join(f"{scores[group]:.2f}" for group in groups)
-        print(f"| {name} | {samples:,} | {skipped} | {figures} | {sum(scores.values()) / len(scores):.2f} |")
+        print(f"| {name} | {minutes:.0f} | {samples:,} | {skipped} | {figures} | {sum(scores.values()) / len(scores):.2f} |")
+
+
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds that a device has worked for this process: of all cores of a CPU together, else of the clock."""
+    return time.process_time if device == "cpu" else time.monotonic
 
 
 def texture_bank(arguments: argparse.Namespace, seed: int) -> TextureBank:
@@ -108,14 +118,14 @@ def texture_bank(arguments: argparse.Namespace, seed: int) -> TextureBank:
 
 def sized(recipe: Recipe, minutes: float, bank: TextureBank, device: str, folder: Path) -> Recipe:
     """The recipe with a schedule that ends when the minutes do, by the pace of each of its stages in a short piece."""
-    stages, seconds = recipe.schedule(), 0.0
+    stages, seconds, clock = recipe.schedule(), 0.0, clock_of(device)
     for number, stage in enumerate(stages):
         trial = Trainer(stage, folder.with_name(f"{folder.name}-trial-{number}"), bank, device=device)
         trial.train_step()
-        begun, started = trial.samples, time.monotonic()
-        while time.monotonic() - started < min(30.0, minutes * 6) / len(stages):
+        begun, started = trial.samples, clock()
+        while clock() - started < min(30.0, minutes * 6) / len(stages):
             trial.train_step()
-        seconds += stage.samples * (time.monotonic() - started) / (trial.samples - begun)
+        seconds += stage.samples * (clock() - started) / (trial.samples - begun)
     return replace(recipe, shrink=seconds / (60.0 * minutes))
 
 

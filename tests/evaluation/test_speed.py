@@ -52,6 +52,14 @@ def counted(work) -> int:
     return counter.get_total_flops()
 
 
+def test_a_stream_looks_at_each_frame_once(monkeypatch):
+    monkeypatch.setattr(convolution, "_FUSED", None)
+    frames, candidate = speed.moving_texture((64, 96)), speed.Candidate("liteflownet2-slim", "torch", "float32")
+    pair, _ = speed._call(candidate, frames, stream=False)
+    following, _ = speed._call(candidate, frames, stream=True)
+    assert 0.85 < counted(following) / counted(pair) < 0.90
+
+
 def test_a_pass_calls_no_more_operators_than_it_needs():
     """Each convolution takes its leaky ReLU along; maps are not copied to another layout between layers."""
     if convolution._FUSED is None:
@@ -129,9 +137,13 @@ def test_markdown_names_the_conditions(capsys):
     assert run_command("bench", "liteflownetx", "--size", "64x64", "--runs", "1", "--no-memory") == 0
     text = capsys.readouterr().out
     assert "| liteflownetx * | torch | float32 |" in text and "64x64 px, medians of 1 rounds" in text and "GB/s" in text
+    assert run_command("bench", "liteflownetx", "dis", "--size", "64x64", "--runs", "1", "--stream") == 0
+    assert "64x64 px, along a stream, medians" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [("--size", "huge"), ("--size", "8x8"), ("--runs", "0"), ("--engine", "tpu")])
+@pytest.mark.parametrize("wrong", [
+    ("--size", "huge"), ("--size", "8x8"), ("--runs", "0"), ("--engine", "tpu"), ("--stream", "--against", "peer"),
+])
 def test_bad_requests_end_in_one_sentence(wrong, capsys):
     assert run_command("bench", "liteflownetx", *wrong) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

@@ -16,6 +16,7 @@ def bench(
     against: list[str] | None = None,
     all: Annotated[bool, Parameter(negative="")] = False,
     memory: bool = True,
+    stream: Annotated[bool, Parameter(negative="")] = False,
     threads: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -24,6 +25,8 @@ def bench(
     Example: featherflow bench liteflownet2 --engine torch --engine openvino --dtype float32 --dtype bfloat16 --against opencv
 
     Example: featherflow bench --all --runs 1
+
+    Example: featherflow bench --stream --size 512x218 --runs 20
 
     Parameters
     ----------
@@ -44,6 +47,8 @@ def bench(
         Every registered network.
     memory
         Also measure the most memory held, in a process for each candidate.
+    stream
+        Time the next pair of a stream of frames, where what is known of a frame is used again; not for peers.
     threads
         Threads of PyTorch and the engines; by default all cores.
     json
@@ -61,7 +66,7 @@ def bench(
     names = networks.names() if all else list(models) or [default_model()]
     chosen = speed.candidates(names, engine or ["torch"], dtype or ["float32"], against or [])
     with show_progress("estimates", quiet=json) as progress:
-        result = speed.bench(chosen, (int(height), int(width)), runs, threads, memory, progress)
+        result = speed.bench(chosen, (int(height), int(width)), runs, threads, memory, progress, stream)
     if json:
         print_json(result.as_dict())
     else:

@@ -7,6 +7,7 @@ in each round, and what is compared was measured side by side.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import platform
 import shlex
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Timing:
-    """One candidate. Times are of one pair, frames `(H, W, 3)` uint8 in, flow `(H, W, 2)` float32 out."""
+    """One candidate. Times are of one pair, frames `(H, W, 3)` uint8 in, flow `(H, W, 2)` float32 out; along a stream, of one more
+    frame."""
 
     model: str
     engine: str
@@ -58,7 +61,7 @@ class Timing:
     slowest_ms: float
     #: How many times the first candidate's median this one's is contained in it: above 1 is faster.
     times_faster: float
-    #: Multiplications and additions of one pair [GFLOP]; None for what is no network here.
+    #: Multiplications and additions of one pair [GFLOP], whole also where a stream saves some; None for what is no network here.
     gflop: float | None
     #: Most memory held, beyond that after the imports [MiB], in a process of its own.
     peak_mib: float | None
@@ -88,6 +91,8 @@ class Speed:
     height: int
     runs: int
     threads: int
+    #: Whether each pair was the next of a stream of frames, see `featherflow.stream`, or a pair by itself.
+    stream: bool
     machine: str
     date: str
     rates: Rates
@@ -115,7 +120,8 @@ class Speed:
             lines.append(f"| {' | '.join(cells)} |")
         lines += [
             "",
-            f"{self.width}x{self.height} px, medians of {self.runs} rounds in turn, {self.threads} threads, {self.machine}, "
+            f"{self.width}x{self.height} px{', along a stream' if self.stream else ''}, medians of {self.runs} rounds in turn, "
+            f"{self.threads} threads, {self.machine}, "
             f"{self.date}. In the same run: {self.rates.convolution_float32:.0f} GFLOP/s in float32 and "
             f"{self.rates.convolution_bfloat16:.0f} in bfloat16 convolutions, {self.rates.copy:.0f} GB/s copied.",
         ]
@@ -160,7 +166,7 @@ def candidates(models: Iterable[str], engines: Sequence[str] = ("torch",), dtype
 
 
 def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs: int = 5, threads: int | None = None,
-          memory: bool = True, progress: Callable[[int, int], None] | None = None) -> Speed:
+          memory: bool = True, progress: Callable[[int, int], None] | None = None, stream: bool = False) -> Speed:
     """Time candidates in turn.
 
     Args:
@@ -168,15 +174,18 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
         threads: of PyTorch and the engines. Default: as they are.
         memory: also measure the peak, in a process for each candidate.
         progress: called with (estimates done, estimates in all).
+        stream: time the next pair of a stream of frames, where what is known of a frame is used again; not for peers.
 
     Raises:
-        InputError: for no candidate, fewer than one round, or frames that are too small. What makes a single candidate fail is
-            a failure in the result.
+        InputError: for no candidate, fewer than one round, frames that are too small, or a peer along a stream. What makes a single
+            candidate fail is a failure in the result.
     """
     import torch
 
     if not chosen or runs < 1 or min(size) < 16 or (threads is not None and threads < 1):
         raise InputError("Timing needs a candidate, at least 1 round, 1 thread, and frames of at least 16x16 px.")
+    if stream and any(candidate.command for candidate in chosen):
+        raise InputError("Peers are given pairs: they cannot be timed along a stream.")
     if threads is not None:
         torch.set_num_threads(threads)
     frames = moving_texture(size)
@@ -196,7 +205,7 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
                         peers.append(Peer(candidate.command, *paths))
                         calls[candidate], trained[candidate] = peers[-1].milliseconds, True
                     else:
-                        calls[candidate], trained[candidate] = _call(candidate, frames)
+                        calls[candidate], trained[candidate] = _call(candidate, frames, stream)
                     calls[candidate]()
                 except FeatherflowError as error:
                     failures[candidate.name] = str(error)
@@ -225,15 +234,15 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
         timings.append(Timing(
             candidate.model, candidate.engine, candidate.dtype, ms, min(values), max(values),
             statistics.median(next(iter(times.values()))) / ms, operations(candidate.model, size) if network else None,
-            peak_memory(candidate, size) if memory and not candidate.command else None, trained[candidate],
+            peak_memory(candidate, size, stream) if memory and not candidate.command else None, trained[candidate],
         ))
     today = date.today().isoformat()
-    return Speed(size[1], size[0], runs, torch.get_num_threads(), machine(), today, rates, tuple(timings), failures)
+    return Speed(size[1], size[0], runs, torch.get_num_threads(), stream, machine(), today, rates, tuple(timings), failures)
 
 
-def _call(candidate: Candidate, frames: Sequence[np.ndarray]) -> tuple[Callable[[], float], bool]:
-    """A function that estimates once and gives its milliseconds; and whether the weights are trained."""
-    from .. import classical
+def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> tuple[Callable[[], float], bool]:
+    """A function that estimates one pair, or the next of a stream, and gives its milliseconds; whether the weights are trained."""
+    from .. import classical, streaming
     from ..estimation import estimate
 
     settings: dict[str, object] = {}
@@ -241,9 +250,15 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray]) -> tuple[Callable[
     if candidate.model not in classical.METHODS:
         model, settings = _network(candidate.model), {"engine": candidate.engine, "dtype": candidate.dtype, "enlarge": 1.0}
 
+    if stream:
+        work = streaming.stream(itertools.cycle(frames), model, **settings).__next__
+        work()
+    else:
+        work = partial(estimate, *frames, model=model, **settings)
+
     def call() -> float:
         started = time.perf_counter()
-        estimate(*frames, model=model, **settings)
+        work()
         return 1000 * (time.perf_counter() - started)
 
     return call, isinstance(model, str) or hasattr(model, "weights_info")
@@ -330,10 +345,11 @@ def machine_rates() -> Rates:
     return Rates(*reached, copied)
 
 
-def peak_memory(candidate: Candidate, size: tuple[int, int]) -> float | None:
-    """Most memory that a process of its own holds while it estimates one pair, less what it holds after the imports [MiB]."""
+def peak_memory(candidate: Candidate, size: tuple[int, int], stream: bool = False) -> float | None:
+    """Most memory that a process of its own holds while it estimates one pair (along a stream, two), less what it holds after the
+    imports [MiB]."""
     code = "from featherflow.evaluation.speed import _print_peak; _print_peak()"
-    arguments = [sys.executable, "-c", code, json.dumps([dataclasses.asdict(candidate), *size])]
+    arguments = [sys.executable, "-c", code, json.dumps([dataclasses.asdict(candidate), size, stream])]
     done = subprocess.run(arguments, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 and done.stdout else None
 
@@ -344,12 +360,12 @@ def _print_peak() -> None:
     from .. import classical, estimation, frames, networks, weights
 
     del classical, estimation, frames, networks, weights
-    chosen, *size = json.loads(sys.argv[1])
+    chosen, size, stream = json.loads(sys.argv[1])
     torch.zeros(1).add_(1)
     memory = PeakMemory()
     memory.start()
     before = memory.mib()
-    _call(Candidate(**chosen), moving_texture(tuple(size)))[0]()
+    _call(Candidate(**chosen), moving_texture(tuple(size)), stream)[0]()
     after = memory.mib()
     print(None if before is None or after is None else round(after - before, 1))
 
