@@ -102,7 +102,18 @@ def test_local_convolution_with_equal_filters_is_the_box_mean(height, width, siz
     generator = torch.Generator().manual_seed(height)
     flow = torch.randn(2, 2, height, width, generator=generator)
     filters = torch.full((2, size * size, height, width), 1 / size**2)
-    assert torch.allclose(local_convolution(flow, filters), F.avg_pool2d(flow, size, 1, size // 2), atol=1e-5)
+    mean = F.avg_pool2d(flow, size, 1, size // 2)
+    assert torch.allclose(local_convolution(flow, filters), mean, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(local_convolution(flow, filters), mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_local_convolution_by_shifts_is_that_by_patches(layout):
+    flow, filters = torch.randn(2, 2, 9, 11), torch.randn(2, 25, 9, 11).contiguous(memory_format=layout)
+    by_patches = local_convolution(flow, filters)
+    with torch.no_grad():
+        assert torch.allclose(local_convolution(flow, filters), by_patches, atol=1e-5)
 
 
 def test_local_convolution_picks_neighbours_row_by_row():

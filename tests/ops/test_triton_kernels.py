@@ -12,7 +12,7 @@ from featherflow import networks, ops
 from featherflow.estimation import run_network
 from featherflow.ops import correlate, kernels, local_convolution
 from featherflow.ops.correlation import _correlate
-from featherflow.ops.local_convolution import _local_convolution
+from featherflow.ops.local_convolution import _by_patches
 from featherflow.training.initialization import initialize
 
 # Whether kernels are interpreted is settled when Triton is imported, so those tests run in a process of their own.
@@ -67,7 +67,7 @@ def test_interpreted_local_convolution(dtype, shape, size, channels_last):
     filters = random(shape[0], size * size, *shape[2:], seed=1, dtype=dtype, channels_last=channels_last)
     found = triton_kernels.local_convolution(flow, filters, dtype)
     assert found.dtype == dtype
-    assert agrees(found, _local_convolution(flow.double(), filters.double()))
+    assert agrees(found, _by_patches(flow.double(), filters.double()))
 
 
 @in_the_interpreter
@@ -158,7 +158,7 @@ class Spy:
     def __call__(self, first, second, *parameters, dtype):
         self.calls.append(dtype)
         with ops.full_precision(first):
-            answer = (_correlate if parameters else _local_convolution)(first.float(), second.float(), *parameters)
+            answer = (_correlate if parameters else _by_patches)(first.float(), second.float(), *parameters)
         return self.change(answer.to(dtype))
 
 
@@ -188,7 +188,7 @@ def test_a_kernel_that_agrees_is_tried_once_and_used(pretend, lines):
     correlate(*(x[:, :4] for x in FEATURES), 3)
     assert len(spy.calls) == 10  # another radius, format and number of channels are tried anew
     filters = random(1, 9, 8, 20)
-    assert torch.allclose(local_convolution(FEATURES[0], filters), _local_convolution(FEATURES[0], filters))
+    assert torch.allclose(local_convolution(FEATURES[0], filters), _by_patches(FEATURES[0], filters))
     assert len(spy.calls) == 12
 
 

@@ -265,10 +265,12 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> t
 
 
 def _network(name: str):
-    """The network with its weights if there are any, else with random ones."""
+    """The network with its weights if there are any, else with random ones and, as in weights that come with featherflow, one mean
+    for both frames."""
     import torch
 
     from .. import networks
+    from ..networks.liteflownet import LiteFlowNet
     from ..weights import load
 
     try:
@@ -279,6 +281,8 @@ def _network(name: str):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = networks.build(name)
+        if isinstance(network, LiteFlowNet):
+            network.mean2.copy_(network.mean1)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import check_frames, full_precision, resize_flow, warp
+from ..ops import check_frames, full_precision, lengths, resize_flow, warp
 from .flownetc import FlowNetC
 from .flownets import FLOW_SCALE, FlowNetS, FlowNetTrunk, conv, deconv, flow_head, mean_free_pair
 
@@ -123,7 +123,7 @@ class FlowNet2(nn.Module):
             # Divided where the others are multiplied: so the release does, and so the weights of the cascade were trained.
             small = _enlarged(self.flownets_d.units(pair)[2] / FLOW_SCALE, "nearest")
             large = flows[-1]
-            evidence = [x1, small, large, _length(small), _length(large)]
+            evidence = [x1, small, large, lengths(small), lengths(large)]
             evidence += [_compare(x1, x2, flow)[1] for flow in (small, large)]
             flows += [small, self.flownetfusion(torch.cat(evidence, dim=1))[-1]]
         return flows
@@ -152,11 +152,7 @@ def _enlarged(flow: Tensor, mode: str) -> Tensor:
         return F.interpolate(flow, scale_factor=4, mode=mode, align_corners=False if mode == "bilinear" else None)
 
 
-def _length(vectors: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-
-
 def _compare(x1: Tensor, x2: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     """Frame 2 warped by a flow, and its brightness error against frame 1."""
     warped = warp(x2, flow, border="replicate")
-    return warped, _length(x1 - warped)
+    return warped, lengths(x1 - warped)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..ops import (
     bilinear_upsampling_kernel,
+    channel_softmax,
     check_frames,
     constant,
     convolve_leaky,
@@ -34,9 +35,12 @@ from ..ops import (
     downsample,
     full_precision,
     in_strips,
+    join_channels,
+    lengths,
     local_convolution,
     reach,
     resize,
+    sum_in_strips,
     warp,
 )
 
@@ -210,7 +214,8 @@ class BilinearUpsampling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C, 2H, 2W)`; values unchanged."""
         with full_precision(x):
-            return F.conv_transpose2d(x, self.weight.to(x.dtype), stride=2, padding=1, groups=x.shape[1])
+            wide = x.to(self.weight.dtype)  # this convolution is twenty times slower in bfloat16
+            return F.conv_transpose2d(wide, self.weight, stride=2, padding=1, groups=x.shape[1]).to(x.dtype)
 
 
 # ------------------------------------------------------------------------------------------------ NetC
@@ -274,7 +279,7 @@ class DescriptorMatching(nn.Module):
             height, width = features1.shape[-2:]
             costs = self.upcost(costs)[..., :height, :width]
         if self.redirection is not None:
-            costs = torch.cat((costs, convolve_leaky(self.redirection, features1, SLOPE)), dim=1)
+            costs = join_channels(costs, convolve_leaky(self.redirection, features1, SLOPE), dtype=costs.dtype)
         return self.flow(run(self.convs, costs))
 
 
@@ -291,7 +296,7 @@ class SubPixelRefinement(nn.Module):
         return in_strips(self._residual, features1, features2, u, margin=reach(self))
 
     def _residual(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = run(self.convs, torch.cat((features1, features2, u.to(features1.dtype)), dim=1))
+        hidden = run(self.convs, join_channels(features1, features2, u, dtype=features1.dtype))
         return self.flow(hidden), hidden
 
 
@@ -315,9 +320,7 @@ class FlowRegularization(nn.Module):
     def _filtered(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor, u_mean_free: Tensor) -> tuple[Tensor, Tensor]:
         if self.projection is not None:
             features1 = convolve_leaky(self.projection, features1, SLOPE)
-        brightness_error = torch.linalg.vector_norm(image1 - image2, dim=1, keepdim=True)
-        dtype = features1.dtype
-        hidden = run(self.convs, torch.cat((brightness_error.to(dtype), u_mean_free.to(dtype), features1), dim=1))
+        hidden = run(self.convs, join_channels(lengths(image1 - image2), u_mean_free, features1, dtype=features1.dtype))
         return regularize(u, self.distance(hidden)), hidden
 
 
@@ -331,8 +334,7 @@ def distance_layers(channels: int, size: int, separable: bool) -> nn.Sequential:
 def regularize(u: Tensor, distance: Tensor) -> Tensor:
     """Equation (8): neighbours weighed by softmax(-D^2), then f-lconv. D `(B, K*K, H, W)`."""
     with full_precision(u):
-        filters = torch.softmax(-distance.float().square(), dim=1)
-        return local_convolution(u, filters)
+        return local_convolution(u, channel_softmax(distance.float().square().neg_()))
 
 
 class FlowLevel(nn.Module):
@@ -395,7 +397,8 @@ def normalize_features(features: Tensor) -> Tensor:
     """Zero mean and unit variance per channel over the map, in float32 (see `normalized_matching`)."""
     with full_precision(features):
         wide = features.float()
-        variance, mean = torch.var_mean(wide, dim=(2, 3), keepdim=True, correction=0)
+        mean = wide.mean(dim=(2, 3), keepdim=True)
+        variance = sum_in_strips(lambda part: (part - mean).square(), wide) / (wide.shape[2] * wide.shape[3])
         scale = torch.rsqrt(variance + 1e-6)
         return in_strips(lambda part: ((part - mean) * scale).to(features.dtype), wide, margin=0)
 

@@ -8,11 +8,13 @@ from .constant import constant
 from .convolution import convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, starting_flow
+from .layout import channel_softmax, join_channels
+from .lengths import lengths
 from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
 from .resample import bilinear_upsampling_kernel, downsample, resize, resize_flow
-from .strips import in_strips, reach
+from .strips import in_strips, reach, sum_in_strips
 from .upsample import convex_upsample
 from .warm_start import push_forward
 from .warp import pixel_grid, warp
@@ -20,6 +22,7 @@ from .warp import pixel_grid, warp
 __all__ = [
     "all_pairs",
     "bilinear_upsampling_kernel",
+    "channel_softmax",
     "check_frames",
     "check_iterations",
     "constant",
@@ -30,6 +33,8 @@ __all__ = [
     "downsample",
     "full_precision",
     "in_strips",
+    "join_channels",
+    "lengths",
     "local_convolution",
     "lookup",
     "lookup_features",
@@ -41,5 +46,6 @@ __all__ = [
     "resize",
     "resize_flow",
     "starting_flow",
+    "sum_in_strips",
     "warp",
 ]

@@ -2,10 +2,12 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .kernels import by_kernel
+from .layout import as_planes
 
 
 def local_convolution(flow: Tensor, filters: Tensor) -> Tensor:
@@ -22,10 +24,25 @@ def local_convolution(flow: Tensor, filters: Tensor) -> Tensor:
 
     Source: LiteFlowNet, section 3.3, equation (7).
     """
-    return by_kernel("local_convolution", _local_convolution, (flow, filters))
+    wants_patches = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or flow.device.type != "cpu"
+    return by_kernel("local_convolution", _by_patches if wants_patches else _by_shifts, (flow, filters))
 
 
-def _local_convolution(flow: Tensor, filters: Tensor) -> Tensor:
+def _by_shifts(flow: Tensor, filters: Tensor) -> Tensor:
+    """The whole map once for each neighbour: one pass of multiply and add, and nothing is copied."""
+    size = math.isqrt(filters.shape[1])
+    height, width = flow.shape[-2:]
+    around = F.pad(flow, (size // 2,) * 4)
+    filters = as_planes(filters)
+    total = torch.zeros(flow.shape, dtype=torch.promote_types(flow.dtype, filters.dtype))
+    for index in range(size * size):
+        y, x = divmod(index, size)
+        total.addcmul_(around[..., y : y + height, x : x + width], filters[:, index : index + 1])
+    return total
+
+
+def _by_patches(flow: Tensor, filters: Tensor) -> Tensor:
+    """All neighbours of all positions at once, for gradients, for graphs and for GPUs."""
     size = math.isqrt(int(filters.shape[1]))
     batch, channels, height, width = flow.shape
     patches = F.unfold(flow, size, padding=size // 2).view(batch, channels, size * size, height, width)

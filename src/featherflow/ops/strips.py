@@ -8,6 +8,7 @@ from torch import Tensor, nn
 #: Maps of fewer positions are taken whole.
 LEAST = 500_000
 _STRIP = 250_000
+_SUMMED = 250_000  # the same for maps of any size, so that sums come out the same
 _LEAST_MARGINS = 8  # rows of a strip, in margins: what two strips both compute stays below a quarter
 
 
@@ -44,6 +45,18 @@ def in_strips(function: Callable[..., Tensor | tuple[Tensor, ...]], *maps: Tenso
         for answer, strip in zip(answers, strips, strict=True):
             answer[..., top // factor : bottom // factor, :] = strip[..., (top - first) // factor : (bottom - first) // factor, :]
     return tuple(answers) if isinstance(part, tuple) else answers[0]
+
+
+def sum_in_strips(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Sum of `function(x)` over all positions, `(B, C, 1, 1)`; of a large map strip by strip.
+
+    Args:
+        function: of each position by itself, `(B, C, H, W)` to the same shape.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return function(x).sum(dim=(2, 3), keepdim=True)
+    strips = x.split(max(_SUMMED // (x.shape[0] * x.shape[3]), 1), dim=2)
+    return sum(function(strip).sum(dim=(2, 3), keepdim=True) for strip in strips)
 
 
 def reach(module: nn.Module) -> int:

@@ -30,6 +30,7 @@ from ..data.streams import ReadPairs, RenderedPairs, find_pools
 from ..errors import InputError, TrainingError
 from ..files import atomic_write
 from ..networks.liteflownet import LiteFlowNet
+from ..ops import lengths
 from .initialization import carry_over, initialize, msra
 from .optimizers import make_optimizer, trained
 from .processes import Processes
@@ -279,7 +280,7 @@ class Trainer:
         gradients = torch.autograd.grad(self.scaler.scale(loss), trained(network), materialize_grads=True)
         return gradients, {
             "loss": loss.item(),
-            "epe": _end_point_error(flow.detach(), pairs),
+            "epe": _end_point_error(flow, pairs),
             "data_seconds": rendered - started,
             "seconds": time.monotonic() - started,
         }
@@ -461,8 +462,9 @@ def bfloat16_pays(device: torch.device) -> bool:
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+@torch.no_grad()
 def _end_point_error(flow: Tensor, pairs: PairBatch) -> float:
-    error = (flow - pairs.flow).norm(dim=1, keepdim=True)
+    error = lengths(flow - pairs.flow)
     return (error * pairs.valid).sum().item() / max(pairs.valid.sum().item(), 1)
 
 
