@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherflow.ops import bilinear_upsampling_kernel, constant, correlate, downsample, local_convolution, resize, warp
+from featherflow.ops import bilinear_upsampling_kernel, constant, correlate, downsample, local_convolution, resample, resize, warp
 
 sizes = st.integers(1, 37)
 
@@ -133,6 +133,17 @@ def test_downsample_equals_the_worked_rows():
     row = downsample(torch.eye(8)[None, None], (2, 8))[0, 0, 0]
     expected = torch.tensor([0.25, 0.214286, 0.178571, 0.142857, 0.107143, 0.071429, 0.035714, 0])
     assert torch.allclose(row, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(112, 40), (50, 3), (7, 159), (448, 1)])
+def test_downsample_in_bands_is_that_by_whole_matrices(size):
+    image = torch.rand(2, 3, 448, 160)
+    with torch.inference_mode():  # what is kept serves passes with gradients too
+        whole = resample._reduction(448, size[0], image) @ image @ resample._reduction(160, size[1], image).T
+        assert torch.allclose(downsample(image, size), whole, atol=1e-5)
+    image.requires_grad_()
+    downsample(image, size).sum().backward()
+    assert torch.allclose(image.grad.sum(), torch.tensor(6.0 * size[0] * size[1]), rtol=1e-4)
 
 
 def test_downsample_borders():

@@ -502,7 +502,7 @@ class LiteFlowNet(nn.Module):
 
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
         half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
-        image = frame.flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
+        image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
         if self.config.regularization:

@@ -1,10 +1,14 @@
 """Change of grid: half-pixel bilinear resizing, the corner-aligned triangle filter, bilinear deconvolution kernels."""
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .constant import constant
+
+_BAND = 16
 
 
 def resize(x: Tensor, size: tuple[int, int], swapped_offsets: bool = False) -> Tensor:
@@ -58,7 +62,24 @@ def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = x.shape[-2:]
     if (height, width) == tuple(size):
         return x
-    return _reduction(height, size[0], x) @ x @ _reduction(width, size[1], x).T
+    numbers = type(x) is Tensor and x.device.type == "cpu"  # and not the mere shapes of some
+    if not numbers or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return _reduction(height, size[0], x) @ x @ _reduction(width, size[1], x).T
+    rows = torch.cat([weights @ x[..., seen, :] for seen, weights in _bands(height, size[0], x.dtype)], dim=-2)
+    return torch.cat([rows[..., seen] @ weights.T for seen, weights in _bands(width, size[1], x.dtype)], dim=-1)
+
+
+@lru_cache(maxsize=64)
+def _bands(n_in: int, n_out: int, dtype: torch.dtype) -> list[tuple[slice, Tensor]]:
+    """The reduction on a CPU, `_BAND` outputs at a time: the inputs that they see, and their weights of these."""
+    with torch.inference_mode(False):  # kept, also for passes that want gradients
+        weights = _reduction(n_in, n_out, torch.zeros((), dtype=dtype))
+        bands = []
+        for part in weights.split(_BAND):
+            seen = part.any(dim=0).nonzero()
+            first, last = int(seen[0]), int(seen[-1]) + 1
+            bands.append((slice(first, last), part[:, first:last].contiguous()))
+    return bands
 
 
 def _reduction(n_in: int, n_out: int, like: Tensor) -> Tensor:
