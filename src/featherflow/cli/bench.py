@@ -18,6 +18,7 @@ def bench(
     memory: bool = True,
     stream: Annotated[bool, Parameter(negative="")] = False,
     threads: int | None = None,
+    octaves: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Time models in turn: milliseconds, operations, memory, and what the machine could do in the same run.
@@ -51,6 +52,8 @@ def bench(
         Time the next pair of a stream of frames, where what is known of a frame is used again; not for peers.
     threads
         Threads of PyTorch and the engines; by default all cores.
+    octaves
+        Octaves of the LiteFlowNet family, 0 as published; by default as the weights ask for.
     json
         Print the figures as JSON.
     """
@@ -64,7 +67,7 @@ def bench(
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise InputError(f"The size must be WIDTHxHEIGHT in pixels, e.g. 1024x436, got '{size}'.")
     names = networks.names() if all else list(models) or [default_model()]
-    chosen = speed.candidates(names, engine or ["torch"], dtype or ["float32"], against or [])
+    chosen = speed.candidates(names, engine or ["torch"], dtype or ["float32"], against or [], octaves)
     with show_progress("estimates", quiet=json) as progress:
         result = speed.bench(chosen, (int(height), int(width)), runs, threads, memory, progress, stream)
     if json:

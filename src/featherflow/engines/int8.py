@@ -2,7 +2,7 @@
 
 The ranges of weights and of what flows between them are taken from rendered pairs, so that nobody's images are needed and the
 same network gives the same model. Features survive 8 bits; what answers with a flow, a distance or anything else that is not
-passed on through an activation does not, and stays in float32.
+passed on through an activation does not, and stays in float32, as do the coarsest maps, where long motions are found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from torch import Tensor
 from ..errors import EngineError, MissingExtraError
 from .graphs import Portable, quiet
 
-PAIRS = 8  # that are looked at
+PAIRS = 16  # that are looked at
+COARSE = 2000  # positions of the largest maps that stay in float32: less than a tenth of the operations
 #: Most that the flow may change on average, as a share of its mean length; and what is always allowed [px].
 LIMIT, ALLOWED = 0.1, 0.1
 _SEED = 1
@@ -32,15 +33,16 @@ def version() -> str:
 
 
 def quantize(model, module: Portable, batch: int = 1):
-    """`model`, made of `module` for `batch` frames at a time, with its hidden convolutions in 8 bits and nothing else."""
+    """`model`, made of `module` for `batch` frames at a time, with its hidden convolutions on finer maps in 8 bits, and no more."""
     nncf = _nncf()
     nodes = model.get_ordered_ops()
     kinds = {node.get_type_name() for node in nodes} - _LEAVES - {"Convolution"}
-    answers = [node.get_friendly_name() for node in nodes if node.get_type_name() == "Convolution" and not _is_hidden(node)]
+    convolutions = [node for node in nodes if node.get_type_name() == "Convolution"]
+    wide = [node.get_friendly_name() for node in convolutions if not _is_hidden(node) or _positions(node) <= COARSE]
     with contextlib.redirect_stdout(sys.stderr), quiet():  # its progress is no result
         return nncf.quantize(
             model, nncf.Dataset(rendered_pairs(module, batch)), preset=nncf.QuantizationPreset.MIXED, subset_size=PAIRS,
-            ignored_scope=nncf.IgnoredScope(types=sorted(kinds), names=answers, validate=False),
+            ignored_scope=nncf.IgnoredScope(types=sorted(kinds), names=wide, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),  # twice the time, no nearer
         )
 
@@ -55,6 +57,11 @@ def _is_hidden(convolution) -> bool:
     if len(following) == 1 and following[0].get_type_name() == "Add":
         following = users(following[0])
     return all(node.get_type_name() in _HIDES for node in following)
+
+
+def _positions(convolution) -> int:
+    height, width = list(convolution.output(0).shape)[-2:]
+    return height * width
 
 
 def rendered_pairs(module: Portable, batch: int = 1) -> list[list]:

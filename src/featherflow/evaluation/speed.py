@@ -40,6 +40,8 @@ class Candidate:
     engine: str = ""
     dtype: str = ""
     command: str = ""
+    #: Of the LiteFlowNet family; None: as the weights ask for, and the size of the frames.
+    octaves: int | None = None
 
     @property
     def name(self) -> str:
@@ -132,12 +134,13 @@ class Speed:
 
 
 def candidates(models: Iterable[str], engines: Sequence[str] = ("torch",), dtypes: Sequence[str] = ("float32",),
-               against: Iterable[str] = ()) -> list[Candidate]:
+               against: Iterable[str] = (), octaves: int | None = None) -> list[Candidate]:
     """Every network by every engine in every dtype, classical methods once, then the peers.
 
     Args:
         models: names of networks, perhaps with a tag, or of classical methods.
         against: "opencv" for its usual methods, or commands of peers, see `Peer`.
+        octaves: of every network, where not as its weights ask for.
 
     Raises:
         InputError: for unknown names.
@@ -156,7 +159,7 @@ def candidates(models: Iterable[str], engines: Sequence[str] = ("torch",), dtype
             found.append(Candidate(model))
             continue
         networks.get(model.partition(":")[0])
-        found += [Candidate(model, engine, dtype) for engine in engines for dtype in dtypes]
+        found += [Candidate(model, engine, dtype, octaves=octaves) for engine in engines for dtype in dtypes]
     for peer in against:
         if peer == "opencv":
             found += [Candidate(name) for name in ("dis-ultrafast", "dis-fast", "dis", "farneback")]
@@ -233,7 +236,8 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
         ms = statistics.median(values)
         timings.append(Timing(
             candidate.model, candidate.engine, candidate.dtype, ms, min(values), max(values),
-            statistics.median(next(iter(times.values()))) / ms, operations(candidate.model, size) if network else None,
+            statistics.median(next(iter(times.values()))) / ms,
+            operations(candidate.model, size, candidate.octaves) if network else None,
             peak_memory(candidate, size, stream) if memory and not candidate.command else None, trained[candidate],
         ))
     today = date.today().isoformat()
@@ -248,7 +252,8 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> t
     settings: dict[str, object] = {}
     model: object = candidate.model
     if candidate.model not in classical.METHODS:
-        model, settings = _network(candidate.model), {"engine": candidate.engine, "dtype": candidate.dtype, "enlarge": 1.0}
+        model = _network(candidate.model)
+        settings = {"engine": candidate.engine, "dtype": candidate.dtype, "enlarge": 1.0, "octaves": candidate.octaves}
 
     if stream:
         work = streaming.stream(itertools.cycle(frames), model, **settings).__next__
@@ -296,10 +301,11 @@ def moving_texture(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(texture[2:, 3:]), np.ascontiguousarray(texture[:height, :width])
 
 
-def operations(model: str, size: tuple[int, int], convolutions_only: bool = False) -> float:
+def operations(model: str, size: tuple[int, int], octaves: int | None = None, convolutions_only: bool = False) -> float:
     """Multiplications and additions of one pair [GFLOP], counted on the network's grid for frames of (height, width).
 
-    Nothing is computed: tensors have shapes only. Where there are weights of that name, it is the network as they ask for it.
+    Nothing is computed: tensors have shapes only. Where there are weights of that name, it is the network as they ask for it, with
+    other `octaves` where these are given.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -315,6 +321,8 @@ def operations(model: str, size: tuple[int, int], convolutions_only: bool = Fals
             options = options | {"octaves": octaves_for(options["octaves"], size)}
     except WeightsError:
         options = {}
+    if octaves is not None:
+        options = options | {"octaves": octaves}
     with FakeTensorMode(), torch.no_grad():
         network = networks.build(model.partition(":")[0], **options).requires_grad_(False)
         frame = torch.zeros(1, 3, *Fitting.of(network, size).grid)
