@@ -28,8 +28,9 @@ def level_by_level(recipe: Recipe) -> Recipe:
     """The same samples and rate, but one more level of the network at a time; each level gets an equal share."""
     finest = 2 if recipe.network in ("liteflownet", "liteflownetx") else 3
     share = recipe.samples // recipe.batch // (7 - finest)
-    stages = tuple(Stage(f"to {level}", share, recipe.learning_rate, {"finest_level": level}) for level in range(6, finest - 1, -1))
-    return replace(recipe, stages=stages)
+    stages = [Stage(f"to {level}", share, recipe.learning_rate, {"finest_level": level}) for level in range(5, finest - 1, -1)]
+    alone = Stage("level 6", share, recipe.learning_rate, {"finest_level": 6, "octaves": 0})  # one level has no octaves
+    return replace(recipe, stages=(alone, *stages))
 
 
 def options(**changed: object):
