@@ -1,8 +1,15 @@
-"""The toolbox ptlflow as a peer of `featherflow bench`, in an environment of its own.
+r"""The toolbox ptlflow as a peer of `featherflow bench`, in an environment of its own.
 
     python3 -m venv ptl && ptl/bin/pip install torch numpy pillow einops loguru opencv-python-headless lightning && \
         ptl/bin/pip install --no-deps ptlflow
     featherflow bench liteflownet2 --against "ptl/bin/python benchmarks/ptlflow_peer.py --model liteflownet2"
+
+With its compiled correlation sampler, which it takes where it finds it (the source archive builds without CUDA once its setup.py
+says `CPU_ONLY = True` and `c++20`, and correlation_sampler.cpp includes CUDAGuard.h only `#ifdef USE_CUDA`):
+
+    ptl/bin/pip install --no-build-isolation --no-deps --target ptl-sampler ./spatial_correlation_sampler-0.5.0
+    featherflow bench liteflownet2 --against \
+        "env PYTHONPATH=ptl-sampler ptl/bin/python benchmarks/ptlflow_peer.py --model liteflownet2"
 
 It times the model's forward with ptlflow's own fitting of sizes, from a float tensor in [0, 1], with random weights. Only the
 module of the model is imported, not the whole toolbox, whose other models need much more than a forward pass of this one does.

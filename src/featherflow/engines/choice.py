@@ -163,7 +163,7 @@ def _built(engine: str, work: Work) -> Runner:
     return run
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _loaded(engine: str, place: str, dtype: str, threads: int) -> Runner:
     return _kind(engine).load(Path(place), dtype, threads)
 

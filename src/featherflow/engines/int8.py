@@ -18,7 +18,7 @@ from ..errors import EngineError, MissingExtraError
 from .graphs import Portable, quiet
 
 PAIRS = 16  # that are looked at
-COARSE = 2000  # positions of the largest maps that stay in float32: less than a tenth of the operations
+COARSE = 2000  # positions of the largest maps that stay in float32: about a tenth of the operations
 #: Most that the flow may change on average, as a share of its mean length; and what is always allowed [px].
 LIMIT, ALLOWED = 0.1, 0.1
 _SEED = 1
