@@ -1,5 +1,6 @@
 """Engines: the same flow as PyTorch, built once, taken when faster, refused when different."""
 
+import dataclasses
 import logging
 import subprocess
 import sys
@@ -200,6 +201,9 @@ def test_bfloat16_is_automatic_only_where_it_was_measured(monkeypatch):
     slim = featherflow.load("liteflownet2-slim")
     assert choice.usual_dtype(slim, CPU) == "bfloat16"
     assert choice.usual_dtype(networks.build("liteflownetx"), CPU) == "float32"
+    imported = networks.build("liteflownet2-slim")
+    imported.weights_info = dataclasses.replace(slim.weights_info, recipe="", tag="official")
+    assert choice.usual_dtype(imported, CPU) == "float32"
     assert choice.usual_dtype(slim, torch.device("cuda")) == "float32"
     monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: False)
     assert choice.usual_dtype(slim, CPU) == "float32"

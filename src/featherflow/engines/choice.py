@@ -30,17 +30,17 @@ Runner = Callable[[Tensor, Tensor], Tensor]
 _BUILT = {"openvino": "openvino", "onnx": "onnxruntime"}
 #: Most that a float32 engine may differ from PyTorch [px].
 TOLERANCE = 1e-3
-#: Networks whose end-point errors on real pairs were measured to move by less than 1 % in bfloat16 (docs/speed.md).
-BFLOAT16_MEASURED = frozenset({"liteflownet2-slim"})
+#: Networks whose end-point errors on real pairs were measured to grow by less than 1 % in bfloat16 (docs/speed.md), with weights
+#: of the modern recipes, which train in it.
+BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2"})
 _CHECK_RUNS = 3
 
 
 def usual_dtype(network: nn.Module, device: torch.device) -> str:
     """What `dtype="auto"` stands for: bfloat16 where the CPU computes in it and its cost in accuracy was measured, else float32."""
     info = getattr(network, "weights_info", None)
-    if device.type == "cpu" and info is not None and info.architecture in BFLOAT16_MEASURED and cpu_has_bfloat16():
-        return "bfloat16"
-    return "float32"
+    measured = info is not None and info.architecture in BFLOAT16_MEASURED and info.recipe.startswith("modern/")
+    return "bfloat16" if measured and device.type == "cpu" and cpu_has_bfloat16() else "float32"
 
 
 @lru_cache(maxsize=1)
