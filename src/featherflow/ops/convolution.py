@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .graphs import in_graph
+
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # oneDNN; only in builds for CPUs that have it
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
 
@@ -21,7 +23,7 @@ def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
     Returns:
         `(B, C', H', W')` in the dtype that `layer` gives.
     """
-    if _FUSED is None or torch.compiler.is_compiling() or torch.jit.is_tracing():  # graphs are to hold plain operators
+    if _FUSED is None or in_graph():
         return F.leaky_relu(layer(x), slope)
     dtype = _dtype(layer, x)
     if not _can_fuse(layer, x, dtype):

@@ -11,6 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from .graphs import in_graph
 from .precision import full_precision
 
 log = logging.getLogger("featherflow")
@@ -32,7 +33,7 @@ def by_kernel(name: str, torch_form: Callable[..., Tensor], tensors: tuple[Tenso
     Args:
         tensors: `(B, C, H, W)` each; C may differ.
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _can_run(tensors):  # graphs are to hold plain operators
+    if in_graph() or not _can_run(tensors):
         return torch_form(*tensors, *parameters)
     device = tensors[0].device
     autocast = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None

@@ -6,12 +6,12 @@ PyTorch's own operators answer correctly for either, but some are ten times slow
 import torch
 from torch import Tensor
 
+from .graphs import in_graph
+
 
 def is_channels_last(x: Tensor) -> bool:
     """Whether the channels of a position lie side by side. In graphs always False: there, engines choose."""
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return False
-    return x.shape[1] > 1 and x.stride(1) == 1
+    return not in_graph() and x.shape[1] > 1 and x.stride(1) == 1
 
 
 def join_channels(*maps: Tensor, dtype: torch.dtype) -> Tensor:

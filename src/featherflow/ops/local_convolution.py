@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .graphs import in_graph
 from .kernels import by_kernel
 from .layout import as_planes
 
@@ -24,8 +25,8 @@ def local_convolution(flow: Tensor, filters: Tensor) -> Tensor:
 
     Source: LiteFlowNet, section 3.3, equation (7).
     """
-    wants_patches = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing() or flow.device.type != "cpu"
-    return by_kernel("local_convolution", _by_patches if wants_patches else _by_shifts, (flow, filters))
+    shifts = flow.device.type == "cpu" and not (torch.is_grad_enabled() or in_graph())
+    return by_kernel("local_convolution", _by_shifts if shifts else _by_patches, (flow, filters))
 
 
 def _by_shifts(flow: Tensor, filters: Tensor) -> Tensor:

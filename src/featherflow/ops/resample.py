@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .constant import constant
+from .graphs import in_graph
 
 _BAND = 16
 
@@ -62,8 +63,8 @@ def downsample(x: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = x.shape[-2:]
     if (height, width) == tuple(size):
         return x
-    numbers = type(x) is Tensor and x.device.type == "cpu"  # and not the mere shapes of some
-    if not numbers or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    numbers = type(x) is Tensor and x.device.type == "cpu"  # and not mere shapes, as operations are counted from
+    if not numbers or in_graph():
         return _reduction(height, size[0], x) @ x @ _reduction(width, size[1], x).T
     rows = torch.cat([weights @ x[..., seen, :] for seen, weights in _bands(height, size[0], x.dtype)], dim=-2)
     return torch.cat([rows[..., seen] @ weights.T for seen, weights in _bands(width, size[1], x.dtype)], dim=-1)

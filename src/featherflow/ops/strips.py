@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .graphs import in_graph
+
 #: Maps of fewer positions are taken whole.
 LEAST = 500_000
 _STRIP = 250_000
@@ -25,7 +27,7 @@ def in_strips(function: Callable[..., Tensor | tuple[Tensor, ...]], *maps: Tenso
         unit: rows that must stay together, such as the stride of a convolution; H is a multiple of it.
     """
     batch, _, height, width = maps[0].shape
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.is_grad_enabled() or in_graph():
         return function(*maps)
     margin = -(-margin // unit) * unit
     rows = max(_STRIP // (batch * width * unit) * unit, _LEAST_MARGINS * margin, unit)
@@ -53,7 +55,7 @@ def sum_in_strips(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Args:
         function: of each position by itself, `(B, C, H, W)` to the same shape.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.is_grad_enabled() or in_graph():
         return function(x).sum(dim=(2, 3), keepdim=True)
     strips = x.split(max(_SUMMED // (x.shape[0] * x.shape[3]), 1), dim=2)
     return sum(function(strip).sum(dim=(2, 3), keepdim=True) for strip in strips)
