@@ -148,3 +148,10 @@ def test_markdown_names_the_conditions(capsys):
 def test_bad_requests_end_in_one_sentence(wrong, capsys):
     assert run_command("bench", "liteflownetx", *wrong) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("wrong", [("--octaves", "99"), ("--dtype", "int8")])
+def test_where_nothing_can_run_it_fails(wrong, capsys):
+    assert run_command("bench", "liteflownetx", "--size", "64x64", *wrong) == 2
+    said = capsys.readouterr()
+    assert said.err.strip().count("\n") == 0 and "Nothing to time" in said.err and not said.out

@@ -180,8 +180,8 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
         stream: time the next pair of a stream of frames, where what is known of a frame is used again; not for peers.
 
     Raises:
-        InputError: for no candidate, fewer than one round, frames that are too small, or a peer along a stream. What makes a single
-            candidate fail is a failure in the result.
+        InputError: for no candidate, fewer than one round, frames that are too small, a peer along a stream, or where no
+            candidate can run. What makes one of several fail is a failure in the result.
     """
     import torch
 
@@ -216,6 +216,8 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
                 done += 1
                 if progress:
                     progress(done, total)
+            if not calls:
+                raise InputError(f"Nothing to time: {'; '.join(f'{name}: {reason}' for name, reason in failures.items())}")
             rates = machine_rates()
             times: dict[Candidate, list[float]] = {candidate: [] for candidate in calls}
             for _ in range(runs):
