@@ -35,7 +35,7 @@ def _by_shifts(flow: Tensor, filters: Tensor) -> Tensor:
     height, width = flow.shape[-2:]
     around = F.pad(flow, (size // 2,) * 4)
     filters = as_planes(filters)
-    total = torch.zeros(flow.shape, dtype=torch.promote_types(flow.dtype, filters.dtype))
+    total = flow.new_zeros(flow.shape, dtype=torch.promote_types(flow.dtype, filters.dtype))
     for index in range(size * size):
         y, x = divmod(index, size)
         total.addcmul_(around[..., y : y + height, x : x + width], filters[:, index : index + 1])
