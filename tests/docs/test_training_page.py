@@ -25,5 +25,15 @@ def test_recipes_exist_and_links_lead_to_files():
     text = PAGE.read_text()
     names = set(re.findall(r"(?:paper|modern)/[a-z0-9]+(?:-[a-z0-9]+)*", text))
     assert len(names) > 10 and names <= set(RECIPES)
-    links = re.findall(r"\]\(([^)]+)\)", text)
-    assert links and all((PAGE.parent / link).is_file() for link in links)
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", text)]
+    assert len(links) > 3
+    for file, _, heading in links:
+        path = PAGE.parent / file if file else PAGE
+        assert path.is_file(), file
+        assert not heading or heading in headings(path), heading
+
+
+def headings(page):
+    """Anchors of a page, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}

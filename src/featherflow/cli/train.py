@@ -20,6 +20,7 @@ def train(
     validate: list[str] | None = None,
     validate_every: float = 15.0,
     start: str | None = None,
+    only: list[str] | None = None,
     set: list[str] | None = None,
     device: str | None = None,
     state_shards: Path | None = None,
@@ -59,6 +60,8 @@ def train(
         Minutes between validations.
     start
         Weights to begin a new run with: a .safetensors file, or the name of weights that are there.
+    only
+        Take only the tensors of --start that are named like this, e.g. 'netc.*'; may be given several times.
     set
         KEY=VALUE: replace a number of the recipe; may be given several times. shrink=1000 makes the whole schedule 1000 times
         shorter.
@@ -124,6 +127,6 @@ def train(
     if run is None:
         raise InputError("A run needs a folder: --run FOLDER.")
     run_training(
-        recipe, run, photos or (), textures, minutes, samples, validate, validate_every, start, set or (), device, data or (),
-        state_shards, tensorboard, compile, threads,
+        recipe, run, photos or (), textures, minutes, samples, validate, validate_every, start, only or (), set or (), device,
+        data or (), state_shards, tensorboard, compile, threads,
     )

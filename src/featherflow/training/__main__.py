@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--validate", action="append", help="folder of real pairs to watch, or KIND=ROOT")
     parser.add_argument("--validate-every", type=float, default=15.0, help="minutes between validations")
     parser.add_argument("--start", "--weights", help="weights to begin a new run with: a file or a name")
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN", help="take only these tensors of --start")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a number of the recipe")
     parser.add_argument("--state-shards", help="folder of small files that the full state is kept in too")
     parser.add_argument("--tensorboard", action="store_true", help="write curves to RUN/tensorboard")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from fnmatch import fnmatch
 from pathlib import Path
 
 from ..errors import InputError
@@ -22,6 +23,7 @@ def train(
     validate: str | Path | Sequence[str | Path] | None = None,
     validate_every: float = 15.0,
     start: str | Path | None = None,
+    only: Sequence[str] = (),
     changes: Sequence[str] = (),
     device: str | None = None,
     data: Sequence[str] = (),
@@ -39,7 +41,8 @@ def train(
         minutes, samples: length of this piece; without either, the whole schedule.
         validate: real pairs to watch, see `Validator`; validate_every: minutes between.
         start: `.safetensors` file, or name of weights that are there, to begin a new run with; those of a narrower network of the
-            LiteFlowNet family are widened.
+            LiteFlowNet family are widened. only: patterns of the tensors to take from it, e.g. `"netc.*"`, for a network whose other
+            units are its own; without any, all.
         data: benchmarks to read pairs from instead of rendering them, `"KIND=ROOT"` or `"KIND:SPLIT=ROOT"`.
         state_shards: folder of small files that the state is kept in too, see `training.shards`.
         tensorboard: write curves and pictures to `RUN/tensorboard`.
@@ -71,8 +74,10 @@ def train(
         bank = TextureBank.concat([TextureBank.from_folder(list(photos), 448), drawn])
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     weights = None
+    if only and start is None:
+        raise InputError("--only says what to take from the weights of --start, and there are none.")
     if start is not None:
-        weights, numbers = _begin_with(start, numbers)
+        weights, numbers = _begin_with(start, only, numbers)
     trainer = Trainer(
         numbers, run, bank, device=where, start=weights, data=roots, shards=state_shards,
         compile="inductor" if compile else None, threads=threads,
@@ -119,11 +124,12 @@ def _by_kind(data: Sequence[str]) -> Mapping[str, Path]:
     return roots
 
 
-def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
+def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple[Mapping, Recipe]:
     """State dict of a file, or of weights by name, and the recipe with what the weights say of themselves.
 
     Raises:
-        InputError: for weights with other options: they would load, and mean something else.
+        InputError: for weights with other options: they would load, and mean something else. Parts chosen by name are not asked.
+            Also for a pattern that names nothing.
     """
     from .. import networks
     from ..weights.catalogue import find
@@ -131,6 +137,11 @@ def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
 
     path = Path(start)
     state, info = read_weights(path if path.exists() or path.suffix else find(str(start)))
+    recipe = replace(recipe, enlarge_below=recipe.enlarge_below or info.enlarge_below)
+    if only:
+        if nothing := next((pattern for pattern in only if not any(fnmatch(name, pattern) for name in state)), None):
+            raise InputError(f"'{start}' has no tensor named like '{nothing}'; the first are {', '.join(list(state)[:4])}.")
+        return {name: value for name, value in state.items() if any(fnmatch(name, pattern) for pattern in only)}, recipe
     options = recipe.schedule()[0].options
     built = networks.build(info.architecture, **info.options), networks.build(recipe.network, **options)
     theirs, ours = (getattr(network, "config", None) for network in built)
@@ -138,7 +149,7 @@ def _begin_with(start: str | Path, recipe: Recipe) -> tuple[Mapping, Recipe]:
         theirs, ours = ([getattr(config, key, None) for key in _UNSEEN_IN_SHAPES] for config in (theirs, ours))
     if theirs != ours:
         raise InputError(f"'{start}' was trained with the options {info.options}, and '{recipe.name}' has {options}.")
-    return state, replace(recipe, enlarge_below=recipe.enlarge_below or info.enlarge_below)
+    return state, recipe
 
 
 #: Options of the LiteFlowNet family that change what weights mean, and not their shapes.

@@ -85,9 +85,9 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     narrower there is widened.
 
     Raises:
-        WeightsError: if a tensor of `weights` does not fit, or something lacks that is neither of a level nor of a unit of one.
+        WeightsError: if a tensor of `weights` does not fit, or a parameter lacks that is neither of a level nor of a unit of one.
     """
-    state = network.state_dict()
+    state, parameters = network.state_dict(), dict(network.named_parameters())
     new = {}
     for name, value in weights.items():
         if name in state and value.shape == state[name].shape:
@@ -99,7 +99,7 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
         if name in new:
             continue
-        if not name.startswith(("nete.level", "pseudo.")):
+        if name in parameters and not name.startswith(("nete.level", "pseudo.")):
             raise WeightsError(f"The weights to begin with lack the tensor '{name}'.")
         above = _LEVEL.sub(lambda level: str(int(level[0]) + 1), name)
         fits = above != name and above in new and new[above].shape == value.shape
