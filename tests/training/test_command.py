@@ -5,6 +5,7 @@ import json
 import layouts
 import numpy as np
 import pytest
+import torch
 from helpers import run_command
 
 from featherflow import estimate, networks
@@ -87,6 +88,22 @@ def test_weights_with_other_options_are_refused(tmp_path, capsys):
     assert "normalized_matching" in capsys.readouterr().err
 
 
+def test_a_part_of_other_weights_begins_a_network(tmp_path, shared_data):
+    """LiteFlowNetX has the features of the narrow LiteFlowNet2 and other units; what is not taken is drawn."""
+    from featherflow import load
+
+    root = layouts.ALL["piv"](tmp_path / "piv", shared_data)
+    words = ["train", "modern/liteflownetx", "--data", f"piv={root}", "--start", "liteflownet2-slim:procedural", *SMALL]
+    parts = ["--only", "netc.*", "--only", "nete.level4.regularization.projection.weight"]
+    assert run_command(*words, *parts, "--run", tmp_path / "run", "--samples", "2", "--set", "learning_rate=1e-9") == 0
+    old = load("liteflownet2-slim").state_dict()
+    new = load("liteflownetx", weights=tmp_path / "run/weights.safetensors").state_dict()
+    both = [name for name in new if name in old and new[name].shape == old[name].shape]
+    taken = {name for name in both if torch.allclose(new[name], old[name], atol=1e-3)}
+    weights = {name for name in taken if name.endswith("weight") and "upflow" not in name}
+    assert weights == {name for name in old if name.startswith("netc.") and name.endswith("weight")} | {parts[3]}
+
+
 def test_the_true_flow_looks_like_the_true_flow(shared_data, tmp_path):
     example = next(find_pairs("folder", layouts.ALL["folder"](tmp_path, shared_data))).read()
     width = example.frame1.shape[1]
@@ -110,6 +127,9 @@ def test_the_true_flow_looks_like_the_true_flow(shared_data, tmp_path):
         (("modern/liteflownetx", "--run", "r", "--set", "batch=3"), "come out even"),
         (("paper/liteflownet2-things", "--run", "r"), "begins with the weights that paper/liteflownet2 ends with"),
         (("modern/liteflownetx", "--run", "r", "--start", "liteflownetx:none"), "liteflownetx:none"),
+        (("modern/liteflownetx", "--run", "r", "--only", "netc.*"), "weights of --start"),
+        (("modern/liteflownetx", "--run", "r", "--start", "liteflownet2-slim", "--only", "net.*"), "named like 'net.*'"),
+        (("modern/raft", "--run", "r", "--start", "liteflownet2-slim", "--only", "netc.*"), "does not fit"),
     ],
 )
 def test_mistakes_are_one_sentence(words, said, tmp_path, monkeypatch, capsys):

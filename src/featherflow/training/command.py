@@ -41,8 +41,8 @@ def train(
         minutes, samples: length of this piece; without either, the whole schedule.
         validate: real pairs to watch, see `Validator`; validate_every: minutes between.
         start: `.safetensors` file, or name of weights that are there, to begin a new run with; those of a narrower network of the
-            LiteFlowNet family are widened. only: patterns of the tensors to take from it, e.g. `"netc.*"`, for a network whose other
-            units are its own; without any, all.
+            LiteFlowNet family are widened.
+        only: patterns of the tensors to take from `start`, e.g. `"netc.*"` for a network that has other units; () takes all.
         data: benchmarks to read pairs from instead of rendering them, `"KIND=ROOT"` or `"KIND:SPLIT=ROOT"`.
         state_shards: folder of small files that the state is kept in too, see `training.shards`.
         tensorboard: write curves and pictures to `RUN/tensorboard`.
