@@ -194,6 +194,11 @@ def test_options_that_make_no_sense_are_refused(options):
         networks.build("liteflownet2", **options)
 
 
+def test_a_negative_number_is_told_so():
+    with pytest.raises(InputError, match="'octaves' of the LiteFlowNet family must be at least 0, got -1"):
+        networks.build("liteflownet2", octaves=-1)
+
+
 @pytest.mark.parametrize("name, options", [
     ("liteflownet2-slim", {"normalized_matching": True, "octaves": 1}), ("liteflownet2-kitti", {}), ("liteflownet", {}),
     ("liteflownet2", {"search_radius": (4,) * 5, "redirected_features": 8}),

@@ -173,6 +173,8 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
             known = ", ".join(LiteFlowNetConfig.__dataclass_fields__)
             raise InputError(f"The LiteFlowNet family has no option '{key}'; it has {known}.")
         kind = type(getattr(config, key))
+        if kind is int and type(value) is int and value < 0:
+            raise InputError(f"Option '{key}' of the LiteFlowNet family must be at least 0, got {value}.")
         if type(value) is not kind or not (kind is bool or sane(value)):
             raise InputError(f"Option '{key}' of the LiteFlowNet family must be like {getattr(config, key)}, got {value!r}.")
     if not 2 <= chosen.get("finest_level", 2) <= COARSEST_LEVEL:
