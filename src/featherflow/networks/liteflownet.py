@@ -89,7 +89,8 @@ class LiteFlowNetConfig:
     #: Section 6.5: image features, through a 1x1 layer of this width, beside the cost volume; 0 = none.
     redirected_features: int = 0
     #: Ours, off in all official networks: features are normalised to zero mean and unit variance per channel over the map
-    #: before they are matched. Costs then start informative, and training from scratch moves from the first minute.
+    #: before they are matched, by M or, without it, by S. Costs then start informative, and training from scratch moves from the
+    #: first minute.
     normalized_matching: bool = False
     #: Ours, none in all official networks: the pyramid goes on above level 6. The same network first sees the frames at half
     #: their size, this many times over, and level 6 starts from what it found there: motions of twice the length in reach,
@@ -352,6 +353,7 @@ class FlowLevel(nn.Module):
         expanded = config.expanded_features if level == 2 else features
         self.matching = DescriptorMatching(config, level, expanded) if config.matching else None
         self.subpixel = SubPixelRefinement(config, level, expanded) if config.subpixel else None
+        self.subpixel_matches = config.normalized_matching and not config.matching
         self.regularization = FlowRegularization(config, level, features) if config.regularization else None
 
     def forward(self, frame1: FramePyramid, frame2: FramePyramid, level: int, above: FlowEstimate | None,
@@ -373,6 +375,8 @@ class FlowLevel(nn.Module):
             u = u_matching = residual if u is None else u + residual
         if u is None:
             u = torch.zeros_like(raw1[:, :2], dtype=torch.float32)
+        if self.subpixel_matches:
+            features1, features2 = normalize_features(features1), normalize_features(features2)
         if self.subpixel is not None:
             u = handed_over(u)
             residual, hidden_subpixel = self.subpixel(features1, self._warp(features2, u), u)

@@ -23,7 +23,8 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
     """Starting weights, by what the network needs.
 
     LiteFlowNet family: variance-preserving for leaky ReLU 0.1; flow layers start near zero, local convolutions near the
-    identity. A unit that starts by passing its flow on does no harm to the units before it while it is still untrained.
+    identity. A unit that starts by passing its flow on does no harm to the units before it while it is still untrained. Where
+    there is no M, S starts as one that compares, see `compare`.
 
     Other networks without normalisation (FlowNet, SPyNet, PWC-Net): the same for their convolutions, flow layers near zero.
     Networks with normalisation keep PyTorch's own start, drawn from `generator`'s seed.
@@ -47,11 +48,34 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, DescriptorMatching | SubPixelRefinement | PseudoLevel):
             module.flow.weight.mul_(0.1)
+        if isinstance(module, SubPixelRefinement) and not network.config.matching:
+            compare(module.convs[0], generator)
         if isinstance(module, FlowRegularization | PseudoLevel):
             last = module.distance[-1]
             last.weight.mul_(0.3)
             last.bias.fill_(_OTHER_NEIGHBOURS)
             last.bias[len(last.bias) // 2] = 0.0
+
+
+def compare(layer: nn.Conv2d, generator: torch.Generator) -> None:
+    """Make the first layer of S one that compares the features of frame 1 with those of the nine nearest places of frame 2.
+
+    A mixture of all features is taken from both and subtracted; a channel and its negative together tell the size of what is
+    left, through the leaky ReLU. What does not come out even by 18 channels stays as it is. Ours: a network without M would
+    have to find this out by itself before it can learn anything.
+    """
+    features = (layer.in_channels - 2) // 2
+    spread = math.sqrt(2.0 / (1.0 + 0.1**2) / (2 * features))
+    channel = 0
+    for _ in range(layer.out_channels // 18):
+        mixture = spread * torch.randn(features, generator=generator)
+        for place in range(9):
+            for sign in (1.0, -1.0):
+                weight = layer.weight[channel]
+                weight.zero_()
+                weight[:features, 1, 1] = sign * mixture
+                weight[features : 2 * features, place // 3, place % 3] = -sign * mixture
+                channel += 1
 
 
 @torch.no_grad()

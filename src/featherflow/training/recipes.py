@@ -27,7 +27,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS),
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS),
         Recipe("modern/liteflownet", "liteflownet", _OPTIONS),
-        Recipe("modern/liteflownetx", "liteflownetx", {"octaves": 1}),  # nothing is matched, so nothing normalised
+        Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS),
         _lineage("flownets", PyramidLoss(), 1e-4),
         _lineage("flownetc", PyramidLoss(), 1e-4),
         _lineage("flownet2", PyramidLoss(unit=1.0), 1e-4),
