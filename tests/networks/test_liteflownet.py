@@ -201,7 +201,7 @@ def test_a_negative_number_is_told_so():
 
 @pytest.mark.parametrize("name, options", [
     ("liteflownet2-slim", {"normalized_matching": True, "octaves": 1}), ("liteflownet2-kitti", {}), ("liteflownet", {}),
-    ("liteflownet2", {"search_radius": (4,) * 5, "redirected_features": 8}),
+    ("liteflownet2", {"search_radius": (4,) * 5, "redirected_features": 8}), ("liteflownetx", {"normalized_matching": True}),
 ])
 def test_strips_change_nothing(monkeypatch, name, options):
     """Large maps are worked on in strips; here small ones are, in strips as low as they come."""

@@ -173,6 +173,23 @@ def test_initialization_passes_the_flow_on():
         assert (estimate.regularized - estimate.subpixel)[inner].abs().max() < 1.0
 
 
+def test_without_matching_the_subpixel_unit_starts_as_one_that_compares():
+    """Features moved by one place leave the two channels of that place silent, and no others of the nine."""
+    network = featherflow.networks.build("liteflownetx")
+    initialize(network, torch.Generator().manual_seed(0))
+    layer = network.nete["level3"].subpixel.convs[0]
+    first = torch.randn(1, 32, 12, 12, generator=torch.Generator().manual_seed(1))
+    second = first.roll((-1, 1), dims=(2, 3))  # what stands at (y, x) in the first stands at (y - 1, x + 1) in the second
+    with torch.inference_mode():
+        answers = layer(torch.cat((first, second, torch.zeros(1, 2, 12, 12)), dim=1))[0, :, 3:-3, 3:-3]
+    sizes = answers.abs().amax(dim=(1, 2))
+    silent = [channel for channel in range(40) if sizes[channel] < 1e-5]
+    up_right = 2 * 2  # places run row by row, a channel and its negative each
+    assert silent == [up_right, up_right + 1, up_right + 18, up_right + 19]
+    assert torch.allclose(answers[0], -answers[1], atol=1e-6)
+    assert answers.var() == pytest.approx(2 / 1.01, rel=0.3)  # as any other layer's
+
+
 def test_schedules():
     recipe = Recipe("test", "liteflownetx", samples=1000, warmup=0.1, cooldown=0.4, learning_rate=1.0, final_rate=0.0)
     assert recipe.rate(50) == pytest.approx(0.5) and recipe.rate(300) == pytest.approx(1.0)
