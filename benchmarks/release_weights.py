@@ -42,7 +42,8 @@ def main() -> None:
     # As they will be used: what the run wrote is rounded to half precision.
     state, info = read_weights(options.run / "weights.safetensors")
     recipe = torch.load(options.run / "checkpoint.pt", map_location="cpu", weights_only=True)["recipe"]
-    numbers = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in ("name", "network", "options"))
+    told = ("name", "network", "options", "augmentation")  # elsewhere in the file; pairs that are rendered are not augmented
+    numbers = ", ".join(f"{key} {value}" for key, value in recipe.items() if key not in told and value not in ((), ""))
     info = dataclasses.replace(
         info,
         tag=options.tag,

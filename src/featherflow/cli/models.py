@@ -42,7 +42,7 @@ def models(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         return
     rows = []
     for entry in listed:
-        size = f"{entry['parameters'] / 1e6:.2f} M" if "parameters" in entry else ""
-        name = f"{entry['name']} (default)" if entry.get("default") else entry["name"]
-        rows.append([name, entry["kind"], size, ", ".join(entry.get("weights", [])), entry["summary"]])
-    print_table(["name", "kind", "parameters", "weights", ""], rows)
+        size = f"{entry['parameters'] / 1e6:.2f} M" if "parameters" in entry else "classical"
+        summary = f"the default: {entry['summary']}" if entry.get("default") else entry["summary"]
+        rows.append([entry["name"], size, ", ".join(entry.get("weights", [])), summary])
+    print_table(["name", "parameters", "weights", ""], rows)

@@ -61,7 +61,9 @@ def print_table(header: list[str], rows: list[list[str]], title: str = "") -> No
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*header, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    for number, name in enumerate(header):
+        table.add_column(name, overflow="fold", no_wrap=number == 0)  # names come first and are copied from here
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -66,8 +66,14 @@ def list_(*, json: JsonFlag = False) -> None:
     elif not infos:
         print("There are no weights yet; `featherflow weights import` and `featherflow weights fetch` get some.")
     else:
-        rows = [[info.name, info.recipe, info.licence_weights or "not stated"] for info in infos]
-        print_table(["name", "recipe", "licence of the weights"], rows)
+        rows = [  # of a recipe its name; `weights show` gives its numbers
+            [
+                info.name, info.recipe.partition(":")[0], f"{info.samples_seen:,}" if info.samples_seen else "",
+                info.licence_weights or "not stated",
+            ]
+            for info in infos
+        ]
+        print_table(["name", "recipe", "pairs seen", "licence"], rows)
 
 
 @app.command
