@@ -65,7 +65,7 @@ class Fit:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=64, help="procedural pairs of 384x256 px to fit on")
+    parser.add_argument("--pairs", type=int, default=32, help="procedural pairs of 384x256 px to fit on")
     parser.add_argument("--textures", type=Path, help="packed texture file; else drawn ones")
     parser.add_argument("--validate", type=Path, help="folder of real pairs")
     parser.add_argument("-o", "--output", type=Path, required=True)
