@@ -26,6 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="NAME=RUN@BEFORE")
     parser.add_argument("--table", type=Path, help="page whose tables of validation are drawn in place of those of the logs")
+    parser.add_argument("--section", action="append", help="heading of the page that tables are taken from; all of them by default")
     parser.add_argument("-o", "--output", type=Path, required=True)
     arguments = parser.parse_args()
 
@@ -42,7 +43,7 @@ def main() -> None:
         for line in lines:
             for group, epe in line.get("validation", {}).items():
                 curves.setdefault(group, []).append(((int(before) + line["samples"]) / 1000, epe))
-    for group, points in (table_curves(arguments.table) if arguments.table else curves).items():
+    for group, points in (table_curves(arguments.table, arguments.section) if arguments.table else curves).items():
         axes[2].plot(*zip(*points, strict=True), marker=".", label=group)
     axes[0].set_ylabel("loss")
     axes[1].set_ylabel("error in training [px]")
@@ -64,11 +65,15 @@ def smoothed(values: list[float]) -> np.ndarray:
     return np.convolve(values, np.full(count, 1 / count), mode="valid")
 
 
-def table_curves(page: Path) -> dict[str, list[tuple[float, float]]]:
-    """Points by group from the tables of a page whose first column is "samples" and counts thousands."""
+def table_curves(page: Path, sections: list[str] | None) -> dict[str, list[tuple[float, float]]]:
+    """Points by group from the tables of a page, or of some sections of it, whose first column is "samples" in thousands."""
     curves: dict[str, list[tuple[float, float]]] = {}
     groups: list[str] = []
+    section = ""
     for line in page.read_text().splitlines():
+        section = line.lstrip("# ") if line.startswith("#") else section
+        if sections and section not in sections:
+            continue
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] == "samples":
             groups = cells[1:] if "middlebury" in cells else []
