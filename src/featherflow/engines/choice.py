@@ -32,7 +32,7 @@ _BUILT = {"openvino": "openvino", "onnx": "onnxruntime"}
 TOLERANCE = 1e-3
 #: Networks whose end-point errors on real pairs were measured to grow by less than 1 % in bfloat16 (docs/speed.md), with weights
 #: of the modern recipes, which train in it.
-BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownetx"})
+BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
 _CHECK_RUNS = 3
 
 
