@@ -60,8 +60,8 @@ def main() -> None:
 
 
 def smoothed(values: list[float]) -> np.ndarray:
-    """Means of `SMOOTHED` neighbours."""
-    count = min(SMOOTHED, len(values))
+    """Means of `SMOOTHED` neighbours, of fewer in a short run."""
+    count = min(SMOOTHED, max(len(values) // 5, 1))
     return np.convolve(values, np.full(count, 1 / count), mode="valid")
 
 
