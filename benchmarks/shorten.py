@@ -66,7 +66,7 @@ class Fit:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=32, help="procedural pairs of 384x256 px to fit on")
-    parser.add_argument("--textures", type=Path, help="packed texture file; else drawn ones")
+    parser.add_argument("--textures", type=Path, required=True, help="packed texture file")
     parser.add_argument("--validate", type=Path, help="folder of real pairs")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
@@ -89,7 +89,6 @@ def main() -> None:
         print(f"{name:24} {explained:.3f} of the variance", flush=True)
     carry_over(short, kept, generator)
 
-    # The recipe is named, so that the file says that bfloat16 will do, as for the weights that it begins with.
     info = replace(long.weights_info, architecture=recipe.network, samples_seen=0, scores={}, source="benchmarks/shorten.py")
     save_weights(options.output, short.state_dict(), info)
     if options.validate:
@@ -111,10 +110,8 @@ def fitted(long: liteflownet.LiteFlowNet, options: argparse.Namespace) -> dict[s
             fits[name].add(after_first, layers[3](plain(layers[1:3], after_first)))
         return plain(layers, x)
 
-    bank = TextureBank.load(options.textures) if options.textures else TextureBank.procedural(
-        120, 448, torch.Generator().manual_seed(0), particles=20)
     scene = SceneConfig(height=256, width=384, small=(0.34, 1.2), medium=(0.28, 7.0), large=38.0, cap=0.45)
-    source = RenderedPairs(scene, bank, seed=1)
+    source = RenderedPairs(scene, TextureBank.load(options.textures), seed=1)
     liteflownet.run = watched
     try:
         with torch.inference_mode():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from fnmatch import fnmatch
+from fnmatch import filter as matching
 from pathlib import Path
 
 from ..errors import InputError
@@ -139,9 +139,10 @@ def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple
     state, info = read_weights(path if path.exists() or path.suffix else find(str(start)))
     recipe = replace(recipe, enlarge_below=recipe.enlarge_below or info.enlarge_below)
     if only:
-        if nothing := next((pattern for pattern in only if not any(fnmatch(name, pattern) for name in state)), None):
+        named = {pattern: matching(state, pattern) for pattern in only}
+        if nothing := next((pattern for pattern, names in named.items() if not names), None):
             raise InputError(f"'{start}' has no tensor named like '{nothing}'; the first are {', '.join(list(state)[:4])}.")
-        return {name: value for name, value in state.items() if any(fnmatch(name, pattern) for pattern in only)}, recipe
+        return {name: state[name] for names in named.values() for name in names}, recipe
     options = recipe.schedule()[0].options
     built = networks.build(info.architecture, **info.options), networks.build(recipe.network, **options)
     theirs, ours = (getattr(network, "config", None) for network in built)

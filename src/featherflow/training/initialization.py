@@ -15,6 +15,8 @@ from ..ops import bilinear_upsampling_kernel
 
 _OTHER_NEIGHBOURS = 2.0  # distance of each neighbour but the centre: weights exp(-4) against 1
 
+_GAIN = math.sqrt(2.0 / (1.0 + 0.1**2))  # keeps the variance through a leaky ReLU of slope 0.1
+
 _NORMALIZATIONS = (nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -36,13 +38,12 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
                 if hasattr(module, "reset_parameters"):
                     module.reset_parameters()
         return
-    gain = math.sqrt(2.0 / (1.0 + 0.1**2))
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             transposed = isinstance(module, nn.ConvTranspose2d)
             fan_in = module.weight[:, 0].numel() / 4 if transposed else module.weight[0].numel()
             small = 0.1 if not isinstance(network, LiteFlowNet) and module.out_channels == 2 and not transposed else 1.0
-            module.weight.normal_(0.0, small * gain / math.sqrt(fan_in), generator=generator)
+            module.weight.normal_(0.0, small * _GAIN / math.sqrt(fan_in), generator=generator)
             if module.bias is not None:
                 module.bias.zero_()
     for module in network.modules():
@@ -65,7 +66,7 @@ def compare(layer: nn.Conv2d, generator: torch.Generator) -> None:
     have to find this out by itself before it can learn anything.
     """
     features = (layer.in_channels - 2) // 2
-    spread = math.sqrt(2.0 / (1.0 + 0.1**2) / (2 * features))
+    spread = _GAIN / math.sqrt(2 * features)
     channel = 0
     for _ in range(layer.out_channels // 18):
         mixture = spread * torch.randn(features, generator=generator)
