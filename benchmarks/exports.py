@@ -55,8 +55,7 @@ def worst(network: torch.nn.Module, format: str, dynamic: bool, octaves: int | N
     iterations = FEW if hasattr(network, "iterations") else None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"flow{room.FORMATS[format]}"
-        done = room.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, iterations=iterations,
-                           octaves=octaves)
+        done = room.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, iterations=iterations, octaves=octaves)
         return max(done.differences.values())
 
 

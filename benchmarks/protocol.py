@@ -30,8 +30,16 @@ TABLE_6 = {"M": 3.75, "MS": 2.70, "WM": 2.98, "WSR": 1.63, "WMS": 1.82, "ALL": 1
 
 #: Simple scenes whose motions small crops can show: a plane that shifts, at most two things before it.
 SCENES = {
-    "particles": 0.0, "camera": 0.0, "expansion": 0.0, "static_camera": 0.0, "layers": (0, 2), "small": (0.0, 1.2),
-    "medium": (1.0, 20.0), "cap": 0.25, "deformable": 0.0, "effects": None,
+    "particles": 0.0,
+    "camera": 0.0,
+    "expansion": 0.0,
+    "static_camera": 0.0,
+    "layers": (0, 2),
+    "small": (0.0, 1.2),
+    "medium": (1.0, 20.0),
+    "cap": 0.25,
+    "deformable": 0.0,
+    "effects": None,
 }
 
 _WIDTHS = ("features", "matching", "subpixel", "regularization", "expanded_features", "projected_features")
@@ -78,9 +86,18 @@ def in_small(units: str, arguments: argparse.Namespace) -> Recipe:
     config = replace(config, normalized_matching=True)
     options = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != getattr(LITEFLOWNET, f.name)}
     return replace(
-        recipe, options=options, shrink=arguments.shrink, batch=arguments.batch, height=arguments.size[0], width=arguments.size[1],
-        rate_factor=arguments.rate_factor, seed=arguments.seed, chunks=min(2, arguments.batch), precision="auto",
-        initialization="identity", clip_norm=1.0,
+        recipe,
+        options=options,
+        shrink=arguments.shrink,
+        batch=arguments.batch,
+        height=arguments.size[0],
+        width=arguments.size[1],
+        rate_factor=arguments.rate_factor,
+        seed=arguments.seed,
+        chunks=min(2, arguments.batch),
+        precision="auto",
+        initialization="identity",
+        clip_norm=1.0,
     )
 
 

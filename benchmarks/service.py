@@ -101,7 +101,8 @@ def main() -> None:
     context = get_context("spawn")
     pipes, workers = {}, []
     for name, target, values in (
-        ("loop", loop, (arguments.model, files)), ("load", load, (address, arguments.model, files, arguments.at_once)),
+        ("loop", loop, (arguments.model, files)),
+        ("load", load, (address, arguments.model, files, arguments.at_once)),
     ):
         pipes[name], other = context.Pipe()
         workers.append(context.Process(target=target, args=(*values, other), daemon=True))

@@ -98,8 +98,11 @@ def main() -> None:
 
 def fitted(long: liteflownet.LiteFlowNet, options: argparse.Namespace) -> dict[str, Fit]:
     """A fit for M and S of each level, over what `long` sees in procedural pairs."""
-    units = {f"nete.level{level}.{unit}": getattr(long.nete[f"level{level}"], unit)
-             for level in LEVELS for unit in ("matching", "subpixel")}
+    units = {
+        f"nete.level{level}.{unit}": getattr(long.nete[f"level{level}"], unit)
+        for level in LEVELS
+        for unit in ("matching", "subpixel")
+    }
     names = {id(unit.convs): name for name, unit in units.items()}
     fits = {name: Fit() for name in units}
     plain = liteflownet.run

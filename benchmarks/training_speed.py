@@ -41,7 +41,11 @@ def main() -> None:
     for name in arguments.networks:
         for precision in arguments.precisions:
             recipe = replace(
-                RECIPES[f"modern/{name}"], precision=precision, batch=arguments.batch, height=height, width=width,
+                RECIPES[f"modern/{name}"],
+                precision=precision,
+                batch=arguments.batch,
+                height=height,
+                width=width,
             )
             with tempfile.TemporaryDirectory() as folder:
                 backend = "inductor" if arguments.compile else None

@@ -46,8 +46,14 @@ def main() -> None:
     print(f"test, before learning: {error(network, tests):.4f}, by hand: {error(hand_tuned(alpha, config), tests):.4f}")
     steps = train(network.loosen(), textures, training, arguments.minutes)
     print(f"trained {steps} steps of 4 pairs, {sum(p.numel() for p in network.parameters())} parameters")
-    print("omega:", [round(omega, 3) for omega in network.steps.tolist()], "rho:", round(network.robustness.item(), 4),
-          "alpha:", round(network.log_alpha_squared.div(2).exp().item(), 2))
+    print(
+        "omega:",
+        [round(omega, 3) for omega in network.steps.tolist()],
+        "rho:",
+        round(network.robustness.item(), 4),
+        "alpha:",
+        round(network.log_alpha_squared.div(2).exp().item(), 2),
+    )
 
     rows = {f"horn-schunck, alpha = {alpha} by hand": hand_tuned(alpha, config), "unrolled, learned": network}
     print(f"\n| EPE [px], per_image, K = {config.iterations} | procedural test (48) | middlebury |\n| --- | ---: | ---: |")

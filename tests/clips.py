@@ -15,9 +15,16 @@ def moving(count: int = 6, height: int = 64, width: int = 96, dx: int = 2, dy: i
     return [np.ascontiguousarray(canvas[y : y + height, x : x + width]) for y, x in zip(tops, lefts, strict=True)]
 
 
-def write_clip(path: Path, frames: list[np.ndarray], times: list[Fraction] | None = None, codec: str = "ffv1",
-               time_base: Fraction = Fraction(1, 1000), sound: str | None = None, rotation: int = 0,
-               sample_aspect: Fraction | None = None) -> list[Fraction]:
+def write_clip(
+    path: Path,
+    frames: list[np.ndarray],
+    times: list[Fraction] | None = None,
+    codec: str = "ffv1",
+    time_base: Fraction = Fraction(1, 1000),
+    sound: str | None = None,
+    rotation: int = 0,
+    sample_aspect: Fraction | None = None,
+) -> list[Fraction]:
     """A video file, lossless unless another codec is asked for, with `sound` as long as the frames; gives the frames' times."""
     import av
 

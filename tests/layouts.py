@@ -120,6 +120,7 @@ def folder(root: Path, data: Path) -> Path:
     return root
 
 
-ALL = {make.__name__: make for make in (
-    sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, folder
-)}
+ALL = {
+    make.__name__: make
+    for make in (sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, folder)
+}

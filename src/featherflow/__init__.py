@@ -19,8 +19,22 @@ _PUBLIC = {
 }
 
 _ROOMS = (
-    "app", "classical", "data", "demo", "engines", "errors", "estimation", "evaluation", "flow", "networks", "ops", "streaming",
-    "training", "transport", "video", "weights",
+    "app",
+    "classical",
+    "data",
+    "demo",
+    "engines",
+    "errors",
+    "estimation",
+    "evaluation",
+    "flow",
+    "networks",
+    "ops",
+    "streaming",
+    "training",
+    "transport",
+    "video",
+    "weights",
 )
 
 __all__ = ["__version__", "errors", "flow", "networks", *_PUBLIC]

@@ -21,10 +21,21 @@ if TYPE_CHECKING:
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
-def estimate(frame1, frame2, model=None, weights: str | os.PathLike | None = None, device: str | None = None,
-             dtype: str = "auto", backward: bool = False, iterations: int | None = None, refine: int = 0,
-             enlarge: float | None = None, engine: str = "auto",
-             tile: str | tuple[int, int] | None = "auto", octaves: int | None = None):
+def estimate(
+    frame1,
+    frame2,
+    model=None,
+    weights: str | os.PathLike | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    backward: bool = False,
+    iterations: int | None = None,
+    refine: int = 0,
+    enlarge: float | None = None,
+    engine: str = "auto",
+    tile: str | tuple[int, int] | None = "auto",
+    octaves: int | None = None,
+):
     """Optical flow from `frame1` to `frame2`.
 
     Args:
@@ -77,9 +88,19 @@ def method_for(*args, **settings):
     return lambda first, second: method(first, second)[0]
 
 
-def methods_for(model=None, weights: str | os.PathLike | None = None, device: str | None = None, dtype: str = "auto",
-                iterations: int | None = None, refine: int = 0, enlarge: float | None = None, engine: str = "auto",
-                tile: str | tuple[int, int] | None = "auto", octaves: int | None = None, backward: bool = False):
+def methods_for(
+    model=None,
+    weights: str | os.PathLike | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    iterations: int | None = None,
+    refine: int = 0,
+    enlarge: float | None = None,
+    engine: str = "auto",
+    tile: str | tuple[int, int] | None = "auto",
+    octaves: int | None = None,
+    backward: bool = False,
+):
     """As `method_for`, but the function gives a list: the flow, and with `backward` that from the second frame to the first."""
     from . import classical, engines, tiling
 
@@ -93,8 +114,13 @@ def methods_for(model=None, weights: str | os.PathLike | None = None, device: st
         raise InputError(f"enlarge is a factor from 0.25 to 4, got {enlarge}.")
     where = device_named(device)
     if isinstance(model, str) and model in classical.METHODS:
-        for name, value in (("weights", weights), ("number of iterations", iterations), ("enlargement", enlarge),
-                            ("engine", None if engine == "auto" else engine), ("octaves", octaves)):
+        for name, value in (
+            ("weights", weights),
+            ("number of iterations", iterations),
+            ("enlargement", enlarge),
+            ("engine", None if engine == "auto" else engine),
+            ("octaves", octaves),
+        ):
             if value is not None:
                 raise InputError(f"'{model}' is a classical method and takes no {name}.")
 
@@ -173,8 +199,9 @@ def shares_features(network) -> bool:
     return hasattr(network, "encode") and hasattr(network, "decode")
 
 
-def _run_both_ways(network, first: torch.Tensor, second: torch.Tensor, device: torch.device, dtype: str,
-                   enlarge: float) -> list[torch.Tensor]:
+def _run_both_ways(
+    network, first: torch.Tensor, second: torch.Tensor, device: torch.device, dtype: str, enlarge: float
+) -> list[torch.Tensor]:
     """As two calls of `run_network`, with each frame encoded once for each colour mean: once, where both means are equal."""
     fitting = Fitting.of(network, tuple(first.shape[-2:]), enlarge)
     with computing(device, dtype):
@@ -227,8 +254,15 @@ def usual_enlargement(network, size: tuple[int, int]) -> float:
     return 2.0 if info is not None and size[0] * size[1] < info.enlarge_below else 1.0
 
 
-def run_network(network, first: torch.Tensor, second: torch.Tensor, device: torch.device | str = "cpu",
-                dtype: str = "auto", iterations: int | None = None, enlarge: float = 1.0) -> torch.Tensor:
+def run_network(
+    network,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    device: torch.device | str = "cpu",
+    dtype: str = "auto",
+    iterations: int | None = None,
+    enlarge: float = 1.0,
+) -> torch.Tensor:
     """Run a network by its official size rule, and restore the size.
 
     The rule is the network's attribute `size_rule`. "resize": to its multiple, and the flow back in one step. "pad": by repeating
@@ -257,9 +291,16 @@ def starts_from_flow(network) -> bool:
     return "initial_flow" in signature(getattr(network, "flows", lambda: None)).parameters
 
 
-def run_network_from(network, first: torch.Tensor, second: torch.Tensor, start: torch.Tensor | None,
-                     device: torch.device | str = "cpu", dtype: str = "auto", iterations: int | None = None,
-                     enlarge: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+def run_network_from(
+    network,
+    first: torch.Tensor,
+    second: torch.Tensor,
+    start: torch.Tensor | None,
+    device: torch.device | str = "cpu",
+    dtype: str = "auto",
+    iterations: int | None = None,
+    enlarge: float = 1.0,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """As `run_network`, beginning with a flow.
 
     Args:

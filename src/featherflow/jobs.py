@@ -125,8 +125,16 @@ def _write(path1, path2, flow, flow_back, flow_path, picture_path, scale, backwa
         written["occlusion"] = str(target)
     length = np.hypot(flow[..., 0], flow[..., 1])
     return FlowJobResult(
-        str(path1), str(path2), model, flow.shape[1], flow.shape[0], round(seconds, 4), round(float(length.mean()), 4),
-        round(float(length.max()), 4), picture_scale_px=picture_scale, **written,
+        str(path1),
+        str(path2),
+        model,
+        flow.shape[1],
+        flow.shape[0],
+        round(seconds, 4),
+        round(float(length.mean()), 4),
+        round(float(length.max()), 4),
+        picture_scale_px=picture_scale,
+        **written,
     )
 
 

@@ -32,10 +32,22 @@ if TYPE_CHECKING:
     import torch
 
 
-def stream(frames: Iterable, model=None, weights: str | os.PathLike | None = None, *, backward: bool = False,
-           device: str | None = None, dtype: str = "auto", iterations: int | None = None, refine: int = 0,
-           enlarge: float | None = None, engine: str = "auto", tile: str | tuple[int, int] | None = "auto",
-           octaves: int | None = None, warm_start: bool = False) -> Iterator:
+def stream(
+    frames: Iterable,
+    model=None,
+    weights: str | os.PathLike | None = None,
+    *,
+    backward: bool = False,
+    device: str | None = None,
+    dtype: str = "auto",
+    iterations: int | None = None,
+    refine: int = 0,
+    enlarge: float | None = None,
+    engine: str = "auto",
+    tile: str | tuple[int, int] | None = "auto",
+    octaves: int | None = None,
+    warm_start: bool = False,
+) -> Iterator:
     """Flow from each frame to the next, as frames come in.
 
         for flow in featherflow.stream(frames): ...
@@ -95,8 +107,9 @@ def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], 
         previous = current
 
 
-def _between(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves,
-             warm_start) -> Callable[[_Frame, _Frame], torch.Tensor]:
+def _between(
+    model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, warm_start
+) -> Callable[[_Frame, _Frame], torch.Tensor]:
     """A function of two frames giving their flow `(1, 2, H, W)`, reusing what it knows of a frame where the model allows it."""
     from . import classical, engines, tiling
     from .networks.liteflownet import LiteFlowNet

@@ -50,7 +50,7 @@ def tile_for(tile: str | tuple[int, int] | None, size: tuple[int, int], largest:
 
 
 def parse_tile(text: str) -> str | tuple[int, int] | None:
-    """"auto", "none" or "WIDTHxHEIGHT" as `tile_for` takes it.
+    """ "auto", "none" or "WIDTHxHEIGHT" as `tile_for` takes it.
 
     Raises:
         InputError: for anything else.

@@ -92,6 +92,7 @@ def test_backward_brings_the_occlusion(client, flow):
 
 def claims(width: int, height: int) -> bytes:
     """A PNG of a hundred bytes whose header claims any size."""
+
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 

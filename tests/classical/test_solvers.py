@@ -206,8 +206,10 @@ def test_brox_without_gradient_constancy_is_exact_on_rotation():
 
 def test_gradient_constancy_forgives_a_change_of_light():
     first, second, truth = scenes.pair(*scenes.MOTIONS["translation"])
-    errors = [(coarse_to_fine(first, second + 15, Brox(alpha=100, gamma=gamma), Pyramid()) - truth).norm(dim=1).mean()
-              for gamma in (0, 1000)]
+    errors = [
+        (coarse_to_fine(first, second + 15, Brox(alpha=100, gamma=gamma), Pyramid()) - truth).norm(dim=1).mean()
+        for gamma in (0, 1000)
+    ]
     assert errors[1] < 0.06 and errors[0] > 0.5
 
 
@@ -235,8 +237,10 @@ def test_steps_are_differentiable(step):
     assert second.grad.isfinite().all() and second.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("shape, keywords", [((1, 1, 20, 21), {}), ((1, 1, 20, 20), {"flow": torch.zeros(1, 2, 5, 5)}),
-                                             ((1, 1, 20, 20), {"pyramid": Pyramid(median=4)})])
+@pytest.mark.parametrize(
+    "shape, keywords",
+    [((1, 1, 20, 21), {}), ((1, 1, 20, 20), {"flow": torch.zeros(1, 2, 5, 5)}), ((1, 1, 20, 20), {"pyramid": Pyramid(median=4)})],
+)
 def test_what_cannot_be(shape, keywords):
     with pytest.raises(InputError):
         coarse_to_fine(torch.zeros(1, 1, 20, 20), torch.zeros(shape), LucasKanade(), **{"pyramid": Pyramid(), **keywords})
@@ -261,8 +265,10 @@ def error(flow, truth):
 
 def test_against_opencv_on_real_frames(crops):
     pytest.importorskip("cv2").setNumThreads(1)
-    mean = {name: np.mean([error(estimate(name, one, two), truth) for one, two, truth in crops])
-            for name in (*OWN, "tvl1", "deepflow", "farneback")}
+    mean = {
+        name: np.mean([error(estimate(name, one, two), truth) for one, two, truth in crops])
+        for name in (*OWN, "tvl1", "deepflow", "farneback")
+    }
     assert mean["tv-l1"] < 1.2 * mean["tvl1"]
     assert mean["brox"] < 1.2 * min(mean["tvl1"], mean["deepflow"])
     assert max(mean[name] for name in OWN) < mean["farneback"]

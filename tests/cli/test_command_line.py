@@ -32,8 +32,22 @@ def weights(tmp_path_factory):
 
 def test_estimate_writes_flow_picture_backward_and_occlusion(work, weights, capsys):
     code = run_command(
-        "estimate", "frame0.png", "frame1.png", "-o", "out.flo", "--picture", "out.png", "--model", "liteflownetx",
-        "--weights", weights, "--scale", "5", "--backward", "--occlusion", "--json",
+        "estimate",
+        "frame0.png",
+        "frame1.png",
+        "-o",
+        "out.flo",
+        "--picture",
+        "out.png",
+        "--model",
+        "liteflownetx",
+        "--weights",
+        weights,
+        "--scale",
+        "5",
+        "--backward",
+        "--occlusion",
+        "--json",
     )
     assert code == 0
     said = json.loads(capsys.readouterr().out)
@@ -145,6 +159,7 @@ def test_full_disk_is_one_sentence(work, capsys, monkeypatch):
     from featherflow import flow
 
     (work / "o.flo").write_bytes(b"old")
+
     class FullDisk:
         def __init__(self, file):
             self.file = file
@@ -191,8 +206,19 @@ def test_interruption_leaves_130_and_one_line(tmp_path):
     """Ctrl-C while a long estimate runs, in a process of its own."""
     write_frames(tmp_path, 80, 320, 448)
     small_weights(tmp_path / "w.safetensors")
-    command = [sys.executable, "-m", "featherflow", "estimate", str(tmp_path), "-o", str(tmp_path / "flows"),
-               "--model", "liteflownetx", "--weights", str(tmp_path / "w.safetensors")]
+    command = [
+        sys.executable,
+        "-m",
+        "featherflow",
+        "estimate",
+        str(tmp_path),
+        "-o",
+        str(tmp_path / "flows"),
+        "--model",
+        "liteflownetx",
+        "--weights",
+        str(tmp_path / "w.safetensors"),
+    ]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not list((tmp_path / "flows").glob("*.flo")) and time.monotonic() < deadline:

@@ -53,8 +53,11 @@ def sources(batch=3, height=192, width=256, flow=(3.25, -1.5)):
     frames = [torch.tensor(smooth_image(height, width, shift), dtype=torch.float32).permute(2, 0, 1) for shift in ((0, 0), flow)]
     field = torch.tensor(flow).view(1, 2, 1, 1).expand(batch, 2, height, width).contiguous()
     return Sources(
-        frames[0].repeat(batch, 1, 1, 1), frames[1].repeat(batch, 1, 1, 1), field,
-        torch.zeros(batch, 1, height, width, dtype=torch.bool), torch.tensor([(width, height)] * batch, dtype=torch.float64),
+        frames[0].repeat(batch, 1, 1, 1),
+        frames[1].repeat(batch, 1, 1, 1),
+        field,
+        torch.zeros(batch, 1, height, width, dtype=torch.bool),
+        torch.tensor([(width, height)] * batch, dtype=torch.float64),
     )
 
 
@@ -118,6 +121,7 @@ def test_masks_move_with_the_flow():
 
 def test_sources_of_different_sizes_share_a_batch():
     """What a pair gives does not depend on its larger neighbour; where the source ends, there is no label."""
+
     def example(height, width):
         image = (smooth_image(height, width) * 255).astype(np.uint8)
         flow = np.zeros((height, width, 2), np.float32)
@@ -214,8 +218,12 @@ def test_eigen_numbers_follow_their_distributions():
     assert change.add.std(dim=0).tolist() == pytest.approx([0.04, 0.02, 0.02], rel=0.05)
     assert change.factor.log().std(dim=0).tolist() == pytest.approx([0.4, 0.2, 0.2], rel=0.05)
     for values, low, high in (
-        (change.saturation_power, 0.670, 1.492), (change.saturation_factor, 0.449, 1.221), (change.length_power, 0.549, 1.221),
-        (change.length_factor, 0.670, 1.492), (change.saturation_add, -0.03, 0.03), (change.length_add, -0.03, 0.03),
+        (change.saturation_power, 0.670, 1.492),
+        (change.saturation_factor, 0.449, 1.221),
+        (change.length_power, 0.549, 1.221),
+        (change.length_factor, 0.670, 1.492),
+        (change.saturation_add, -0.03, 0.03),
+        (change.length_add, -0.03, 0.03),
         (change.rotation, -1.0, 1.0),
     ):
         assert low - 1e-3 <= values.min() < low + 0.01 * (high - low) + 1e-3
@@ -278,7 +286,7 @@ def test_raft_numbers_follow_their_ranges():
     points = maps @ corners
     assert points.min() > -0.5 - 1e-9 and points[:, 0].max() < 511.5 + 1e-9 and points[:, 1].max() < 383.5 + 1e-9
     scale = 1 / maps[:, [0, 1], [0, 1]].abs()
-    assert 0.83 <= scale.min() < 0.9 and 2.1 < scale.max() <= 2 ** 1.2 + 1e-9
+    assert 0.83 <= scale.min() < 0.9 and 2.1 < scale.max() <= 2**1.2 + 1e-9
     assert (maps[:, 0, 0] < 0).float().mean() == pytest.approx(0.5, abs=0.03)
     assert (maps[:, 1, 1] < 0).float().mean() == pytest.approx(0.1, abs=0.02)
 

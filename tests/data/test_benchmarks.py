@@ -11,9 +11,16 @@ from featherflow.flow import read_flow
 from featherflow.frames import read_image
 
 GROUPS = {
-    "sintel": {"sintel-clean": 1, "sintel-final": 1}, "kitti2012": {"kitti2012": 1}, "kitti2015": {"kitti2015": 1},
-    "middlebury": {"middlebury": 2}, "flyingchairs": {"flyingchairs": 1}, "flyingthings3d": {"flyingthings3d-clean": 2},
-    "hd1k": {"hd1k": 1}, "spring": {"spring": 1}, "piv": {"piv": 1}, "folder": {"folder": 1},
+    "sintel": {"sintel-clean": 1, "sintel-final": 1},
+    "kitti2012": {"kitti2012": 1},
+    "kitti2015": {"kitti2015": 1},
+    "middlebury": {"middlebury": 2},
+    "flyingchairs": {"flyingchairs": 1},
+    "flyingthings3d": {"flyingthings3d-clean": 2},
+    "hd1k": {"hd1k": 1},
+    "spring": {"spring": 1},
+    "piv": {"piv": 1},
+    "folder": {"folder": 1},
 }
 
 

@@ -72,7 +72,8 @@ def test_motion_blur_smears_along_the_flow_only():
     config = replace(NONE, motion_blur=1.0)
     along, across = torch.zeros(1, 2, 64, 64), torch.zeros(1, 2, 64, 64)
     along[:, 0], across[:, 1] = 8.0, 8.0
-    smeared, kept = (apply_effects(stripes.repeat(2, 1, 1, 1), flow, config, torch.Generator().manual_seed(1))[:1]
-                     for flow in (along, across))
+    smeared, kept = (
+        apply_effects(stripes.repeat(2, 1, 1, 1), flow, config, torch.Generator().manual_seed(1))[:1] for flow in (along, across)
+    )
     torch.testing.assert_close(kept, stripes, atol=1e-4, rtol=0)
     assert smeared.std() < 0.8 * stripes.std()

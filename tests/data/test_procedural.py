@@ -38,6 +38,7 @@ def warp(image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
 def inner(pair: PairBatch) -> torch.Tensor:
     """Visible pixels away from occlusions and from edges of the flow, where a bilinear sample would mix layers; the
     landing points must be away from the edges of frame 2 as well."""
+
     def smooth(flow: torch.Tensor) -> torch.Tensor:
         largest, smallest = F.max_pool2d(flow, 5, 1, 2), -F.max_pool2d(-flow, 5, 1, 2)
         return ((largest - smallest).amax(1, keepdim=True) < 1.2).float()
@@ -117,8 +118,19 @@ def test_a_plane_alone_is_occluded_only_by_the_frame(textures):
 def test_one_layer_over_a_still_background_hides_what_it_moves_over(textures):
     # The hand-made case: with a static camera the background's flow is zero, so the layer's pixels in frame 2 that
     # are background in frame 1 are exactly the background that vanishes.
-    config = replace(CLEAN, layers=(1, 1), layer_size=(0.4, 0.5), static_camera=1.0, static_layer=0.0, expansion=0.0,
-                     deformable=0.0, particles=0.0, camera=0.0, small=(0.0, 1.0), medium=(1.0, 6.0))
+    config = replace(
+        CLEAN,
+        layers=(1, 1),
+        layer_size=(0.4, 0.5),
+        static_camera=1.0,
+        static_layer=0.0,
+        expansion=0.0,
+        deformable=0.0,
+        particles=0.0,
+        camera=0.0,
+        small=(0.0, 1.0),
+        medium=(1.0, 6.0),
+    )
     pair = render_pairs(12, config, textures, seeded(7))
     layer1 = pair.flow.abs().amax(1, keepdim=True) > 1e-3
     layer2 = pair.flow_backward.abs().amax(1, keepdim=True) > 1e-3
@@ -127,7 +139,8 @@ def test_one_layer_over_a_still_background_hides_what_it_moves_over(textures):
     assert torch.equal(pair.occluded_backward & ~layer2, layer1 & ~layer2)
     y, x = torch.meshgrid(torch.arange(112), torch.arange(160), indexing="ij")
     inside = ((x + pair.flow[:, :1]).clamp(0, 159) == x + pair.flow[:, :1]) & (
-        (y + pair.flow[:, 1:]).clamp(0, 111) == y + pair.flow[:, 1:])
+        (y + pair.flow[:, 1:]).clamp(0, 111) == y + pair.flow[:, 1:]
+    )
     # The topmost layer itself never is, but for pixels of its rim that straddle the outline.
     assert (pair.occluded & layer1 & inside).sum() < 0.01 * layer1.sum()
 

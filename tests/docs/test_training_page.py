@@ -14,7 +14,7 @@ def test_the_example_runs(tmp_path, monkeypatch, shared_data, capsys):
     for part, case in (("train", "SQG_00001"), ("test", "backstep_Re800_00001")):
         shutil.copytree(shared_data / "piv" / case, tmp_path / "piv" / part / case)
     monkeypatch.chdir(tmp_path)
-    code, = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     short = re.sub(r'"samples=\d+"', '"samples=4", "height=64", "width=64"', code)
     assert short != code
     exec(compile(short, str(PAGE), "exec"), {})

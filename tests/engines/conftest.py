@@ -6,8 +6,13 @@ import torch
 from featherflow import networks
 from featherflow.training.initialization import initialize
 
-SMALL = {"features": ((4,), (4,), (6,), (6,), (8,), (8,)), "finest_level": 6, "matching": (8,), "subpixel": (8,),
-         "regularization": (8,)}
+SMALL = {
+    "features": ((4,), (4,), (6,), (6,), (8,), (8,)),
+    "finest_level": 6,
+    "matching": (8,),
+    "subpixel": (8,),
+    "regularization": (8,),
+}
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,8 @@ def test_int8_is_a_build_of_its_own_and_keeps_the_flow(network, caplog, capsys):
     place = builds.find(choice._key("openvino", choice.Work(network, (1, 3, 70, 90), CPU, "int8")))
     assert "nncf" in builds.read(place)["version"] and list(builds.read(place)["checks"]) == [choice._conditions("int8")]
     in_8_bits = [
-        node for node in openvino.Core().read_model(place / "model.xml").get_ops()
+        node
+        for node in openvino.Core().read_model(place / "model.xml").get_ops()
         if node.get_type_name() == "Convolution" and node.input_value(0).get_node().get_type_name() == "FakeQuantize"
     ]
     assert len(in_8_bits) > 1 and all(int8._positions(node) > int8.COARSE for node in in_8_bits)
@@ -150,7 +151,8 @@ def test_changed_weights_are_another_build():
 
 def test_bad_choices():
     for wrong, said in (
-        ({"engine": "tpu"}, "must be one of"), ({"engine": "onnx", "dtype": "float16", "model": "liteflownet2-slim"}, "float16"),
+        ({"engine": "tpu"}, "must be one of"),
+        ({"engine": "onnx", "dtype": "float16", "model": "liteflownet2-slim"}, "float16"),
         ({"engine": "openvino", "model": "farneback"}, "takes no engine"),
         ({"engine": "onnx", "dtype": "int8", "model": "liteflownet2-slim"}, "does not compute in int8"),
         ({"dtype": "int8", "model": "liteflownet2-slim"}, "Only the engine openvino computes in int8"),
@@ -209,11 +211,17 @@ def test_bfloat16_is_automatic_only_where_it_was_measured(monkeypatch):
     assert choice.usual_dtype(slim, CPU) == "float32"
 
 
-@pytest.mark.parametrize("files, expected", [
-    ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "max 100000"}, None), ({"cpu.max": "20000 100000"}, 1),
-    ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
-    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None), ({}, None),
-])
+@pytest.mark.parametrize(
+    "files, expected",
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, None),
+        ({"cpu.max": "20000 100000"}, 1),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+        ({}, None),
+    ],
+)
 def test_threads_of_a_container(tmp_path, monkeypatch, files, expected):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)

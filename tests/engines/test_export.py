@@ -192,14 +192,21 @@ def test_command_line(tmp_path, capsys):
     assert path.stat().st_size > 1e6
 
 
-@pytest.mark.parametrize("wrong, error", [
-    ({"path": "flow.txt"}, InputError), ({"path": "flow.pt", "to": "onnx"}, InputError),
-    ({"path": "flow.pt", "to": "tflite"}, InputError),
-    ({"path": "flow.pt", "dtype": "bfloat16"}, InputError), ({"path": "flow.pt", "dynamic": True}, InputError),
-    ({"path": "flow.onnx", "dtype": "int8"}, InputError), ({"path": "flow.xml", "dtype": "int8", "dynamic": True}, InputError),
-    ({"path": "flow.pt2", "dynamic": True, "with_frames": True}, InputError), ({"path": "flow.pt", "size": (8, 8)}, InputError),
-    ({"path": "missing/flow.pt", "size": (64, 96)}, FileError),
-])
+@pytest.mark.parametrize(
+    "wrong, error",
+    [
+        ({"path": "flow.txt"}, InputError),
+        ({"path": "flow.pt", "to": "onnx"}, InputError),
+        ({"path": "flow.pt", "to": "tflite"}, InputError),
+        ({"path": "flow.pt", "dtype": "bfloat16"}, InputError),
+        ({"path": "flow.pt", "dynamic": True}, InputError),
+        ({"path": "flow.onnx", "dtype": "int8"}, InputError),
+        ({"path": "flow.xml", "dtype": "int8", "dynamic": True}, InputError),
+        ({"path": "flow.pt2", "dynamic": True, "with_frames": True}, InputError),
+        ({"path": "flow.pt", "size": (8, 8)}, InputError),
+        ({"path": "missing/flow.pt", "size": (64, 96)}, FileError),
+    ],
+)
 def test_bad_requests(network, tmp_path, wrong, error):
     with pytest.raises(error):
         export(network, tmp_path / wrong.pop("path"), **wrong)

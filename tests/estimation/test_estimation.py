@@ -225,8 +225,18 @@ def test_octaves_are_the_networks_or_the_callers():
             featherflow.estimate(*pair, model=model, octaves=9)
 
 
-@pytest.mark.parametrize("size, more", [((436, 1024), 0), ((375, 1242), 0), ((256, 256), 0), ((720, 1280), 1), ((1080, 1920), 1),
-                                        ((2160, 3840), 2), ((4320, 7680), 3)])
+@pytest.mark.parametrize(
+    "size, more",
+    [
+        ((436, 1024), 0),
+        ((375, 1242), 0),
+        ((256, 256), 0),
+        ((720, 1280), 1),
+        ((1080, 1920), 1),
+        ((2160, 3840), 2),
+        ((4320, 7680), 3),
+    ],
+)
 def test_reach_grows_with_the_frames(size, more):
     reaching, plain, other = build("liteflownetx", octaves=1), build("liteflownetx"), build("raft-small")
     assert with_reach(reaching, None, size).config.octaves == 1 + more

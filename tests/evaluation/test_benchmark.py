@@ -87,8 +87,11 @@ def test_table_and_csv_hold_the_figures(evaluation, tmp_path):
     assert f"| still | pooled | {evaluation.result('still', 'middlebury').figures['pooled']['epe']:.3f} |" in text
     report.write_csv(tmp_path / "table.csv", evaluation)
     rows = list(csv.DictReader((tmp_path / "table.csv").open()))
-    value = next(r["value"] for r in rows if (r["model"], r["group"], r["figure"], r["aggregator"]) ==
-                 ("right", "middlebury", "A95", "pooled"))
+    value = next(
+        r["value"]
+        for r in rows
+        if (r["model"], r["group"], r["figure"], r["aggregator"]) == ("right", "middlebury", "A95", "pooled")
+    )
     assert float(value) == evaluation.result("right", "middlebury").figures["pooled"]["a95"]
 
 
@@ -103,10 +106,16 @@ def test_page_needs_nothing_else(datasets, tmp_path):
     assert "a &lt;b&gt; c" in page and "<h4>Venus</h4>" in page
 
 
-@pytest.mark.parametrize("text, message", [
-    ("sintel", "must be NAME=ROOT"), ("=x", "must be NAME=ROOT"), ("sintl=x", "no benchmark named 'sintl'"),
-    ("sintel:val=x", "no split 'val'"), ("samples:a=x", "no split 'a'"),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("sintel", "must be NAME=ROOT"),
+        ("=x", "must be NAME=ROOT"),
+        ("sintl=x", "no benchmark named 'sintl'"),
+        ("sintel:val=x", "no split 'val'"),
+        ("samples:a=x", "no split 'a'"),
+    ],
+)
 def test_data_that_cannot_be(text, message):
     with pytest.raises(InputError, match=message):
         Dataset.parse(text)
@@ -149,8 +158,22 @@ def test_peak_memory_sees_what_is_held():
 def test_command_line(tmp_path, shared_data, capsys):
     root = layouts.piv(tmp_path / "p", shared_data)
     with pytest.raises(SystemExit) as left:
-        main(["evaluate", "--data", f"piv={root}", "--model", "farneback", "--model", "dis", "--json",
-              "--csv", str(tmp_path / "t.csv"), "--html", str(tmp_path / "t.html")])
+        main(
+            [
+                "evaluate",
+                "--data",
+                f"piv={root}",
+                "--model",
+                "farneback",
+                "--model",
+                "dis",
+                "--json",
+                "--csv",
+                str(tmp_path / "t.csv"),
+                "--html",
+                str(tmp_path / "t.html"),
+            ]
+        )
     assert not left.value.code
     document = json.loads(capsys.readouterr().out)
     assert [(r["model"], r["group"]) for r in document["results"]] == [("farneback", "piv"), ("dis", "piv")]

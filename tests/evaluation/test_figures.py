@@ -102,8 +102,10 @@ def test_aggregators_differ_as_they_should():
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.floats(0, 60, width=32), min_size=1, max_size=7), min_size=1, max_size=6), st.randoms())
 def test_order_changes_no_digit_and_images_of_one_size_agree(images, shuffle: random.Random):
-    cases = [case(errors, [length % 50 for length in range(len(errors))], matched=[i % 2 for i in range(len(errors))])
-             for errors in images]
+    cases = [
+        case(errors, [length % 50 for length in range(len(errors))], matched=[i % 2 for i in range(len(errors))])
+        for errors in images
+    ]
     for group in ("sintel-clean", "middlebury"):
         first = figures(group, *cases)
         shuffled = cases[:]

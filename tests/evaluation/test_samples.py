@@ -14,7 +14,13 @@ def test_finds_every_real_pair(shared_data):
         counts[sample.group] = counts.get(sample.group, 0) + 1
         assert sample.frame1.exists() and sample.frame2.exists() and sample.flow.exists(), sample
     assert counts == {
-        "middlebury": 4, "sintel-clean": 5, "sintel-final": 7, "kitti2012": 1, "kitti2015": 1, "flyingchairs": 7, "piv": 5,
+        "middlebury": 4,
+        "sintel-clean": 5,
+        "sintel-final": 7,
+        "kitti2012": 1,
+        "kitti2015": 1,
+        "flyingchairs": 7,
+        "piv": 5,
     }
     assert len(find_samples(shared_data, flagged=True)) == len(samples) + 2
 
@@ -22,7 +28,8 @@ def test_finds_every_real_pair(shared_data):
 def test_zero_flow_has_the_documented_error(shared_data):
     """The mean lengths recorded with the data: a wrong pair, validity or mean would show."""
     zero = evaluate(
-        {"zero": lambda a, b: np.zeros((*a.shape[:2], 2), np.float32)}, [Dataset("samples", shared_data)],
+        {"zero": lambda a, b: np.zeros((*a.shape[:2], 2), np.float32)},
+        [Dataset("samples", shared_data)],
         groups=("middlebury", "kitti2015"),
     )
     errors = {result.group: result.figures["per_image"]["epe"] for result in zero.results}

@@ -31,9 +31,15 @@ def test_operations_grow_with_the_grid():
     assert 1.9 < twice / once < 2.1
 
 
-@pytest.mark.parametrize("name, octaves, gflop", [
-    ("liteflownet2-slim", None, 49), ("liteflownetx", 0, 62), ("liteflownetx", None, 77), ("spynet", None, 293),
-])
+@pytest.mark.parametrize(
+    "name, octaves, gflop",
+    [
+        ("liteflownet2-slim", None, 49),
+        ("liteflownetx", 0, 62),
+        ("liteflownetx", None, 77),
+        ("spynet", None, 293),
+    ],
+)
 def test_operations_are_those_of_the_speed_page(name, octaves, gflop):
     assert speed.operations(name, (436, 1024), octaves) == pytest.approx(gflop, rel=0.015)
 
@@ -95,7 +101,13 @@ class Calls(TorchDispatchMode):
 def test_candidates():
     found = speed.candidates(["liteflownetx", "dis"], ["torch", "onnx"], ["float32"], ["opencv", "peer --fast"])
     assert [c.name for c in found] == [
-        "liteflownetx torch float32", "liteflownetx onnx float32", "dis", "dis-ultrafast", "dis-fast", "farneback", "--fast",
+        "liteflownetx torch float32",
+        "liteflownetx onnx float32",
+        "dis",
+        "dis-ultrafast",
+        "dis-fast",
+        "farneback",
+        "--fast",
     ]
     for wrong in ({"models": ["raftt"]}, {"models": ["raft"], "engines": ["tpu"]}, {"models": ["raft"], "dtypes": ["int4"]}):
         with pytest.raises(InputError):
@@ -116,8 +128,24 @@ def test_bench_command(tmp_path, capsys):
     (tmp_path / "peer.py").write_text(PEER)
     (tmp_path / "broken.py").write_text("print('hello')")
     good, broken = (f"{sys.executable} {tmp_path / name}" for name in ("peer.py", "broken.py"))
-    code = run_command("bench", "liteflownet2-kitti", "--dtype", "float32", "--dtype", "bfloat16", "--size", "96x64", "--runs", "3",
-                       "--against", good, "--against", broken, "--no-memory", "--json")
+    code = run_command(
+        "bench",
+        "liteflownet2-kitti",
+        "--dtype",
+        "float32",
+        "--dtype",
+        "bfloat16",
+        "--size",
+        "96x64",
+        "--runs",
+        "3",
+        "--against",
+        good,
+        "--against",
+        broken,
+        "--no-memory",
+        "--json",
+    )
     assert code == 0
     said = json.loads(capsys.readouterr().out)
     first, half, peer = said["timings"]
@@ -144,9 +172,16 @@ def test_markdown_names_the_conditions(capsys):
     assert "64x64 px, along a stream, medians" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("wrong", [
-    ("--size", "huge"), ("--size", "8x8"), ("--runs", "0"), ("--engine", "tpu"), ("--stream", "--against", "peer"),
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--size", "huge"),
+        ("--size", "8x8"),
+        ("--runs", "0"),
+        ("--engine", "tpu"),
+        ("--stream", "--against", "peer"),
+    ],
+)
 def test_bad_requests_end_in_one_sentence(wrong, capsys):
     assert run_command("bench", "liteflownetx", *wrong) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1

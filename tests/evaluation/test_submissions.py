@@ -27,10 +27,13 @@ def make_test_set(name, root, data):
     return root
 
 
-@pytest.mark.parametrize("name, entries", [
-    ("sintel", {"clean/alley_1/frame0002.flo", "final/alley_1/frame0002.flo"}),
-    ("spring", {"0001/flow_FW_left/flow_FW_left_0001.flo5", "0001/flow_BW_left/flow_BW_left_0002.flo5"}),
-])
+@pytest.mark.parametrize(
+    "name, entries",
+    [
+        ("sintel", {"clean/alley_1/frame0002.flo", "final/alley_1/frame0002.flo"}),
+        ("spring", {"0001/flow_FW_left/flow_FW_left_0001.flo5", "0001/flow_BW_left/flow_BW_left_0002.flo5"}),
+    ],
+)
 def test_folders(name, entries, tmp_path, shared_data):
     root, target = make_test_set(name, tmp_path / "data", shared_data), tmp_path / "out"
     report = write_submission(name, root, target, method)

@@ -26,17 +26,20 @@ def test_every_row_is_as_wide_as_its_table():
             assert column.figure is None or (column.figure in FIGURES and column.figure in figure_keys(column.group))
 
 
-@pytest.mark.parametrize("number, row, label, expected", [
-    (3, "LiteFlowNetX-pre", "Chairs test AEE", 2.25),
-    (4, "LiteFlowNet2", "Sintel clean train AEE", 2.24),
-    (4, "LiteFlowNet2", "KITTI 2015 train Fl-all", 25.88),
-    (4, "LiteFlowNet-ft", "KITTI 2012 test Out-Noc", 3.27),
-    (4, "PWC-Net-ft+", "KITTI 2015 test Fl-all", 7.72),
-    (4, "FlowNet2", "Sintel final test AEE", 6.02),
-    (5, "LiteFlowNet2", "runtime", 39.69),
-    (6, "WMS", "KITTI 2012 train AEE", 4.83),
-    (7, "4 / 1 / 6-3", "KITTI 2015 train AEE", 11.12),
-])
+@pytest.mark.parametrize(
+    "number, row, label, expected",
+    [
+        (3, "LiteFlowNetX-pre", "Chairs test AEE", 2.25),
+        (4, "LiteFlowNet2", "Sintel clean train AEE", 2.24),
+        (4, "LiteFlowNet2", "KITTI 2015 train Fl-all", 25.88),
+        (4, "LiteFlowNet-ft", "KITTI 2012 test Out-Noc", 3.27),
+        (4, "PWC-Net-ft+", "KITTI 2015 test Fl-all", 7.72),
+        (4, "FlowNet2", "Sintel final test AEE", 6.02),
+        (5, "LiteFlowNet2", "runtime", 39.69),
+        (6, "WMS", "KITTI 2012 train AEE", 4.83),
+        (7, "4 / 1 / 6-3", "KITTI 2015 train AEE", 11.12),
+    ],
+)
 def test_printed_figures(number, row, label, expected):
     assert value(number, row, label).value == expected
 
@@ -57,21 +60,34 @@ def test_what_had_been_trained_on_is_marked():
     assert value(4, "LiteFlowNet2", "Sintel clean test AEE") is None
 
 
-@pytest.mark.parametrize("number, model, row", [
-    (4, "liteflownet2:procedural", "LiteFlowNet2"), (4, "liteflownet", "LiteFlowNet"), (4, "liteflownet:chairs", "LiteFlowNet-pre"),
-    (4, "liteflownet:official-ft-kitti", "LiteFlowNet-ft"), (4, "liteflownet2-kitti:official", "LiteFlowNet2-ft"),
-    (4, "liteflownetx:ft", None), (4, "dis", None), (3, "liteflownet2:procedural", None), (5, "liteflownet:chairs", "LiteFlowNet"),
-    (5, "liteflownet2-kitti", None), (6, "liteflownet:pre", "ALL"), (6, "liteflownet", None),
-    (7, "liteflownet2:pre", "3 (6) / 1 (2) / 6-4 (3)"),
-])
+@pytest.mark.parametrize(
+    "number, model, row",
+    [
+        (4, "liteflownet2:procedural", "LiteFlowNet2"),
+        (4, "liteflownet", "LiteFlowNet"),
+        (4, "liteflownet:chairs", "LiteFlowNet-pre"),
+        (4, "liteflownet:official-ft-kitti", "LiteFlowNet-ft"),
+        (4, "liteflownet2-kitti:official", "LiteFlowNet2-ft"),
+        (4, "liteflownetx:ft", None),
+        (4, "dis", None),
+        (3, "liteflownet2:procedural", None),
+        (5, "liteflownet:chairs", "LiteFlowNet"),
+        (5, "liteflownet2-kitti", None),
+        (6, "liteflownet:pre", "ALL"),
+        (6, "liteflownet", None),
+        (7, "liteflownet2:pre", "3 (6) / 1 (2) / 6-4 (3)"),
+    ],
+)
 def test_rows_of_our_models(number, model, row):
     assert counterpart(number, model) == row
 
 
 def test_ours_stand_beside_the_published(tmp_path, shared_data):
     pytest.importorskip("cv2")
-    datasets = [Dataset("kitti2015", layouts.kitti2015(tmp_path / "k", shared_data)),
-                Dataset("piv", layouts.piv(tmp_path / "p", shared_data))]
+    datasets = [
+        Dataset("kitti2015", layouts.kitti2015(tmp_path / "k", shared_data)),
+        Dataset("piv", layouts.piv(tmp_path / "p", shared_data)),
+    ]
     table = fill(4, ["dis-ultrafast=LiteFlowNet2"], datasets)
     row, cells = table.ours["dis-ultrafast"]
     found = evaluate({"dis-ultrafast": method_named("dis-ultrafast")}, datasets[:1]).result("dis-ultrafast", "kitti2015").figures

@@ -185,8 +185,14 @@ def test_options_replace_numbers_of_the_table():
 @pytest.mark.parametrize(
     "options",
     [
-        {"warp": True}, {"warping": 1}, {"finest_level": 1}, {"matching": [8, "x"]}, {"matching": 8}, {"features": [[-3]]},
-        {"octaves": 9}, {"octaves": 1, "finest_level": 6},
+        {"warp": True},
+        {"warping": 1},
+        {"finest_level": 1},
+        {"matching": [8, "x"]},
+        {"matching": 8},
+        {"features": [[-3]]},
+        {"octaves": 9},
+        {"octaves": 1, "finest_level": 6},
     ],
 )
 def test_options_that_make_no_sense_are_refused(options):
@@ -199,10 +205,16 @@ def test_a_negative_number_is_told_so():
         networks.build("liteflownet2", octaves=-1)
 
 
-@pytest.mark.parametrize("name, options", [
-    ("liteflownet2-slim", {"normalized_matching": True, "octaves": 1}), ("liteflownet2-kitti", {}), ("liteflownet", {}),
-    ("liteflownet2", {"search_radius": (4,) * 5, "redirected_features": 8}), ("liteflownetx", {"normalized_matching": True}),
-])
+@pytest.mark.parametrize(
+    "name, options",
+    [
+        ("liteflownet2-slim", {"normalized_matching": True, "octaves": 1}),
+        ("liteflownet2-kitti", {}),
+        ("liteflownet", {}),
+        ("liteflownet2", {"search_radius": (4,) * 5, "redirected_features": 8}),
+        ("liteflownetx", {"normalized_matching": True}),
+    ],
+)
 def test_strips_change_nothing(monkeypatch, name, options):
     """Large maps are worked on in strips; here small ones are, in strips as low as they come."""
     network = build(name, **options)

@@ -158,9 +158,10 @@ def test_export(name):
 QUICK_TO_COMPILE = ("liteflownet2-slim", "spynet", "raft-small")
 
 
-@pytest.mark.parametrize("name", [
-    pytest.param(name, marks=() if name in QUICK_TO_COMPILE else pytest.mark.slow) for name in NAMES if name not in SAME_AS
-])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in QUICK_TO_COMPILE else pytest.mark.slow) for name in NAMES if name not in SAME_AS],
+)
 def test_compiling_meets_no_graph_break(name):
     """What PyTorch's compiler cannot follow splits the network, and each part is started from Python."""
     torch.manual_seed(0)

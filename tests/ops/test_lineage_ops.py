@@ -109,9 +109,7 @@ def test_gmflow_matching_and_positions(golden):
 def test_push_forward_carries_a_flow_to_where_it_leads():
     flow = torch.rand(1, 2, 5, 7, generator=torch.Generator().manual_seed(0)) * 4 - 1
     pushed = push_forward(flow)
-    arrivals = [
-        (x + float(flow[0, 0, y, x]), y + float(flow[0, 1, y, x]), flow[0, :, y, x]) for y in range(5) for x in range(7)
-    ]
+    arrivals = [(x + float(flow[0, 0, y, x]), y + float(flow[0, 1, y, x]), flow[0, :, y, x]) for y in range(5) for x in range(7)]
     arrivals = [(x, y, value) for x, y, value in arrivals if 0 < x < 7 and 0 < y < 5]
     for y in range(5):
         for x in range(7):

@@ -41,10 +41,17 @@ def agrees(found, expected):
 
 @in_the_interpreter
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-@pytest.mark.parametrize("shape, radius, stride, channels_last", [
-    ((2, 5, 3, 19), 3, 1, True), ((1, 40, 5, 33), 4, 1, False), ((1, 16, 7, 16), 3, 2, True), ((1, 3, 5, 35), 3, 2, False),
-    ((1, 1, 1, 1), 4, 1, False), ((1, 33, 2, 17), 10, 1, True),
-])
+@pytest.mark.parametrize(
+    "shape, radius, stride, channels_last",
+    [
+        ((2, 5, 3, 19), 3, 1, True),
+        ((1, 40, 5, 33), 4, 1, False),
+        ((1, 16, 7, 16), 3, 2, True),
+        ((1, 3, 5, 35), 3, 2, False),
+        ((1, 1, 1, 1), 4, 1, False),
+        ((1, 33, 2, 17), 10, 1, True),
+    ],
+)
 def test_interpreted_correlation(dtype, shape, radius, stride, channels_last):
     from featherflow.ops import triton_kernels
 
@@ -57,9 +64,15 @@ def test_interpreted_correlation(dtype, shape, radius, stride, channels_last):
 
 @in_the_interpreter
 @pytest.mark.parametrize("dtype", [torch.float32, *HALVES])
-@pytest.mark.parametrize("shape, size, channels_last", [
-    ((2, 2, 3, 19), 3, True), ((1, 2, 5, 70), 5, False), ((1, 3, 4, 64), 7, True), ((1, 1, 1, 1), 7, False),
-])
+@pytest.mark.parametrize(
+    "shape, size, channels_last",
+    [
+        ((2, 2, 3, 19), 3, True),
+        ((1, 2, 5, 70), 5, False),
+        ((1, 3, 4, 64), 7, True),
+        ((1, 1, 1, 1), 7, False),
+    ],
+)
 def test_interpreted_local_convolution(dtype, shape, size, channels_last):
     from featherflow.ops import triton_kernels
 
@@ -92,8 +105,13 @@ def test_interpreted_kernels_raise_for_maps_that_do_not_fit():
 @in_the_interpreter
 def test_interpreted_network(monkeypatch, lines):
     """All of it: the rules, the trials and the kernels in the place where they work."""
-    small = {"features": ((4,), (4,), (4,), (4,), (4,), (4,)), "finest_level": 5, "matching": (4,), "subpixel": (4,),
-             "regularization": (4,)}
+    small = {
+        "features": ((4,), (4,), (4,), (4,), (4,), (4,)),
+        "finest_level": 5,
+        "matching": (4,),
+        "subpixel": (4,),
+        "regularization": (4,),
+    }
     network = networks.build("liteflownet2", **small)
     initialize(network, torch.Generator().manual_seed(0))
     frames = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
@@ -192,13 +210,16 @@ def test_a_kernel_that_agrees_is_tried_once_and_used(pretend, lines):
     assert len(spy.calls) == 12
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda costs: costs + 1e-3, "differs from PyTorch by 0.001"),
-    (lambda costs: costs.roll(1, 1), "differs from PyTorch by"),
-    (lambda costs: costs * float("nan"), "differs from PyTorch by nan"),
-    (lambda costs: costs[..., :-1], "must match"),
-    (lambda costs: 1 / 0, "division by zero"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda costs: costs + 1e-3, "differs from PyTorch by 0.001"),
+        (lambda costs: costs.roll(1, 1), "differs from PyTorch by"),
+        (lambda costs: costs * float("nan"), "differs from PyTorch by nan"),
+        (lambda costs: costs[..., :-1], "must match"),
+        (lambda costs: 1 / 0, "division by zero"),
+    ],
+)
 def test_a_kernel_that_is_wrong_is_not_used(change, said, pretend, lines):
     spy = pretend(Spy(change))
     for _ in range(3):

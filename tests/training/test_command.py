@@ -46,8 +46,20 @@ def test_one_s_own_pairs_with_pictures_and_curves(tmp_path, shared_data, capsys)
         layouts.ALL["folder"](tmp_path / name, shared_data)
     run = tmp_path / "run"
     code = run_command(
-        "train", "modern/liteflownetx", "--run", run, "--data", f"folder={tmp_path / 'train'}", "--validate",
-        f"folder={tmp_path / 'test'}", "--samples", "40", "--tensorboard", "--state-shards", tmp_path / "shards", *SMALL,
+        "train",
+        "modern/liteflownetx",
+        "--run",
+        run,
+        "--data",
+        f"folder={tmp_path / 'train'}",
+        "--validate",
+        f"folder={tmp_path / 'test'}",
+        "--samples",
+        "40",
+        "--tensorboard",
+        "--state-shards",
+        tmp_path / "shards",
+        *SMALL,
     )
     assert code == 0
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

@@ -69,9 +69,7 @@ def test_labels_follow_the_triangle_filter_and_the_two_thirds_rule():
     random = np.random.default_rng(0)
     truth = random.normal(size=(12, 17)).astype(np.float32)
     valid = random.random((12, 17)) < 0.7
-    label, known = paper_label(
-        torch.from_numpy(truth).expand(1, 2, 12, 17), torch.from_numpy(valid).view(1, 1, 12, 17), (3, 5)
-    )
+    label, known = paper_label(torch.from_numpy(truth).expand(1, 2, 12, 17), torch.from_numpy(valid).view(1, 1, 12, 17), (3, 5))
     outcomes = set()
     for j, i in np.ndindex(3, 5):
         sy, sx = 11 / 2, 16 / 4
@@ -91,7 +89,7 @@ def test_unknown_labels_leave_a_constant_and_no_gradient():
     truth[..., :48] = 999.0
     u = torch.full((1, 2, 2, 3), 1.0, requires_grad=True)
     loss, _ = PaperLoss().judge([FlowEstimate(6, u, None, None, None, None)], truth, weight)
-    gradient, = torch.autograd.grad(loss, u)
+    (gradient,) = torch.autograd.grad(loss, u)
     assert (gradient[..., 0] == 0).all() and (gradient[..., -1] > 0).all()
     known = paper_label(truth / 20, weight > 0, (2, 3))[1]
     count = int(known.sum())

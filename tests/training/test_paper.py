@@ -24,7 +24,10 @@ from featherflow.training.loop import Trainer
 from featherflow.training.optimizers import make_optimizer
 
 CONFIGS = {
-    "liteflownet": LITEFLOWNET, "liteflownet2": LITEFLOWNET2, "liteflownet2-kitti": LITEFLOWNET2_KITTI, "liteflownetx": LITEFLOWNETX
+    "liteflownet": LITEFLOWNET,
+    "liteflownet2": LITEFLOWNET2,
+    "liteflownet2-kitti": LITEFLOWNET2_KITTI,
+    "liteflownetx": LITEFLOWNETX,
 }
 
 #: LiteFlowNetX's protocol, 75,000 times shorter, on small crops.
@@ -46,7 +49,12 @@ def table(name):
 
 def test_stages_are_those_of_the_papers():
     assert table("paper/liteflownet") == [
-        (300_000, 1e-4), (300_000, 1e-4), (200_000, 1e-4), (200_000, 1e-4), (200_000, 5e-5), (300_000, 4e-5)
+        (300_000, 1e-4),
+        (300_000, 1e-4),
+        (200_000, 1e-4),
+        (200_000, 1e-4),
+        (200_000, 5e-5),
+        (300_000, 4e-5),
     ]
     assert table("paper/liteflownet2") == [(300_000, 1e-4), (300_000, 1e-4), (200_000, 1e-4), (200_000, 1e-4), (300_000, 6e-5)]
     assert table("paper/liteflownet2-things") == [(500_000, 3e-6)]
@@ -108,7 +116,8 @@ def test_a_new_level_copies_every_layer_that_fits():
         above = {name: name.replace(f"level{level}.", f"level{level + 1}.") for name in names}
         copied[level] = {
             name.removeprefix(f"nete.level{level}.").removesuffix(".weight")
-            for name in names if above[name] in old and torch.equal(state[name], old[above[name]])
+            for name in names
+            if above[name] in old and torch.equal(state[name], old[above[name]])
         }
     matching, sub, trunk = "matching.convs.{}", "subpixel.convs.{}", "regularization.convs.{}"
     everywhere = {matching.format(i) for i in range(3)} | {sub.format(i) for i in (1, 2)} | {trunk.format(i) for i in range(1, 6)}
@@ -180,8 +189,10 @@ def test_the_optimiser_adds_decay_to_the_gradient_of_weights_alone():
     recipe = get_recipe("paper/liteflownet2")
     optimizer = make_optimizer(layer, recipe)
     decays = {parameter: decay for parameter, decay in ((layer.weight, 4e-4), (layer.bias, 0.0))}
-    state = {p: [p.detach().double().clone(), torch.zeros_like(p, dtype=torch.double), torch.zeros_like(p, dtype=torch.double)]
-             for p in decays}
+    state = {
+        p: [p.detach().double().clone(), torch.zeros_like(p, dtype=torch.double), torch.zeros_like(p, dtype=torch.double)]
+        for p in decays
+    }
     generator = torch.Generator().manual_seed(0)
     for step in range(1, 4):
         for group in optimizer.param_groups:
@@ -207,7 +218,12 @@ def test_all_stages_in_one_command_and_in_pieces(tmp_path, textures):
     assert [stage.samples // 2 for stage in recipe.schedule()] == stages and whole.samples == 2 * sum(stages)
     lines = [json.loads(line) for line in (tmp_path / "whole/log.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["validation"]["finest"]) for line in lines if "validation" in line] == [
-        ("S6", 6), ("R6", 6), ("SR5", 5), ("SR4", 4), ("SR3", 3), ("SR2", 2)
+        ("S6", 6),
+        ("R6", 6),
+        ("SR5", 5),
+        ("SR4", 4),
+        ("SR3", 3),
+        ("SR2", 2),
     ]
     for samples in (8, 6, 6, 22):  # ends at the first border, within the second stage, within the third
         piece = Trainer(recipe, tmp_path / "pieces", textures)

@@ -108,8 +108,12 @@ def test_shards_hold_the_whole_state_in_small_files(tmp_path, textures, optimize
 def test_large_tensors_are_cut_and_broken_shards_named(tmp_path):
     generator = torch.Generator().manual_seed(0)
     state = {
-        "large": torch.randn(5, 300, generator=generator), "number": 1.5, 3: [torch.arange(7), None, (True, "text")],
-        "empty": torch.zeros(0, 4), "half": torch.ones(3).half(), "inner": {"scalar": torch.tensor(2.0)},
+        "large": torch.randn(5, 300, generator=generator),
+        "number": 1.5,
+        3: [torch.arange(7), None, (True, "text")],
+        "empty": torch.zeros(0, 4),
+        "half": torch.ones(3).half(),
+        "inner": {"scalar": torch.tensor(2.0)},
     }
     files = write_shards(tmp_path, state, limit=1000)
     assert len(files) > 6 and all(path.stat().st_size < 2000 for path in files if path.suffix == ".safetensors")

@@ -135,6 +135,7 @@ def test_labels_shrink_by_weighted_means():
 def test_the_true_flow_has_the_smallest_loss_and_every_unit_counts():
     truth = torch.full((1, 2, 64, 64), 5.0)
     weight = torch.ones(1, 1, 64, 64)
+
     def loss(matching, last):
         u = [torch.full((1, 2, 2, 2), value / FLOW_SCALE) for value in (matching, last)]
         estimate = FlowEstimate(6, u[0], None, u[1], None, None)

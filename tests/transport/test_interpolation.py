@@ -81,8 +81,10 @@ def naive(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndarray
     """Mean of both frames, each fetched along half of the flow of frame 1."""
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
     places = [(x + s * flow[..., 0], y + s * flow[..., 1]) for s in (-0.5, 0.5)]
-    at = [cv2.remap(frame.astype(np.float32), *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-          for frame, place in zip((first, second), places, strict=True)]
+    at = [
+        cv2.remap(frame.astype(np.float32), *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for frame, place in zip((first, second), places, strict=True)
+    ]
     return (at[0] + at[1]) / 2
 
 

@@ -29,9 +29,7 @@ def shaken(count: int = 24) -> tuple[list[np.ndarray], list[Similarity]]:
     random = np.random.default_rng(0)
     canvas = cv2.GaussianBlur(frame(HEIGHT + 120, WIDTH + 160, seed=3), None, 1.0)
     middle = complex(canvas.shape[1] - 1, canvas.shape[0] - 1) / 2
-    poses = [
-        Similarity(np.exp(1j * random.normal(0, 0.006)), complex(*random.normal(0, 1.5, 2)) - 0.8 * k) for k in range(count)
-    ]
+    poses = [Similarity(np.exp(1j * random.normal(0, 0.006)), complex(*random.normal(0, 1.5, 2)) - 0.8 * k) for k in range(count)]
     images = []
     for pose in poses:
         # OpenCV takes where each pixel of the answer comes from.

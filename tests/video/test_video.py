@@ -64,8 +64,9 @@ def test_stride_and_fps_choose_frames_that_keep_their_times(clip, tmp_path):
 
 
 def test_flow_files_equal_the_pairwise_ones(clip, tmp_path, capsys):
-    code = run_command("video", clip, "--flow-dir", tmp_path / "flows", "--format", "npz", "--backward", "--occlusion", "--model",
-                       FAST, "--json")
+    code = run_command(
+        "video", clip, "--flow-dir", tmp_path / "flows", "--format", "npz", "--backward", "--occlusion", "--model", FAST, "--json"
+    )
     assert code == 0
     assert json.loads(capsys.readouterr().out)["frames"] == 5
     assert sorted(os.listdir(tmp_path / "flows"))[:3] == ["000000.npz", "000000_backward.npz", "000000_occlusion.png"]
@@ -137,8 +138,11 @@ def test_folder_and_glob_are_clips_at_a_rate(tmp_path):
 
 
 def pipe(frames, *arguments):
-    return subprocess.run([sys.executable, "-m", "featherflow", "video", "-", "--model", FAST, *map(str, arguments)],
-                          input=b"".join(frame.tobytes() for frame in frames), capture_output=True)
+    return subprocess.run(
+        [sys.executable, "-m", "featherflow", "video", "-", "--model", FAST, *map(str, arguments)],
+        input=b"".join(frame.tobytes() for frame in frames),
+        capture_output=True,
+    )
 
 
 def test_raw_frames_from_a_pipe(tmp_path):

@@ -81,9 +81,7 @@ class Clips:
         from ..video import flow_video
 
         try:
-            result = flow_video(
-                source, job.output, view=view, model=model, device=self._device, progress=self._progress(job)
-            )
+            result = flow_video(source, job.output, view=view, model=model, device=self._device, progress=self._progress(job))
             sound = " with sound" if result.sound else ""
             job.sentence = (
                 f"{result.frames} frames in {result.seconds:.1f} s; full colour is {result.scale_px:.1f} px; {result.codec}{sound}."

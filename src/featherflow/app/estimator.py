@@ -152,7 +152,10 @@ class Estimator:
     def _flows(self, batch: list[_Job]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
         options = batch[0].options
         method = method_for(
-            options.model, device=self._settings.device, iterations=options.iterations, refine=options.refine,
+            options.model,
+            device=self._settings.device,
+            iterations=options.iterations,
+            refine=options.refine,
             enlarge=options.enlarge,
         )
         first = as_batch(np.stack([job.frame1 for job in batch]), "frame1")

@@ -18,12 +18,13 @@ class Metrics:
     def __init__(self, waiting: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "featherflow_requests", "Requests answered", ["path", "status"], registry=self.registry
-        )
+        self._requests = Counter("featherflow_requests", "Requests answered", ["path", "status"], registry=self.registry)
         self._seconds = Histogram(
-            "featherflow_request_seconds", "From the first byte of a request to the last of its answer", ["path"],
-            buckets=_SECONDS, registry=self.registry,
+            "featherflow_request_seconds",
+            "From the first byte of a request to the last of its answer",
+            ["path"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self._estimates = Histogram(
             "featherflow_estimate_seconds", "Time of estimation for each pair", ["model"], buckets=_SECONDS, registry=self.registry

@@ -144,8 +144,14 @@ def add_page(app: FastAPI, engine) -> None:
         result = await engine.run(_result, frame1, frame2, estimate, truth)
         length = np.hypot(estimate.flow[..., 0], estimate.flow[..., 1])
         return {
-            "id": results.add(result), "model": options.model, "width": frame1.shape[1], "height": frame1.shape[0],
-            "seconds": estimate.seconds, "mean": float(length.mean()), "longest": float(length.max()), "scale": result.scale,
+            "id": results.add(result),
+            "model": options.model,
+            "width": frame1.shape[1],
+            "height": frame1.shape[0],
+            "seconds": estimate.seconds,
+            "mean": float(length.mean()),
+            "longest": float(length.max()),
+            "scale": result.scale,
             "errors": dataclasses.asdict(result.errors) if result.errors else None,
         }
 

@@ -38,8 +38,15 @@ def serve(settings: Settings) -> None:
 
 def _config(settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(settings), http=_protocol(settings.transfer_seconds), ws="none", lifespan="on", log_level="error",
-        access_log=False, server_header=False, limit_concurrency=settings.connections, timeout_keep_alive=15,
+        create_app(settings),
+        http=_protocol(settings.transfer_seconds),
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=settings.connections,
+        timeout_keep_alive=15,
         timeout_graceful_shutdown=round(settings.seconds + settings.transfer_seconds) + 1,
     )
 

@@ -173,9 +173,13 @@ def create_app(settings: Settings) -> FastAPI:
         await asyncio.to_thread(engine.close)
 
     app = FastAPI(
-        title="featherflow", version=__version__, summary="Dense optical flow: how every pixel moves from one frame to the next.",
-        license_info={"name": "Apache-2.0"}, lifespan=life,
-        docs_url=None, redoc_url=None,  # their pages would load scripts from elsewhere
+        title="featherflow",
+        version=__version__,
+        summary="Dense optical flow: how every pixel moves from one frame to the next.",
+        license_info={"name": "Apache-2.0"},
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,  # their pages would load scripts from elsewhere
         responses={500: {"model": Error, "description": "A fault of the service"}},
     )
     app.state.engine = engine
@@ -189,8 +193,13 @@ def create_app(settings: Settings) -> FastAPI:
     async def health() -> Health:
         return Health(status="ok", version=__version__, waiting=engine.estimator.waiting)
 
-    @app.get("/metrics", summary="For Prometheus", dependencies=guard, response_class=Response,
-             responses={200: {"content": {"text/plain": {}}}, **refused})
+    @app.get(
+        "/metrics",
+        summary="For Prometheus",
+        dependencies=guard,
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}, **refused},
+    )
     async def metrics() -> Response:
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -198,8 +207,14 @@ def create_app(settings: Settings) -> FastAPI:
     async def models() -> list[ModelEntry]:
         return [ModelEntry(**dataclasses.asdict(model)) for model in engine.models.values()]
 
-    @app.post("/v1/flow", summary="Flow between two frames", dependencies=guard, response_class=Response,
-              responses=_FLOW_RESPONSES | refused, openapi_extra={"requestBody": _FLOW_BODY})
+    @app.post(
+        "/v1/flow",
+        summary="Flow between two frames",
+        dependencies=guard,
+        response_class=Response,
+        responses=_FLOW_RESPONSES | refused,
+        openapi_extra={"requestBody": _FLOW_BODY},
+    )
     async def flow(request: Request, query: Annotated[FlowQuery, Query()]) -> Response:
         """The flow from frame 1 to frame 2 on frame 1's grid, in pixels, x to the right and y down.
 
@@ -301,7 +316,8 @@ def _answer_errors_in_sentences(app: FastAPI) -> None:
     @app.exception_handler(AnyHTTPException)
     async def of_http(request: Request, error: AnyHTTPException) -> JSONResponse:
         sentence = {
-            404: f"There is nothing at {request.url.path}.", 405: f"{request.method} is not possible at {request.url.path}.",
+            404: f"There is nothing at {request.url.path}.",
+            405: f"{request.method} is not possible at {request.url.path}.",
         }.get(error.status_code, error.detail)
         return JSONResponse({"error": sentence}, error.status_code, error.headers)
 

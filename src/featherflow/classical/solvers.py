@@ -133,9 +133,13 @@ class Brox:
             lengths = sum(part.square().sum(dim=1, keepdim=True) for part in forward_differences(flow))
             smooth = self.alpha * 0.5 * (lengths + self.epsilon**2).rsqrt()
             a, b, d = data * xx, data * xy, data * yy
-            target = torch.cat((
-                a * start[:, :1] + b * start[:, 1:] - data * xt, b * start[:, :1] + d * start[:, 1:] - data * yt,
-            ), dim=1)
+            target = torch.cat(
+                (
+                    a * start[:, :1] + b * start[:, 1:] - data * xt,
+                    b * start[:, :1] + d * start[:, 1:] - data * yt,
+                ),
+                dim=1,
+            )
             flow = _conjugate_gradients(a, b, d, smooth, target, flow, self.iterations)
         return flow
 
@@ -157,9 +161,7 @@ def divergence(px: Tensor, py: Tensor) -> Tensor:
     return px[..., 1:] - px[..., :-1] + py[..., 1:, :] - py[..., :-1, :]
 
 
-def _conjugate_gradients(
-    a: Tensor, b: Tensor, d: Tensor, smooth: Tensor, target: Tensor, flow: Tensor, iterations: int
-) -> Tensor:
+def _conjugate_gradients(a: Tensor, b: Tensor, d: Tensor, smooth: Tensor, target: Tensor, flow: Tensor, iterations: int) -> Tensor:
     """Solve `[[a, b], [b, d]] w - div(smooth grad w) = target` from `flow` on."""
 
     def apply(w: Tensor) -> Tensor:
@@ -220,4 +222,3 @@ class TVL1:
             norm = 1 + rate * (gx.square() + gy.square() + 1e-12).sqrt()
             px, py = (px + rate * gx) / norm, (py + rate * gy) / norm
         return flow
-

@@ -41,8 +41,20 @@ app = App(
     help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 for verb in (
-    demo.demo, estimate.estimate, video.video, interpolate.interpolate, stabilise.stabilise, magnify.magnify, tracks.tracks,
-    evaluate.evaluate, bench.bench, export.export, tables.tables, models.models, train.train, serve.serve,
+    demo.demo,
+    estimate.estimate,
+    video.video,
+    interpolate.interpolate,
+    stabilise.stabilise,
+    magnify.magnify,
+    tracks.tracks,
+    evaluate.evaluate,
+    bench.bench,
+    export.export,
+    tables.tables,
+    models.models,
+    train.train,
+    serve.serve,
 ):
     app.command(verb)
 app.command(serve.page, name="app")

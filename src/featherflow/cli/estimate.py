@@ -48,7 +48,13 @@ def estimate(
 
     with show_progress("pairs", quiet=json) as progress:
         results = estimate_files(
-            frames, output, picture, scale=scale, backward=backward, occlusion=occlusion,
-            **estimation.settings(), progress=progress,
+            frames,
+            output,
+            picture,
+            scale=scale,
+            backward=backward,
+            occlusion=occlusion,
+            **estimation.settings(),
+            progress=progress,
         )
     show_results(results, as_json=json)

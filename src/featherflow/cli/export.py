@@ -62,8 +62,18 @@ def export(
     from .output import print_json
 
     size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
-    result = write(model, output, to, size=size, dynamic=dynamic, with_frames=with_frames, dtype=dtype, iterations=iterations,
-                   weights=weights, octaves=octaves)
+    result = write(
+        model,
+        output,
+        to,
+        size=size,
+        dynamic=dynamic,
+        with_frames=with_frames,
+        dtype=dtype,
+        iterations=iterations,
+        weights=weights,
+        octaves=octaves,
+    )
     if json:
         print_json(dataclasses.asdict(result))
     else:

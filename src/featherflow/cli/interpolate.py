@@ -38,7 +38,5 @@ def interpolate(
     from .output import show_progress, show_results
 
     with show_progress("frames", quiet=json) as progress:
-        result = interpolate_video(
-            source, output, factor=factor, **clip.settings(), **estimation.settings(), progress=progress
-        )
+        result = interpolate_video(source, output, factor=factor, **clip.settings(), **estimation.settings(), progress=progress)
     show_results([result], as_json=json)

@@ -38,7 +38,5 @@ def magnify(
     from .output import show_progress, show_results
 
     with show_progress("frames", quiet=json) as progress:
-        result = magnify_video(
-            source, output, factor=factor, **clip.settings(), **estimation.settings(), progress=progress
-        )
+        result = magnify_video(source, output, factor=factor, **clip.settings(), **estimation.settings(), progress=progress)
     show_results([result], as_json=json)

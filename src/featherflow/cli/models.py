@@ -31,8 +31,17 @@ def models(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
         with torch.device("meta"):  # counting needs no memory for the weights
             count = sum(parameter.numel() for parameter in networks.build(name).parameters())
         entry = networks.get(name)
-        listed.append({"name": name, "kind": "network", "parameters": count, "weights": weights.get(name, []),
-                       "summary": entry.summary, "paper": entry.paper, "default": name == default_model()})
+        listed.append(
+            {
+                "name": name,
+                "kind": "network",
+                "parameters": count,
+                "weights": weights.get(name, []),
+                "summary": entry.summary,
+                "paper": entry.paper,
+                "default": name == default_model(),
+            }
+        )
     listed += [
         {"name": method.name, "kind": "classical", "summary": method.summary, "paper": method.paper}
         for method in classical.METHODS.values()

@@ -20,8 +20,14 @@ def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int
             return Text(f"{task.speed:.2f} {unit}/s" if task.speed else "")
 
     bar = Progress(
-        BarColumn(), MofNCompleteColumn(), TextColumn(unit), Speed(""), TimeRemainingColumn(),
-        console=Console(stderr=True), transient=True, disable=quiet,
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        Speed(""),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
     )
     task = None
 

@@ -58,11 +58,22 @@ def serve(
     from ..app import Settings
     from ..app import serve as run
 
-    run(Settings(
-        host, port, token=token, models=tuple(model or ()), device=device, max_bytes=round(max_mebibytes * 2**20),
-        max_pixels=max_pixels, queue=queue, seconds=seconds, transfer_seconds=transfer_seconds, batch=batch,
-        connections=connections,
-    ))
+    run(
+        Settings(
+            host,
+            port,
+            token=token,
+            models=tuple(model or ()),
+            device=device,
+            max_bytes=round(max_mebibytes * 2**20),
+            max_pixels=max_pixels,
+            queue=queue,
+            seconds=seconds,
+            transfer_seconds=transfer_seconds,
+            batch=batch,
+            connections=connections,
+        )
+    )
 
 
 def page(

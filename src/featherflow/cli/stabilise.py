@@ -42,7 +42,12 @@ def stabilise(
 
     with show_progress("frames", quiet=json) as progress:
         result = stabilise_video(
-            source, output, smoothness=smoothness, crop=crop, **clip.settings(), **estimation.settings(),
+            source,
+            output,
+            smoothness=smoothness,
+            crop=crop,
+            **clip.settings(),
+            **estimation.settings(),
             progress=progress,
         )
     show_results([result], as_json=json)

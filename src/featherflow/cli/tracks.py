@@ -47,7 +47,13 @@ def tracks(
 
     with show_progress("frames", quiet=json) as progress:
         result = track_video(
-            source, output, video=video, points=points_of(point), spacing=spacing, **clip.settings(),
-            **estimation.settings(), progress=progress,
+            source,
+            output,
+            video=video,
+            points=points_of(point),
+            spacing=spacing,
+            **clip.settings(),
+            **estimation.settings(),
+            progress=progress,
         )
     show_results([result], as_json=json)

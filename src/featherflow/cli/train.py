@@ -116,8 +116,12 @@ def train(
             ["stage", "trained parameters", "iterations", "samples", "learning rate", "memory [MiB]"],
             [
                 [
-                    stage.name, f"{stage.parameters:,}", f"{stage.iterations:,}", f"{stage.samples:,}",
-                    " to ".join(f"{rate:.3g}" for rate in stage.rates), f"{stage.memory_mib(at_once):,.0f}",
+                    stage.name,
+                    f"{stage.parameters:,}",
+                    f"{stage.iterations:,}",
+                    f"{stage.samples:,}",
+                    " to ".join(f"{rate:.3g}" for rate in stage.rates),
+                    f"{stage.memory_mib(at_once):,.0f}",
                 ]
                 for stage in stages
             ],
@@ -127,6 +131,21 @@ def train(
     if run is None:
         raise InputError("A run needs a folder: --run FOLDER.")
     run_training(
-        recipe, run, photos or (), textures, minutes, samples, validate, validate_every, start, only or (), set or (), device,
-        data or (), state_shards, tensorboard, compile, threads,
+        recipe,
+        run,
+        photos or (),
+        textures,
+        minutes,
+        samples,
+        validate,
+        validate_every,
+        start,
+        only or (),
+        set or (),
+        device,
+        data or (),
+        state_shards,
+        tensorboard,
+        compile,
+        threads,
     )

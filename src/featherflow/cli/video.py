@@ -71,8 +71,20 @@ def video(
 
     with show_progress("frames", quiet=json) as progress:
         result = flow_video(
-            source, output, view=view, flow_dir=flow_dir, format=format, stride=stride, size=size,
-            pixel_format=pixel_format, scale=scale, backward=backward, occlusion=occlusion, warm_start=warm_start,
-            **clip.settings(), **estimation.settings(), progress=progress,
+            source,
+            output,
+            view=view,
+            flow_dir=flow_dir,
+            format=format,
+            stride=stride,
+            size=size,
+            pixel_format=pixel_format,
+            scale=scale,
+            backward=backward,
+            occlusion=occlusion,
+            warm_start=warm_start,
+            **clip.settings(),
+            **estimation.settings(),
+            progress=progress,
         )
     show_results([result], as_json=json)

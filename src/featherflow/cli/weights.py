@@ -68,7 +68,9 @@ def list_(*, json: JsonFlag = False) -> None:
     else:
         rows = [  # of a recipe its name; `weights show` gives its numbers
             [
-                info.name, info.recipe.partition(":")[0], f"{info.samples_seen:,}" if info.samples_seen else "",
+                info.name,
+                info.recipe.partition(":")[0],
+                f"{info.samples_seen:,}" if info.samples_seen else "",
                 info.licence_weights or "not stated",
             ]
             for info in infos

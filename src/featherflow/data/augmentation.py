@@ -67,7 +67,10 @@ def gather_sources(examples: Sequence[Example], device: torch.device | str = "cp
             occluded[index, 0, :h, :w] = example.valid & ~example.matched
     both = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float().div_(255.0)
     return Sources(
-        both[0], both[1], torch.from_numpy(flow).to(device).permute(0, 3, 1, 2), torch.from_numpy(occluded).to(device),
+        both[0],
+        both[1],
+        torch.from_numpy(flow).to(device).permute(0, 3, 1, 2),
+        torch.from_numpy(occluded).to(device),
         torch.tensor([(w, h) for h, w in sizes], dtype=torch.float64),
     )
 
@@ -118,8 +121,11 @@ def transform(sources: Sources, first: Tensor, second: Tensor, size: tuple[int, 
     flow = _apply(relative, grid) + _apply(linear, source_flow)
     valid = inside.unsqueeze(1) & flow.isfinite().all(dim=1, keepdim=True)
     return PairBatch(
-        _sample(frame1, points1, sources.sizes), _sample(sources.frame2, _apply(second, grid), sources.sizes),
-        torch.where(valid, flow, 0.0), occluded & valid, valid,
+        _sample(frame1, points1, sources.sizes),
+        _sample(sources.frame2, _apply(second, grid), sources.sizes),
+        torch.where(valid, flow, 0.0),
+        occluded & valid,
+        valid,
     )
 
 
@@ -150,8 +156,9 @@ def _centred(sizes: Tensor, size: tuple[int, int]) -> Tensor:
     return _maps(zero, zero[:, 0], one, one[:, 0], sizes, size, whole=True)
 
 
-def _maps(translation: Tensor, rotation: Tensor, zoom: Tensor, mirror: Tensor, sizes: Tensor, size: tuple[int, int],
-          whole: bool = False) -> Tensor:
+def _maps(
+    translation: Tensor, rotation: Tensor, zoom: Tensor, mirror: Tensor, sizes: Tensor, size: tuple[int, int], whole: bool = False
+) -> Tensor:
     """T(p) = (R (p - c/2) + t c) / z + s/2, with c the crop's and s the source's (width, height), `mirror` -1 or 1 for x.
 
     Args:
@@ -220,8 +227,10 @@ class PaperAugmentation:
         if self.eigen:
             frames = chromatic_eigen(frames, draw_eigen(draw), colour_statistics(sources))
         pairs.frame2 = change_colours(
-            frames[1], draw.normal(3, deviation=grown * self.relative_colour).exp(),
-            draw.normal(deviation=grown * self.relative_gamma).exp(), draw.normal(deviation=grown * self.relative_brightness),
+            frames[1],
+            draw.normal(3, deviation=grown * self.relative_colour).exp(),
+            draw.normal(deviation=grown * self.relative_gamma).exp(),
+            draw.normal(deviation=grown * self.relative_brightness),
             draw.normal(deviation=grown * self.relative_contrast).exp(),
         )
         pairs.frame1 = frames[0]
@@ -258,7 +267,10 @@ class PaperAugmentation:
             tried = _maps(
                 translation + draw.normal(2, deviation=grown * self.relative_translation),
                 rotation + draw.normal(deviation=grown * self.relative_rotation),
-                zooms * draw.normal(deviation=grown * self.relative_zoom).exp()[:, None], mirror, sizes, size,
+                zooms * draw.normal(deviation=grown * self.relative_zoom).exp()[:, None],
+                mirror,
+                sizes,
+                size,
             )
             new = ~settled & _fits(tried, sizes, size)
             second[new], settled = tried[new], settled | new
@@ -307,10 +319,16 @@ def draw_eigen(draw: _Draw) -> EigenChange:
     light = draw.normal(3, 1, deviation=1.0) * torch.tensor((0.4, 0.04, 0.4), dtype=torch.float64)[:, None]
     power, add, factor = torch.cat((light, colour), dim=2).unbind(1)
     return EigenChange(
-        power.exp(), add, factor.exp(),
-        draw.uniform(-0.4, 0.4).exp(), draw.uniform(-0.03, 0.03), draw.uniform(-0.8, 0.2).exp(),
+        power.exp(),
+        add,
+        factor.exp(),
+        draw.uniform(-0.4, 0.4).exp(),
+        draw.uniform(-0.03, 0.03),
+        draw.uniform(-0.8, 0.2).exp(),
         draw.uniform(-1.0, 1.0),
-        draw.uniform(-0.6, 0.2).exp(), draw.uniform(-0.03, 0.03), draw.uniform(-0.4, 0.4).exp(),
+        draw.uniform(-0.6, 0.2).exp(),
+        draw.uniform(-0.03, 0.03),
+        draw.uniform(-0.4, 0.4).exp(),
     )
 
 

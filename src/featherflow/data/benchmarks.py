@@ -137,9 +137,7 @@ def _read_mask(path: Path, size: tuple[int, int], frame: Path) -> np.ndarray:
 
 def _same_size(found: tuple[int, int], expected: tuple[int, int], path: Path, frame: Path) -> None:
     if tuple(found) != tuple(expected):
-        raise FileError(
-            f"'{path}' is {found[1]}x{found[0]} px, but its frame '{frame.name}' is {expected[1]}x{expected[0]} px."
-        )
+        raise FileError(f"'{path}' is {found[1]}x{found[0]} px, but its frame '{frame.name}' is {expected[1]}x{expected[0]} px.")
 
 
 @dataclass(frozen=True)
@@ -273,13 +271,21 @@ def _sintel(root: Path, split: str, complete: bool) -> Iterator[Pair]:
                 flows = [path.stem for path in sorted((truth / sequence.name).glob("frame_*.flo"))]
                 stems = sorted({*flows, *frames}) if complete else flows
             for stem in stems:
-                masks = {
-                    key: _if_there(base / folder / sequence.name / f"{stem}.png")
-                    for key, folder in (("occlusion", "occlusions"), ("invalid", "invalid"))
-                } if truth else {}
+                masks = (
+                    {
+                        key: _if_there(base / folder / sequence.name / f"{stem}.png")
+                        for key, folder in (("occlusion", "occlusions"), ("invalid", "invalid"))
+                    }
+                    if truth
+                    else {}
+                )
                 yield Pair(
-                    f"sintel-{rendering}", f"{sequence.name}/{stem}", sequence / f"{stem}.png",
-                    sequence / f"{_counted(stem)}.png", truth and truth / sequence.name / f"{stem}.flo", **masks,
+                    f"sintel-{rendering}",
+                    f"{sequence.name}/{stem}",
+                    sequence / f"{stem}.png",
+                    sequence / f"{_counted(stem)}.png",
+                    truth and truth / sequence.name / f"{stem}.flo",
+                    **masks,
                 )
 
 
@@ -299,7 +305,12 @@ def _kitti(group: str, image_folders: tuple[str, ...]) -> Callable[[Path, str, b
         for stem in sorted({*flows, *frames}) if complete else flows:
             file = f"{stem}.png"
             yield Pair(
-                group, stem[:-3], images / file, images / f"{stem[:-3]}_11.png", occ / file, flow_noc=noc / file,
+                group,
+                stem[:-3],
+                images / file,
+                images / f"{stem[:-3]}_11.png",
+                occ / file,
+                flow_noc=noc / file,
                 objects=_if_there(base / "obj_map" / file) if group == "kitti2015" else None,
             )
 
@@ -379,8 +390,11 @@ def _things_subset(base: Path) -> Iterator[Pair]:
             for way, step in (("future", 1), ("past", -1)):
                 for flow in sorted((side / f"into_{way}").glob("*.flo")):
                     yield Pair(
-                        f"flyingthings3d-{rendering}", f"{side.name}/into_{way}/{flow.stem}", frames / f"{flow.stem}.png",
-                        frames / f"{_counted(flow.stem, step)}.png", flow,
+                        f"flyingthings3d-{rendering}",
+                        f"{side.name}/into_{way}/{flow.stem}",
+                        frames / f"{flow.stem}.png",
+                        frames / f"{_counted(flow.stem, step)}.png",
+                        flow,
                     )
 
 
@@ -411,8 +425,11 @@ def _things_camera(rendering: str, scene: Path, side: Path, truth: Path, complet
             other = _counted(stem, step)
             if other in frames or (stem not in (frames[-1:] if step > 0 else frames[:1])):
                 yield Pair(
-                    f"flyingthings3d-{rendering}", f"{scene.parent.name}/{scene.name}/{side.name}/into_{way}/{stem}",
-                    side / f"{stem}.png", side / f"{other}.png", folder / f"{prefix}{stem}{suffix}",
+                    f"flyingthings3d-{rendering}",
+                    f"{scene.parent.name}/{scene.name}/{side.name}/into_{way}/{stem}",
+                    side / f"{stem}.png",
+                    side / f"{other}.png",
+                    folder / f"{prefix}{stem}{suffix}",
                 )
 
 
@@ -441,9 +458,12 @@ def _spring(root: Path, split: str, complete: bool) -> Iterator[Pair]:
                     starts = sorted({*flows, *starts}) if complete and truth.is_dir() else flows
                 for number in starts:
                     yield Pair(
-                        "spring", f"{scene.name}/{truth.name}/{number}", folder / f"frame_{side}_{number}.png",
+                        "spring",
+                        f"{scene.name}/{truth.name}/{number}",
+                        folder / f"frame_{side}_{number}.png",
                         folder / f"frame_{side}_{_counted(number, step)}.png",
-                        truth / f"flow_{way}_{side}_{number}.flo5" if split == "train" else None, oversampling=2,
+                        truth / f"flow_{way}_{side}_{number}.flo5" if split == "train" else None,
+                        oversampling=2,
                     )
 
 
@@ -471,8 +491,12 @@ def _own(root: Path, split: str, complete: bool) -> Iterator[Pair]:
             if frame1.stem in flows or complete:
                 masks = [root / folder / below / f"{frame1.stem}.png" for folder in ("occlusions", "invalid")]
                 yield Pair(
-                    "folder", (below / frame1.stem).as_posix(), frame1, frame2,
-                    flows.get(frame1.stem, truth / below / f"{frame1.stem}.flo"), *map(_if_there, masks),
+                    "folder",
+                    (below / frame1.stem).as_posix(),
+                    frame1,
+                    frame2,
+                    flows.get(frame1.stem, truth / below / f"{frame1.stem}.flo"),
+                    *map(_if_there, masks),
                 )
 
 
@@ -480,22 +504,54 @@ def _own(root: Path, split: str, complete: bool) -> Iterator[Pair]:
 BENCHMARKS: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        Benchmark("sintel", ("training", "test"), _sintel, {
-            ("training", "sintel-clean"): 1041, ("training", "sintel-final"): 1041,
-            ("test", "sintel-clean"): 552, ("test", "sintel-final"): 552,
-        }),
-        Benchmark("kitti2012", ("training", "testing"), _kitti("kitti2012", ("colored_0", "image_0")), {
-            ("training", "kitti2012"): 194, ("testing", "kitti2012"): 195,
-        }),
-        Benchmark("kitti2015", ("training", "testing"), _kitti("kitti2015", ("image_2",)), {
-            ("training", "kitti2015"): 200, ("testing", "kitti2015"): 200,
-        }),
-        Benchmark("middlebury", ("training", "test"), _middlebury, {
-            ("training", "middlebury"): 8, ("test", "middlebury"): 12,
-        }),
-        Benchmark("flyingchairs", ("validation", "train", "all"), _chairs, {
-            ("validation", "flyingchairs"): 640, ("train", "flyingchairs"): 22232, ("all", "flyingchairs"): 22872,
-        }),
+        Benchmark(
+            "sintel",
+            ("training", "test"),
+            _sintel,
+            {
+                ("training", "sintel-clean"): 1041,
+                ("training", "sintel-final"): 1041,
+                ("test", "sintel-clean"): 552,
+                ("test", "sintel-final"): 552,
+            },
+        ),
+        Benchmark(
+            "kitti2012",
+            ("training", "testing"),
+            _kitti("kitti2012", ("colored_0", "image_0")),
+            {
+                ("training", "kitti2012"): 194,
+                ("testing", "kitti2012"): 195,
+            },
+        ),
+        Benchmark(
+            "kitti2015",
+            ("training", "testing"),
+            _kitti("kitti2015", ("image_2",)),
+            {
+                ("training", "kitti2015"): 200,
+                ("testing", "kitti2015"): 200,
+            },
+        ),
+        Benchmark(
+            "middlebury",
+            ("training", "test"),
+            _middlebury,
+            {
+                ("training", "middlebury"): 8,
+                ("test", "middlebury"): 12,
+            },
+        ),
+        Benchmark(
+            "flyingchairs",
+            ("validation", "train", "all"),
+            _chairs,
+            {
+                ("validation", "flyingchairs"): 640,
+                ("train", "flyingchairs"): 22232,
+                ("all", "flyingchairs"): 22872,
+            },
+        ),
         Benchmark("flyingthings3d", ("test", "train"), _things, {}),
         Benchmark("hd1k", ("training",), _hd1k, {}),
         Benchmark("spring", ("train", "test"), _spring, {}),

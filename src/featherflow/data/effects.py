@@ -143,8 +143,7 @@ def _motion_blur(frames: Tensor, flow: Tensor, shutter: Tensor, samples: int = 5
     """The mean of `samples` shifts of each frame along the flow, within -shutter / 2 .. shutter / 2 of it. Frame 2
     uses the flow of the same place in frame 1: a stand-in that is right inside large objects."""
     height, width = frames.shape[2:]
-    y, x = torch.meshgrid(torch.arange(height, device=flow.device), torch.arange(width, device=flow.device),
-                          indexing="ij")
+    y, x = torch.meshgrid(torch.arange(height, device=flow.device), torch.arange(width, device=flow.device), indexing="ij")
     scale = flow.new_tensor((2 / max(width - 1, 1), 2 / max(height - 1, 1)))
     base = torch.stack((x, y), -1) * scale - 1
     step = (flow.repeat(2, 1, 1, 1) * shutter).permute(0, 2, 3, 1) * scale
@@ -194,9 +193,13 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
     matrix = tint[..., None] * matrix * contrast[..., None]
     offset = 0.5 * (1 - contrast) + brightness
     device = frames.device
-    parameters = zip(frames.flatten(2).split(4), matrix.to(device).split(4),
-                     offset[..., None].expand(-1, 3, 1).to(device).split(4), curve[..., None].to(device).split(4),
-                     strict=True)
+    parameters = zip(
+        frames.flatten(2).split(4),
+        matrix.to(device).split(4),
+        offset[..., None].expand(-1, 3, 1).to(device).split(4),
+        curve[..., None].to(device).split(4),
+        strict=True,
+    )
     # A few frames at a time keeps the temporaries within the cache.
     for pixels, mixing, shift, bend in parameters:
         changed = torch.baddbmm(shift, mixing, pixels).clamp_(0, 1)
@@ -205,12 +208,22 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
 
 # Quantisation of luma and chroma at quality 50: ITU-T T.81, annex K, tables K.1 and K.2.
 _LUMA_STEPS = (
-    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55), (14, 13, 16, 24, 40, 57, 69, 56),
-    (14, 17, 22, 29, 51, 87, 80, 62), (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99))
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
 _CHROMA_STEPS = (
-    (17, 18, 24, 47, 99, 99, 99, 99), (18, 21, 26, 66, 99, 99, 99, 99), (24, 26, 56, 99, 99, 99, 99, 99),
-    (47, 66, 99, 99, 99, 99, 99, 99), *(((99,) * 8,) * 4))
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *(((99,) * 8,) * 4),
+)
 
 
 def jpeg(images: Tensor, quality: Tensor) -> Tensor:

@@ -133,9 +133,15 @@ class PairBatch:
 
 
 @torch.no_grad()
-def render_pairs(batch_size: int, config: SceneConfig | None = None, textures: TextureBank | None = None,
-                 generator: torch.Generator | None = None, device: torch.device | str = "cpu",
-                 backward: bool = True, shapes: ShapeBank | None = None) -> PairBatch:
+def render_pairs(
+    batch_size: int,
+    config: SceneConfig | None = None,
+    textures: TextureBank | None = None,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+    backward: bool = True,
+    shapes: ShapeBank | None = None,
+) -> PairBatch:
     """Render a batch of pairs: the same for the same generator state, configuration, banks and device.
 
     Args:
@@ -286,13 +292,19 @@ def _translation(offset: Tensor) -> Tensor:
 def _homography(centre: Tensor, shift: Tensor, angle: Tensor, zoom: Tensor, shear: Tensor, perspective: Tensor):
     """About `centre`: turn [rad], scale by exp(zoom), shear, tilt by `perspective` [1/px], then shift [px]."""
     cos, sin, scale, one = angle.cos(), angle.sin(), zoom.exp(), torch.ones_like(angle)
-    about = _matrix([[scale * (cos + shear), -scale * sin, 0.0], [scale * sin, scale * (cos - shear), 0.0],
-                     [perspective[..., 0], perspective[..., 1], one]])
+    about = _matrix(
+        [
+            [scale * (cos + shear), -scale * sin, 0.0],
+            [scale * sin, scale * (cos - shear), 0.0],
+            [perspective[..., 0], perspective[..., 1], one],
+        ]
+    )
     return _translation(centre + shift) @ about @ _translation(-centre)
 
 
-def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: ShapeBank,
-                generator: torch.Generator, device: torch.device) -> Scene:
+def _draw_scene(
+    batch: int, config: SceneConfig, textures: TextureBank, shapes: ShapeBank, generator: torch.Generator, device: torch.device
+) -> Scene:
     draw = _Draw(generator)
     height, width, layers = config.height, config.width, max(config.layers[1], 3) + 1
     unit, side = width / 256, math.sqrt(height * width)
@@ -319,8 +331,7 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     zoom = torch.where(approach, ahead, zoom)
     pan = pan * torch.where(approach, 0.25, 1.0)[:, None]
     shear = (draw.normal(batch) * 0.15 * magnitude / (width / 2) * swing).clamp(-0.1, 0.1)
-    tilt = (draw.normal(batch, 2) * (0.1 * magnitude / (width / 2) ** 2 * swing)[:, None]).clamp(-0.15 / width,
-                                                                                              0.15 / width)
+    tilt = (draw.normal(batch, 2) * (0.1 * magnitude / (width / 2) ** 2 * swing)[:, None]).clamp(-0.15 / width, 0.15 / width)
     focus = size * (0.5 + 0.12 * draw.normal(batch, 2)).clamp(0.1, 0.9)
     camera = _homography(focus, pan, angle, zoom, shear, tilt)
 
@@ -335,8 +346,7 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
 
     # Their own motion: mostly near the scene's magnitude, some still, some drawn afresh.
     own = magnitude[:, None] * (0.7 * draw.normal(batch, layers)).exp()
-    own = torch.where(draw.chance(batch, layers, p=config.stray_layer),
-                      draw.magnitude(batch, layers, config=config), own)
+    own = torch.where(draw.chance(batch, layers, p=config.stray_layer), draw.magnitude(batch, layers, config=config), own)
     moving = ~draw.chance(batch, layers, p=config.static_layer)
     moving[:, 0] = False
     own = own * moving
@@ -345,20 +355,27 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     shift = shift * (config.cap * width / length).clamp(max=1.0) - pan[:, None]
     relative = own / extent
     motion = camera[:, None] @ _homography(
-        centre, shift,
+        centre,
+        shift,
         angle=(0.35 * draw.normal(batch, layers) * relative).clamp(-0.4, 0.4),
         zoom=(0.25 * draw.normal(batch, layers) * relative).clamp(-0.2, 0.2),
         shear=(0.12 * draw.normal(batch, layers) * relative).clamp(-0.12, 0.12),
-        perspective=(0.06 * draw.normal(batch, layers, 2) * (relative / extent)[..., None]).clamp(
-            -0.15 / width, 0.15 / width))
+        perspective=(0.06 * draw.normal(batch, layers, 2) * (relative / extent)[..., None]).clamp(-0.15 / width, 0.15 / width),
+    )
     still = torch.eye(3, dtype=torch.float64, device=draw.device)
     motion = torch.where((motion[..., 2, 2].abs() > 0.3)[..., None, None], motion, still)
     motion = motion / motion[..., 2:, 2:]
     inverse = torch.linalg.inv(motion)
 
     # Deformation: K waves per sample, shared by its layers, with amplitudes of their own.
-    wavelength = torch.where(tracers[:, None, None], draw.log_uniform(batch, WAVES, 2, low=0.12, high=1.6),
-                             draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.2)) * width
+    wavelength = (
+        torch.where(
+            tracers[:, None, None],
+            draw.log_uniform(batch, WAVES, 2, low=0.12, high=1.6),
+            draw.log_uniform(batch, WAVES, 2, low=0.3, high=1.2),
+        )
+        * width
+    )
     frequency = 2 * math.pi / wavelength
     phase = draw.uniform(batch, WAVES, 2, high=2 * math.pi)
     waves = torch.stack((frequency[..., 0], phase[..., 0], frequency[..., 1], phase[..., 1]), -1)
@@ -369,9 +386,14 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     eddy = eddy / torch.linalg.vector_norm(eddy, dim=-1, keepdim=True)
     heading = torch.where(tracers[:, None, None, None], eddy[:, None], draw.direction(batch, layers, WAVES))
     steepest = MAX_GRADIENT * share / frequency.amax(-1)[:, None]
-    wanted = torch.where(tracers[:, None], draw.uniform(batch, layers, low=0.1) * config.tracer_flow * unit,
-                         draw.uniform(batch, layers) * config.deformation * torch.maximum(own, magnitude[:, None])
-                         * draw.chance(batch, layers, p=config.deformable))
+    wanted = torch.where(
+        tracers[:, None],
+        draw.uniform(batch, layers, low=0.1) * config.tracer_flow * unit,
+        draw.uniform(batch, layers)
+        * config.deformation
+        * torch.maximum(own, magnitude[:, None])
+        * draw.chance(batch, layers, p=config.deformable),
+    )
     strength = torch.minimum(wanted[..., None] * share, steepest)
     amplitude = strength[..., None] * heading
 
@@ -390,8 +412,9 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
     texture = _translation(offset) @ texture @ _translation(-middle)
     turn = draw.uniform(batch, layers, high=2 * math.pi)
     cos, sin = turn.cos(), turn.sin()
-    to_shape = _matrix([[cos / half[..., 0], sin / half[..., 0], 0.0], [-sin / half[..., 1], cos / half[..., 1], 0.0],
-                        [0.0, 0.0, 1.0]]) @ _translation(-centre)
+    to_shape = _matrix(
+        [[cos / half[..., 0], sin / half[..., 0], 0.0], [-sin / half[..., 1], cos / half[..., 1], 0.0], [0.0, 0.0, 1.0]]
+    ) @ _translation(-centre)
     index = _draw_textures(draw, batch, layers, tracers, config, textures)
     scale = 2 * (half[..., 0] * half[..., 1]).sqrt() / TILE * present
     stretch = torch.linalg.det(motion[..., :2, :2]).abs().sqrt()
@@ -400,21 +423,29 @@ def _draw_scene(batch: int, config: SceneConfig, textures: TextureBank, shapes: 
         return values.reshape(batch * layers, -1).t()[:rows].float().contiguous().to(device)
 
     return Scene(
-        batch, layers, waves.float().to(device), columns(amplitude.transpose(-1, -2), 2 * WAVES),
-        columns(motion, 9), columns(_normalised(inverse), 9), columns(texture, 6),
-        columns(_normalised(texture @ inverse), 9), index.reshape(-1).to(device), columns(to_shape, 6),
+        batch,
+        layers,
+        waves.float().to(device),
+        columns(amplitude.transpose(-1, -2), 2 * WAVES),
+        columns(motion, 9),
+        columns(_normalised(inverse), 9),
+        columns(texture, 6),
+        columns(_normalised(texture @ inverse), 9),
+        index.reshape(-1).to(device),
+        columns(to_shape, 6),
         columns(_normalised(to_shape @ inverse), 9),
         draw.integer(batch, layers, low=0, high=shapes.count - 1).reshape(-1).to(device),
-        scale.reshape(-1).float().to(device), (scale * stretch).reshape(-1).float().to(device),
-        half.amin(-1).reshape(-1).float().to(device))
+        scale.reshape(-1).float().to(device),
+        (scale * stretch).reshape(-1).float().to(device),
+        half.amin(-1).reshape(-1).float().to(device),
+    )
 
 
 def _normalised(matrix: Tensor) -> Tensor:
     return matrix / matrix[..., 2:, 2:]
 
 
-def _draw_textures(draw: _Draw, batch: int, layers: int, tracers: Tensor, config: SceneConfig,
-                   textures: TextureBank) -> Tensor:
+def _draw_textures(draw: _Draw, batch: int, layers: int, tracers: Tensor, config: SceneConfig, textures: TextureBank) -> Tensor:
     """`(B, L)` indices: without repetition within a sample as far as the bank allows."""
 
     def distinct(kind: int) -> Tensor | None:
@@ -464,8 +495,13 @@ def _render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairB
 
     def shade1(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
         qx, qy = surface if pixel is None else deformed(pixel, layer)
-        return _texel(words, side, scene.texture_index.index_select(0, layer),
-                      _linear(scene.texture[:3], layer, qx, qy), _linear(scene.texture[3:], layer, qx, qy))
+        return _texel(
+            words,
+            side,
+            scene.texture_index.index_select(0, layer),
+            _linear(scene.texture[:3], layer, qx, qy),
+            _linear(scene.texture[3:], layer, qx, qy),
+        )
 
     def shade2(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
         px, py = (x, y) if pixel is None else (x[pixel], y[pixel])
@@ -486,6 +522,7 @@ def _render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairB
     yielded = (alpha1 < 128).nonzero().flatten()
     below = under1[yielded]
     to_x[yielded], to_y[yielded] = _map_by(scene.motion, below, *deformed(yielded, below))
+
     def write(flow: Tensor, occluded: Tensor, to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor) -> Tensor:
         """Returns where the flow is usable: a perspective may degenerate."""
         occluded[:, 0] = _occluded(to_x, to_y, owner, owners, batch, height, width)
@@ -552,8 +589,12 @@ def _texel(words: Tensor, side: int, index: Tensor, u: Tensor, v: Tensor) -> lis
     else:
         start, row = index * (side * side), row.long()
     start = start.add_(row, alpha=side).add_(column)
-    corners = [words.index_select(0, start), words.index_select(0, start + 1),
-               words.index_select(0, start + side), words.index_select(0, start + (side + 1))]
+    corners = [
+        words.index_select(0, start),
+        words.index_select(0, start + 1),
+        words.index_select(0, start + side),
+        words.index_select(0, start + (side + 1)),
+    ]
     both = (a * b).div_(255)
     a, b = a / 255, b / 255
     weights = (1 / 255 - a - b + both, a - both, b - both, both)
@@ -577,8 +618,11 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
     batch, layers, device = scene.batch, scene.layers, scene.motion.device
     rows, columns = -(-height // BLOCK), -(-width // BLOCK)
     # Shape coordinates at the blocks' centres tell which blocks a layer can touch.
-    shape = scene.shape2 if second else torch.cat((scene.shape, scene.shape.new_zeros(2, scene.shape.shape[1]),
-                                                   scene.shape.new_ones(1, scene.shape.shape[1])))
+    shape = (
+        scene.shape2
+        if second
+        else torch.cat((scene.shape, scene.shape.new_zeros(2, scene.shape.shape[1]), scene.shape.new_ones(1, scene.shape.shape[1])))
+    )
     mid_x = (torch.arange(columns, device=device) * BLOCK + (BLOCK - 1) / 2)[None, :].expand(rows, -1).reshape(-1)
     mid_y = (torch.arange(rows, device=device) * BLOCK + (BLOCK - 1) / 2)[:, None].expand(-1, columns).reshape(-1)
     u, v = _map(shape[:, :, None], mid_x, mid_y)
@@ -646,8 +690,7 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
     return (((top >> 8) + base).reshape(-1), ((under >> 8) + base).reshape(-1), (top & 255).reshape(-1))
 
 
-def _occluded(to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor, batch: int, height: int,
-              width: int) -> Tensor:
+def _occluded(to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor, batch: int, height: int, width: int) -> Tensor:
     """`(B, H, W)` bool: pixels that land out of the other frame, or on other layers: of the bilinear weights of the
     four pixels around the landing point, less than a quarter falls to pixels that show the same layer."""
     inside = (to_x >= 0) & (to_x <= width - 1) & (to_y >= 0) & (to_y <= height - 1)

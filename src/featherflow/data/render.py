@@ -14,8 +14,9 @@ from featherflow.data.textures import TextureBank
 from featherflow.frames import write_image
 
 
-def render_folder(out: str | os.PathLike, count: int = 8, config: SceneConfig | None = None,
-                  textures: TextureBank | None = None, seed: int = 0) -> Path:
+def render_folder(
+    out: str | os.PathLike, count: int = 8, config: SceneConfig | None = None, textures: TextureBank | None = None, seed: int = 0
+) -> Path:
     """Write `count` pairs under `out` as `00000/frame1.png`, `frame2.png`, `flow.flo`, and one contact sheet.
 
     Pair k depends on `seed` and k only, not on `count`. A row of the sheet `sheet.png` shows frame 1, frame 2, the

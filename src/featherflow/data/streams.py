@@ -49,8 +49,15 @@ class ReadPairs:
     Nothing but the pairs of the next steps is in memory.
     """
 
-    def __init__(self, pools: Sequence[Sequence[Pair]], size: tuple[int, int], augmentation: Augmentation | None = None,
-                 seed: int = 0, device: torch.device | str = "cpu", threads: int = 4):
+    def __init__(
+        self,
+        pools: Sequence[Sequence[Pair]],
+        size: tuple[int, int],
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        threads: int = 4,
+    ):
         if not pools or not all(pools):
             raise InputError("A stream of pairs needs at least one pair in each of its sets.")
         self.pools, self.size, self.augmentation = [list(pool) for pool in pools], size, augmentation

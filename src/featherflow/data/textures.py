@@ -66,8 +66,10 @@ class TextureBank:
         return self._storage.shape[0]
 
     def __repr__(self) -> str:
-        counts = ", ".join(f"{name} {int((self.kinds == kind).sum())}" for kind, name in
-                           ((PHOTO, "photos"), (PROCEDURAL, "procedural"), (PARTICLES, "particles")))
+        counts = ", ".join(
+            f"{name} {int((self.kinds == kind).sum())}"
+            for kind, name in ((PHOTO, "photos"), (PROCEDURAL, "procedural"), (PARTICLES, "particles"))
+        )
         return f"TextureBank({counts}; size {self.size})"
 
     @property
@@ -92,8 +94,7 @@ class TextureBank:
         key = str(torch.device(device))
         if key not in self._on:
             words = self._storage.to(device).view(torch.int32).reshape(-1)
-            of_kind = {kind: (self.kinds == kind).nonzero().flatten().to(device)
-                       for kind in (PHOTO, PROCEDURAL, PARTICLES)}
+            of_kind = {kind: (self.kinds == kind).nonzero().flatten().to(device) for kind in (PHOTO, PROCEDURAL, PARTICLES)}
             self._on[key] = (words, of_kind)
         return self._on[key]
 
@@ -102,12 +103,16 @@ class TextureBank:
         """One bank of all the textures of `banks`, which must be of one size."""
         if len({bank.size for bank in banks}) != 1:
             raise InputError(f"banks to join must share one size, got {sorted({bank.size for bank in banks})}")
-        return cls._of_storage(torch.cat([bank._storage.cpu() for bank in banks]),
-                               torch.cat([bank.kinds for bank in banks]), sum(bank.skipped for bank in banks))
+        return cls._of_storage(
+            torch.cat([bank._storage.cpu() for bank in banks]),
+            torch.cat([bank.kinds for bank in banks]),
+            sum(bank.skipped for bank in banks),
+        )
 
     @classmethod
-    def from_folder(cls, folders: str | os.PathLike | Iterable[str | os.PathLike], size: int = 448,
-                    limit: int | None = None, seed: int = 0) -> TextureBank:
+    def from_folder(
+        cls, folders: str | os.PathLike | Iterable[str | os.PathLike], size: int = 448, limit: int | None = None, seed: int = 0
+    ) -> TextureBank:
         """Photographs (JPEG, PNG) found under one or more folders, at any depth.
 
         A photograph is scaled so that its short side is `size`, then a square is cut at a random place along its long
@@ -151,8 +156,9 @@ class TextureBank:
         return cls._of_storage(torch.from_numpy(storage), torch.full((len(images),), PHOTO, dtype=torch.uint8), skipped)
 
     @classmethod
-    def procedural(cls, count: int = 96, size: int = 256, generator: torch.Generator | None = None,
-                   particles: int | None = None) -> TextureBank:
+    def procedural(
+        cls, count: int = 96, size: int = 256, generator: torch.Generator | None = None, particles: int | None = None
+    ) -> TextureBank:
         """Textures drawn from formulas: a bank that needs no photograph.
 
         Args:

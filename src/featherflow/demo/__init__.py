@@ -74,8 +74,14 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     height, width = flow.shape[:2]
     files = (str(folder / name) for name in ("flow.flo", "flow.png", "overview.png"))
     return DemoResult(
-        model or default_model(), *files, width, height, round(loaded - started, 3), round(done - loaded, 3),
-        round(metrics.result().per_image.epe, 4), round(length, 4),
+        model or default_model(),
+        *files,
+        width,
+        height,
+        round(loaded - started, 3),
+        round(done - loaded, 3),
+        round(metrics.result().per_image.epe, 4),
+        round(length, 4),
     )
 
 

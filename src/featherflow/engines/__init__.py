@@ -12,7 +12,12 @@ from importlib import import_module
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
 
 _LAZY = {
-    "choose": "choice", "runner": "choice", "Work": "choice", "usual_dtype": "choice", "export": "export", "FORMATS": "export",
+    "choose": "choice",
+    "runner": "choice",
+    "Work": "choice",
+    "usual_dtype": "choice",
+    "export": "export",
+    "FORMATS": "export",
     "Portable": "graphs",
 }
 

@@ -106,7 +106,8 @@ def _code() -> str:
     """Hash of the code that a graph is made from."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted([*package.glob("networks/*.py"), *package.glob("ops/*.py"), *package.glob("engines/*.py"),
-                        package / "estimation.py"]):
+    for path in sorted(
+        [*package.glob("networks/*.py"), *package.glob("ops/*.py"), *package.glob("engines/*.py"), package / "estimation.py"]
+    ):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -137,8 +137,13 @@ def _conditions(dtype: str) -> str:
 
 def _key(engine: str, work: Work) -> str:
     return builds.key(
-        engine=engine, version=_kind(engine).version(work.dtype), torch=torch.__version__, network=fingerprint(work.network),
-        shape=list(work.shape), iterations=work.iterations, enlarge=work.enlarge,
+        engine=engine,
+        version=_kind(engine).version(work.dtype),
+        torch=torch.__version__,
+        network=fingerprint(work.network),
+        shape=list(work.shape),
+        iterations=work.iterations,
+        enlarge=work.enlarge,
     )
 
 
@@ -153,8 +158,13 @@ def _built(engine: str, work: Work) -> Runner:
             raise
         except Exception as error:  # exporters raise whatever they stumble over
             raise EngineError(f"The engine {engine} cannot run {type(work.network).__name__} ({deepest(error)}).") from error
-        return {"engine": engine, "version": _kind(engine).version(work.dtype), "torch": torch.__version__,
-                "shape": list(work.shape), "checks": {}}
+        return {
+            "engine": engine,
+            "version": _kind(engine).version(work.dtype),
+            "torch": torch.__version__,
+            "shape": list(work.shape),
+            "checks": {},
+        }
 
     place = builds.build(_key(engine, work), make)
     run = _loaded(engine, str(place), work.dtype, torch.get_num_threads())

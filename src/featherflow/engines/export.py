@@ -51,9 +51,19 @@ class Exported:
         return f"{', '.join(self.files)}: {self.model} as {self.format}, {kind}, {takes}; largest difference from PyTorch {checks}"
 
 
-def export(model: str | nn.Module, path: str | os.PathLike, to: str | None = None, *, size: tuple[int, int] | None = None,
-           dynamic: bool = False, with_frames: bool = False, dtype: str = "float32", iterations: int | None = None,
-           weights: str | os.PathLike | None = None, octaves: int | None = None) -> Exported:
+def export(
+    model: str | nn.Module,
+    path: str | os.PathLike,
+    to: str | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    dynamic: bool = False,
+    with_frames: bool = False,
+    dtype: str = "float32",
+    iterations: int | None = None,
+    weights: str | os.PathLike | None = None,
+    octaves: int | None = None,
+) -> Exported:
     """Write a network as a file that other programs run. The file is kept only if it gives PyTorch's flow.
 
     Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px].
@@ -158,8 +168,9 @@ def _free_shapes(network: nn.Module):
     return ({2: unit * height, 3: unit * width},) * 2
 
 
-def _compare(network, module: Portable, run: Runner, sizes: Sequence[tuple[int, int]], iterations, dynamic,
-             dtype) -> dict[str, float]:
+def _compare(
+    network, module: Portable, run: Runner, sizes: Sequence[tuple[int, int]], iterations, dynamic, dtype
+) -> dict[str, float]:
     """Largest difference from PyTorch [px] on each size; of a file for one size, on two pairs of frames.
 
     Raises:

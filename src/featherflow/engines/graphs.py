@@ -25,8 +25,15 @@ class Portable(nn.Module):
         free: take frames of any size that the network takes, as they are; `size` is that of the examples.
     """
 
-    def __init__(self, network: nn.Module, size: tuple[int, int], iterations: int | None = None, enlarge: float = 1.0,
-                 bytes_in: bool = False, free: bool = False):
+    def __init__(
+        self,
+        network: nn.Module,
+        size: tuple[int, int],
+        iterations: int | None = None,
+        enlarge: float = 1.0,
+        bytes_in: bool = False,
+        free: bool = False,
+    ):
         super().__init__()
         self.network = network
         self.fitting = Fitting.of(network, size, enlarge)

@@ -41,7 +41,10 @@ def quantize(model, module: Portable, batch: int = 1):
     wide = [node.get_friendly_name() for node in convolutions if not _is_hidden(node) or _positions(node) <= COARSE]
     with contextlib.redirect_stdout(sys.stderr), quiet():  # its progress is no result
         return nncf.quantize(
-            model, nncf.Dataset(rendered_pairs(module, batch)), preset=nncf.QuantizationPreset.MIXED, subset_size=PAIRS,
+            model,
+            nncf.Dataset(rendered_pairs(module, batch)),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=PAIRS,
             ignored_scope=nncf.IgnoredScope(types=sorted(kinds), names=wide, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),  # twice the time, no nearer
         )

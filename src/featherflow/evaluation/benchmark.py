@@ -150,7 +150,8 @@ class Evaluation:
             ],
             "cost": {
                 model: {
-                    "peak_rss_mib": cost.peak_rss_mib, "own_peak": cost.own_peak,
+                    "peak_rss_mib": cost.peak_rss_mib,
+                    "own_peak": cost.own_peak,
                     "ms_per_pair": {r.group: r.ms for r in self.results if r.model == model},
                 }
                 for model, cost in self.costs.items()
@@ -202,9 +203,9 @@ def evaluate(
                 if watch:
                     watch(model, pair, example, flow, error)
                 done += 1
-            results.append(GroupResult(
-                model, group, len(pairs), figures.pixels(), figures.figures(), figures.each(), statistics.median(times)
-            ))
+            results.append(
+                GroupResult(model, group, len(pairs), figures.pixels(), figures.figures(), figures.each(), statistics.median(times))
+            )
         costs[model] = ModelCost(memory.mib(), memory.own)
     if progress:
         progress(total, total)

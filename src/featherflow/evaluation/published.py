@@ -72,19 +72,32 @@ def _figure(cell: str) -> Published | None:
     return Published(float(text.strip("()")), text, text.startswith("("), note.rstrip("]"))
 
 
-TABLE_3 = Table(3, "FlyingChairs testing set", (_CHAIRS,), _rows("""
+TABLE_3 = Table(
+    3,
+    "FlyingChairs testing set",
+    (_CHAIRS,),
+    _rows("""
 FlowNetS | 2.71
 FlowNetC | 2.19
 SPyNet | 2.63
 LiteFlowNetX-pre | 2.25
 LiteFlowNet-pre | 1.57
-"""))
+"""),
+)
 
 TABLE_4 = Table(
-    4, "Sintel and KITTI",
+    4,
+    "Sintel and KITTI",
     (
-        _CLEAN, Column("Sintel clean test AEE", "px"), _FINAL, Column("Sintel final test AEE", "px"), _K12,
-        Column("KITTI 2012 test AEE", "px"), Column("KITTI 2012 test Out-Noc", "%"), _K15, _K15_FL,
+        _CLEAN,
+        Column("Sintel clean test AEE", "px"),
+        _FINAL,
+        Column("Sintel final test AEE", "px"),
+        _K12,
+        Column("KITTI 2012 test AEE", "px"),
+        Column("KITTI 2012 test Out-Noc", "%"),
+        _K15,
+        _K15_FL,
         Column("KITTI 2015 test Fl-all", "%"),
     ),
     _rows("""
@@ -115,10 +128,13 @@ PWC-Net-ft+ | (1.71) | 3.45 | (2.34) | 4.60 | (0.99) | 1.4 | 3.36 | (1.47) | (7.
 )
 
 TABLE_5 = Table(
-    5, "Size and speed at 1024x436 px; published times: GTX 1080, Caffe (SPyNet: Torch)",
+    5,
+    "Size and speed at 1024x436 px; published times: GTX 1080, Caffe (SPyNet: Torch)",
     (
-        Column("learnable layers", "", measured="layers"), Column("parameters", "M", measured="parameters"),
-        Column("runtime", "ms", measured="runtime"), Column("frames/s", "", measured="rate"),
+        Column("learnable layers", "", measured="layers"),
+        Column("parameters", "M", measured="parameters"),
+        Column("runtime", "ms", measured="runtime"),
+        Column("frames/s", "", measured="rate"),
     ),
     _rows("""
 FlowNetC | 26 | 39.16 | 31.51 | 31
@@ -132,7 +148,8 @@ LiteFlowNet2 | 91 | 6.42 | 39.69 | 25
 )
 
 TABLE_6 = Table(
-    6, "Parts of LiteFlowNet-pre: W = feature warping, M = matching, S = sub-pixel refinement, R = regularization",
+    6,
+    "Parts of LiteFlowNet-pre: W = feature warping, M = matching, S = sub-pixel refinement, R = regularization",
     (_CHAIRS, _CLEAN, _FINAL, _K12, _K15),
     _rows("""
 M | 3.75 | 4.70 | 5.69 | 9.22 | 18.24
@@ -145,7 +162,8 @@ ALL | 1.57 | 2.78 | 4.17 | 4.56 | 11.58
 )
 
 TABLE_7 = Table(
-    7, "Cost volume of LiteFlowNet2-pre: search range [px] / stride / levels",
+    7,
+    "Cost volume of LiteFlowNet2-pre: search range [px] / stride / levels",
     (_CLEAN, _FINAL, _K12, _K15, Column("runtime", "ms", measured="runtime")),
     _rows("""
 3 / 1 / 6-3 | 2.73 | 4.14 | 4.26 | 11.72 | 41.33
@@ -158,9 +176,17 @@ TABLES: dict[int, Table] = {table.number: table for table in (TABLE_3, TABLE_4, 
 
 #: Architecture of ours to the name it is printed under.
 PRINTED_NAMES = {
-    "liteflownet": "LiteFlowNet", "liteflownet2": "LiteFlowNet2", "liteflownet2-kitti": "LiteFlowNet2",
-    "liteflownetx": "LiteFlowNetX", "flownets": "FlowNetS", "flownetc": "FlowNetC", "flownet2": "FlowNet2",
-    "flownet2-s": "FlowNet2-S", "flownet2-c": "FlowNet2-C", "spynet": "SPyNet", "pwcnet": "PWC-Net",
+    "liteflownet": "LiteFlowNet",
+    "liteflownet2": "LiteFlowNet2",
+    "liteflownet2-kitti": "LiteFlowNet2",
+    "liteflownetx": "LiteFlowNetX",
+    "flownets": "FlowNetS",
+    "flownetc": "FlowNetC",
+    "flownet2": "FlowNet2",
+    "flownet2-s": "FlowNet2-S",
+    "flownet2-c": "FlowNet2-C",
+    "spynet": "SPyNet",
+    "pwcnet": "PWC-Net",
 }
 
 

@@ -1,11 +1,11 @@
 """A folder of a few real pairs from several benchmarks, as used to watch training and to compare methods.
 
-    middlebury/<sequence>/frame10.png frame11.png flow10.flo
-    sintel/<sequence>/{clean,final}/frame_NNNN.png  flow/frame_NNNN.flo  [invalid/frame_NNNN.png]
-    kitti2012/<number>/colored_0/<number>_1{0,1}.png  flow_noc/<number>_10.png
-    kitti2015/<number>/image_2/<number>_1{0,1}.png    flow_occ/<number>_10.png
-    flyingchairs/<number>/*-img0.ppm *-img1.ppm *-gt.flo  (or *_img1.ppm *_img2.ppm *_flow.flo)
-    piv/<case>/*_img1.tif *_img2.tif *_flow.flo
+middlebury/<sequence>/frame10.png frame11.png flow10.flo
+sintel/<sequence>/{clean,final}/frame_NNNN.png  flow/frame_NNNN.flo  [invalid/frame_NNNN.png]
+kitti2012/<number>/colored_0/<number>_1{0,1}.png  flow_noc/<number>_10.png
+kitti2015/<number>/image_2/<number>_1{0,1}.png    flow_occ/<number>_10.png
+flyingchairs/<number>/*-img0.ppm *-img1.ppm *-gt.flo  (or *_img1.ppm *_img2.ppm *_flow.flo)
+piv/<case>/*_img1.tif *_img2.tif *_flow.flo
 """
 
 from __future__ import annotations

@@ -133,8 +133,13 @@ class Speed:
         return "\n".join(lines)
 
 
-def candidates(models: Iterable[str], engines: Sequence[str] = ("torch",), dtypes: Sequence[str] = ("float32",),
-               against: Iterable[str] = (), octaves: int | None = None) -> list[Candidate]:
+def candidates(
+    models: Iterable[str],
+    engines: Sequence[str] = ("torch",),
+    dtypes: Sequence[str] = ("float32",),
+    against: Iterable[str] = (),
+    octaves: int | None = None,
+) -> list[Candidate]:
     """Every network by every engine in every dtype, classical methods once, then the peers.
 
     Args:
@@ -168,8 +173,15 @@ def candidates(models: Iterable[str], engines: Sequence[str] = ("torch",), dtype
     return list(dict.fromkeys(found))
 
 
-def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs: int = 5, threads: int | None = None,
-          memory: bool = True, progress: Callable[[int, int], None] | None = None, stream: bool = False) -> Speed:
+def bench(
+    chosen: Sequence[Candidate],
+    size: tuple[int, int] = USUAL_SIZE,
+    runs: int = 5,
+    threads: int | None = None,
+    memory: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+    stream: bool = False,
+) -> Speed:
     """Time candidates in turn.
 
     Args:
@@ -236,12 +248,20 @@ def bench(chosen: Sequence[Candidate], size: tuple[int, int] = USUAL_SIZE, runs:
     for candidate, values in times.items():
         network = bool(candidate.engine)
         ms = statistics.median(values)
-        timings.append(Timing(
-            candidate.model, candidate.engine, candidate.dtype, ms, min(values), max(values),
-            statistics.median(next(iter(times.values()))) / ms,
-            operations(candidate.model, size, candidate.octaves) if network else None,
-            peak_memory(candidate, size, stream) if memory and not candidate.command else None, trained[candidate],
-        ))
+        timings.append(
+            Timing(
+                candidate.model,
+                candidate.engine,
+                candidate.dtype,
+                ms,
+                min(values),
+                max(values),
+                statistics.median(next(iter(times.values()))) / ms,
+                operations(candidate.model, size, candidate.octaves) if network else None,
+                peak_memory(candidate, size, stream) if memory and not candidate.command else None,
+                trained[candidate],
+            )
+        )
     today = date.today().isoformat()
     return Speed(size[1], size[0], runs, torch.get_num_threads(), stream, machine(), today, rates, tuple(timings), failures)
 

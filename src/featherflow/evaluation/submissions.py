@@ -30,11 +30,15 @@ from .figures import kitti_rounded
 
 #: Benchmark to the split that is submitted and the suffix of its files.
 SUBMISSIONS = {
-    "sintel": ("test", ".flo"), "kitti2012": ("testing", ".png"), "kitti2015": ("testing", ".png"), "spring": ("test", ".flo5"),
+    "sintel": ("test", ".flo"),
+    "kitti2012": ("testing", ".png"),
+    "kitti2015": ("testing", ".png"),
+    "spring": ("test", ".flo5"),
 }
 _NEXT = {
     "sintel": "next: run the benchmark's bundler on its folders clean and final, and upload what that writes",
-    "kitti2012": "next: upload it", "kitti2015": "next: upload it",
+    "kitti2012": "next: upload it",
+    "kitti2015": "next: upload it",
     "spring": "next: run the benchmark's flow_subsampling in it, and upload what that writes",
 }
 # Zip files carry times; with a fixed one, equal flows give equal bytes.
@@ -86,7 +90,10 @@ def entry_name(benchmark: str, pair: Pair) -> str:
 
 
 def write_submission(
-    benchmark: str, root: str | os.PathLike, target: str | os.PathLike, method: Method,
+    benchmark: str,
+    root: str | os.PathLike,
+    target: str | os.PathLike,
+    method: Method,
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
     """Estimate the test pairs of a benchmark and write them as its server takes them; then read everything again.
@@ -119,7 +126,9 @@ def write_submission(
 
 
 def submit_one(
-    methods: Mapping[str, Method], datasets: Sequence[Dataset], target: str | os.PathLike,
+    methods: Mapping[str, Method],
+    datasets: Sequence[Dataset],
+    target: str | os.PathLike,
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
     """`write_submission` of the only method on the only data set.

@@ -50,8 +50,13 @@ class FilledTable:
             "title": self.table.title,
             "data": list(self.data),
             "columns": [
-                {"label": c.label, "unit": c.unit, "aggregator": c.aggregator if c.figure else None,
-                 "pairs": self.pairs.get(c.group, 0) if c.group else None, "pairs_of_full_set": c.pairs}
+                {
+                    "label": c.label,
+                    "unit": c.unit,
+                    "aggregator": c.aggregator if c.figure else None,
+                    "pairs": self.pairs.get(c.group, 0) if c.group else None,
+                    "pairs_of_full_set": c.pairs,
+                }
                 for c in columns
             ],
             "published": {
@@ -59,9 +64,10 @@ class FilledTable:
                 for row, cells in self.table.rows.items()
             },
             "ours": {
-                model: {"row": row, "cells": [
-                    {"value": cell.value, "difference": cell.difference, "state": cell.state} for cell in cells
-                ]}
+                model: {
+                    "row": row,
+                    "cells": [{"value": cell.value, "difference": cell.difference, "state": cell.state} for cell in cells],
+                }
                 for model, (row, cells) in self.ours.items()
             },
         }
@@ -160,10 +166,13 @@ def fill(
         methods = {model: method_named(model, device) for model in rows}
         evaluation = evaluate(methods, datasets, limit, progress, groups=wanted)
     ours = {
-        model: (row, tuple(
-            _cell(column, model, None if row is None else table.rows[row][index], evaluation, runs, device)
-            for index, column in enumerate(table.columns)
-        ))
+        model: (
+            row,
+            tuple(
+                _cell(column, model, None if row is None else table.rows[row][index], evaluation, runs, device)
+                for index, column in enumerate(table.columns)
+            ),
+        )
         for model, row in rows.items()
     }
     return FilledTable(table, ours, pairs, tuple(f"{dataset.name}:{dataset.part}" for dataset in datasets))

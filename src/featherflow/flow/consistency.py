@@ -86,9 +86,7 @@ def _there_and_back(flow, backward) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     """f(x) and b(x + f(x)), float64 with NaN where unknown or outside, and where x + f(x) is inside the frame."""
     field, back = as_field(flow), as_field(backward, "the backward flow")
     if field.shape != back.shape:
-        raise InputError(
-            f"flow and backward flow must have one size, but are {field.shape[:2]} and {back.shape[:2]}"
-        )
+        raise InputError(f"flow and backward flow must have one size, but are {field.shape[:2]} and {back.shape[:2]}")
     back = np.where(known(back)[..., None], back, np.float32(np.nan))
     returned, inside = _sample(back, field)
     returned[~inside] = np.nan

@@ -234,18 +234,14 @@ def _check_png(path: Path, data: bytes) -> tuple[int, int]:
     least, most = 6 * width * height, 6 * width * height + 3 * height + 64
     packed = b"".join(packed)
     if least > len(packed) * _MOST_DEFLATE_EXPANDS:
-        raise FileError(
-            f"{path} claims {width} x {height} pixels, but its {len(packed)} bytes of pixel data cannot hold as many"
-        )
+        raise FileError(f"{path} claims {width} x {height} pixels, but its {len(packed)} bytes of pixel data cannot hold as many")
     try:
         found = len(zlib.decompressobj().decompress(packed, most + 1))
     except zlib.error as error:
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
     if not least < found <= most:
         amount = "more" if found > most else str(found)
-        raise FileError(
-            f"{path} claims {width} x {height} pixels, {least + height} bytes of pixel data, but holds {amount}"
-        )
+        raise FileError(f"{path} claims {width} x {height} pixels, {least + height} bytes of pixel data, but holds {amount}")
     return width, height
 
 
@@ -295,9 +291,7 @@ def _read_npz(path: Path, file: BinaryIO, size: int):
     except Exception as error:  # beside BadZipFile, damage to names, sizes and streams raises many kinds
         raise FileError(f"{path} is not a readable .npz archive: {_first_line(error)}") from error
     if valid.shape != flow.shape[:2] or valid.dtype.kind not in "bfiu":
-        raise FileError(
-            f"{path} holds a 'valid' of shape {valid.shape} and type {valid.dtype}: expected booleans {flow.shape[:2]}"
-        )
+        raise FileError(f"{path} holds a 'valid' of shape {valid.shape} and type {valid.dtype}: expected booleans {flow.shape[:2]}")
     return flow, valid != 0
 
 
@@ -336,9 +330,7 @@ def _read_npy_array(path: Path, file: BinaryIO, size: int, what: str) -> np.ndar
         raise FileError(f"{path} holds Python objects in {what}: expected numbers, and will not unpickle")
     length, rest = math.prod(shape) * dtype.itemsize, size - file.tell()
     if min(shape, default=0) < 0 or length != rest:
-        raise FileError(
-            f"{path} claims {what} to have shape {_shorten(shape)}, {length} bytes of {dtype}, but holds {rest} bytes"
-        )
+        raise FileError(f"{path} claims {what} to have shape {_shorten(shape)}, {length} bytes of {dtype}, but holds {rest} bytes")
     data = file.read(length)
     if len(data) != length:
         raise FileError(f"{path} is cut short: expected {length} bytes of {what}, found {len(data)}")
@@ -380,17 +372,13 @@ def _read_flo5(path: Path, file: BinaryIO, size: int):
                 keys = ", ".join(sorted(archive)) or "nothing"
                 raise FileError(f"{path} holds no flow: expected the dataset 'flow', found {_shorten(keys)}")
             if len(dataset.shape or ()) != 3 or dataset.shape[2] != 2 or 0 in dataset.shape:
-                raise FileError(
-                    f"{path} holds no flow: expected 'flow' of shape (H, W, 2), found {_shorten(dataset.shape)}"
-                )
+                raise FileError(f"{path} holds no flow: expected 'flow' of shape (H, W, 2), found {_shorten(dataset.shape)}")
             if dataset.dtype.kind not in "fiu":
                 raise FileError(f"{path} holds no flow: expected 'flow' to hold real numbers, found {dataset.dtype}")
             # HDF5 fills what was never stored, so a small file can claim any shape.
             stored, claimed = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
             if stored > size or claimed > stored * _MOST_DEFLATE_EXPANDS:
-                raise FileError(
-                    f"{path} claims a flow of shape {dataset.shape}, {claimed} bytes, but holds {min(stored, size)}"
-                )
+                raise FileError(f"{path} claims a flow of shape {dataset.shape}, {claimed} bytes, but holds {min(stored, size)}")
             with np.errstate(over="ignore"):
                 return dataset[()].astype(np.float32), None
     except FileError:

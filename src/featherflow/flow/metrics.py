@@ -132,9 +132,7 @@ class FlowMetrics:
             raise InputError(f"there is nothing to average: none of the {len(self._images)} images has a valid pixel")
         pixels = sum(count for count, _ in counted)
         return FlowResult(
-            per_image=FlowErrors(
-                **{key: math.fsum(sums[key] / count for count, sums in counted) / len(counted) for key in _NAMES}
-            ),
+            per_image=FlowErrors(**{key: math.fsum(sums[key] / count for count, sums in counted) / len(counted) for key in _NAMES}),
             pooled=FlowErrors(**{key: math.fsum(sums[key] for _, sums in counted) / pixels for key in _NAMES}),
             images=len(counted),
             pixels=pixels,

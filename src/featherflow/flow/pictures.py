@@ -162,15 +162,11 @@ def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
 
 def _check_grid(frame: np.ndarray, field: np.ndarray) -> None:
     if field.shape[:2] != frame.shape[:2]:
-        raise InputError(
-            f"the flow must stand on the image's grid, {frame.shape[:2]}, but its grid is {field.shape[:2]}"
-        )
+        raise InputError(f"the flow must stand on the image's grid, {frame.shape[:2]}, but its grid is {field.shape[:2]}")
 
 
 def _as_frame(image) -> np.ndarray:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.size == 0 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        raise InputError(
-            f"the image must be (H, W, 3) or (H, W) of type uint8, but got {image.shape} of type {image.dtype}"
-        )
+        raise InputError(f"the image must be (H, W, 3) or (H, W) of type uint8, but got {image.shape} of type {image.dtype}")
     return np.ascontiguousarray(image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2))

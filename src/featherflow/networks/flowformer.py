@@ -342,9 +342,7 @@ class GlobalContextAttention(ContextAttention):
         keys, values = self.norm(on_map(self.sr_key, wide)), self.norm(on_map(self.sr_value, x))
         keys = keys + position_code(places_of(*keys.shape[1:3], x) * self.stride, TOKEN_CHANNELS)
         queries = wide + position_code(places_of(*wide.shape[1:3], x), self.wide)
-        message = attend(
-            self.q(queries).flatten(1, 2), self.k(keys).flatten(1, 2), self.v(values).flatten(1, 2), HEADS
-        )
+        message = attend(self.q(queries).flatten(1, 2), self.k(keys).flatten(1, 2), self.v(values).flatten(1, 2), HEADS)
         return self.proj(message.view_as(x)[:, :height, :width])
 
 
@@ -531,16 +529,15 @@ class MemoryDecoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.flow_token_encoder = nn.Sequential(
-            nn.Conv2d((2 * RADIUS + 1) ** 2, QUERY, 1), nn.GELU(), nn.Conv2d(QUERY, QUERY, 1)
-        )
+        self.flow_token_encoder = nn.Sequential(nn.Conv2d((2 * RADIUS + 1) ** 2, QUERY, 1), nn.GELU(), nn.Conv2d(QUERY, QUERY, 1))
         self.proj = nn.Conv2d(FEATURES, HIDDEN + CONTEXT, 1)
         self.decoder_layer = DecoderLayer()
         self.update_block = UpdateBlock()
         self.att = GlobalAttention()
 
-    def forward(self, costs: Tensor, memory: Tensor, context: Tensor, flow: Tensor, iterations: int,
-                last_only: bool) -> list[FlowIterate]:
+    def forward(
+        self, costs: Tensor, memory: Tensor, context: Tensor, flow: Tensor, iterations: int, last_only: bool
+    ) -> list[FlowIterate]:
         """Costs and memory of the encoder, context `(B, 256, H/8, W/8)` and a flow to start from, to the flow after each update."""
         hidden, context = self.proj(context).split((HIDDEN, CONTEXT), dim=1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
@@ -597,8 +594,14 @@ class FlowFormer(nn.Module):
         self.memory_decoder = MemoryDecoder()
         self.context_encoder = Backbone()
 
-    def flows(self, frame1: Tensor, frame2: Tensor, iterations: int | None = None, initial_flow: Tensor | None = None,
-              last_only: bool = False) -> list[FlowIterate]:
+    def flows(
+        self,
+        frame1: Tensor,
+        frame2: Tensor,
+        iterations: int | None = None,
+        initial_flow: Tensor | None = None,
+        last_only: bool = False,
+    ) -> list[FlowIterate]:
         """The flow after every update.
 
         Args:
@@ -619,8 +622,14 @@ class FlowFormer(nn.Module):
         costs, memory = self.memory_encoder(images, context)
         return self.memory_decoder(costs, memory, context, flow, iterations, last_only)
 
-    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None,
-                initial_flow: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        frame1: Tensor,
+        frame2: Tensor,
+        size: tuple[int, int] | None = None,
+        iterations: int | None = None,
+        initial_flow: Tensor | None = None,
+    ) -> Tensor:
         """Flow from frame 1 to frame 2.
 
         Args:

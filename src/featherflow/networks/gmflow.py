@@ -172,9 +172,7 @@ class Attention(nn.Module):
         self.mlp = None
         if feed_forward:
             wide = 2 * CHANNELS * FEED_FORWARD
-            self.mlp = nn.Sequential(
-                nn.Linear(2 * CHANNELS, wide, bias=False), nn.GELU(), nn.Linear(wide, CHANNELS, bias=False)
-            )
+            self.mlp = nn.Sequential(nn.Linear(2 * CHANNELS, wide, bias=False), nn.GELU(), nn.Linear(wide, CHANNELS, bias=False))
             self.norm2 = nn.LayerNorm(CHANNELS)
 
     def forward(self, source: Tensor, target: Tensor, windows: int, mask: Tensor | None) -> Tensor:
@@ -296,9 +294,7 @@ class GMFlow(nn.Module):
         self.transformer = FeatureTransformer(config.layers)
         self.feature_flow_attn = FlowPropagation()
         self.factor = config.scales[-1].stride
-        self.upsampler = nn.Sequential(
-            nn.Conv2d(CHANNELS + 2, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * self.factor**2, 1)
-        )
+        self.upsampler = nn.Sequential(nn.Conv2d(CHANNELS + 2, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * self.factor**2, 1))
 
     def flows(self, frame1: Tensor, frame2: Tensor, last_only: bool = False) -> list[Tensor]:
         """Flows `(B, 2, H, W)` [px] in the order in which they arise: at each scale matched, then propagated.

@@ -356,8 +356,15 @@ class FlowLevel(nn.Module):
         self.subpixel_matches = config.normalized_matching and not config.matching
         self.regularization = FlowRegularization(config, level, features) if config.regularization else None
 
-    def forward(self, frame1: FramePyramid, frame2: FramePyramid, level: int, above: FlowEstimate | None,
-                detach: bool = False, start: Tensor | None = None) -> FlowEstimate:
+    def forward(
+        self,
+        frame1: FramePyramid,
+        frame2: FramePyramid,
+        level: int,
+        above: FlowEstimate | None,
+        detach: bool = False,
+        start: Tensor | None = None,
+    ) -> FlowEstimate:
         """Flow of this level from both pyramids and the estimate of the level above; at level 6 from `start`, if anything."""
 
         def handed_over(u: Tensor) -> Tensor:

@@ -213,9 +213,7 @@ class UpdateBlock(nn.Module):
         self.gru = ConvGRU(config.hidden, config.context + config.motion + 2, separable=not config.small)
         self.flow_head = FlowHead(config.hidden, config.head)
         if not config.small:
-            self.mask = nn.Sequential(
-                nn.Conv2d(config.hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * STRIDE**2, 1)
-            )
+            self.mask = nn.Sequential(nn.Conv2d(config.hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * STRIDE**2, 1))
 
     def forward(self, h: Tensor, context: Tensor, costs: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         """New hidden state, and the residual of the flow in float32."""
@@ -257,8 +255,14 @@ class RAFT(nn.Module):
         self.cnet = Encoder(config, config.hidden + config.context, config.context_norm)
         self.update_block = UpdateBlock(config)
 
-    def flows(self, frame1: Tensor, frame2: Tensor, iterations: int | None = None, initial_flow: Tensor | None = None,
-              last_only: bool = False) -> list[FlowIterate]:
+    def flows(
+        self,
+        frame1: Tensor,
+        frame2: Tensor,
+        iterations: int | None = None,
+        initial_flow: Tensor | None = None,
+        last_only: bool = False,
+    ) -> list[FlowIterate]:
         """The flow after every update.
 
         Args:
@@ -308,8 +312,14 @@ class RAFT(nn.Module):
         with full_precision(flow):
             return convex_upsample(flow, mask, STRIDE)
 
-    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None,
-                initial_flow: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        frame1: Tensor,
+        frame2: Tensor,
+        size: tuple[int, int] | None = None,
+        iterations: int | None = None,
+        initial_flow: Tensor | None = None,
+    ) -> Tensor:
         """Flow from frame 1 to frame 2.
 
         Args:

@@ -83,9 +83,7 @@ class ResidualBlock(nn.Module):
 
 
 def stage(channels_in: int, channels_out: int, norm: str, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        ResidualBlock(channels_in, channels_out, norm, stride), ResidualBlock(channels_out, channels_out, norm)
-    )
+    return nn.Sequential(ResidualBlock(channels_in, channels_out, norm, stride), ResidualBlock(channels_out, channels_out, norm))
 
 
 class Trunk(nn.Module):
@@ -212,8 +210,9 @@ class UpdateBlock(nn.Module):
             hidden[level] = grus[level](hidden[level], biases[level], *inputs)
         return hidden
 
-    def forward(self, hidden: list[Tensor], biases: list[tuple[Tensor, ...]], costs: Tensor,
-                flow: Tensor) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self, hidden: list[Tensor], biases: list[tuple[Tensor, ...]], costs: Tensor, flow: Tensor
+    ) -> tuple[list[Tensor], Tensor]:
         """New hidden states, and the residual of the flow in float32; everything fine to coarse."""
         hidden = self.coarse(hidden, biases)
         inputs = [self.encoder(flow, costs)]
@@ -276,8 +275,14 @@ class RAFTStereo(nn.Module):
         features1, features2 = self.fnet(both).chunk(2)
         return features1, features2, *self.cnet(self.cnet.finest(image1), self.config.levels)
 
-    def flows(self, frame1: Tensor, frame2: Tensor, iterations: int | None = None, initial_flow: Tensor | None = None,
-              last_only: bool = False) -> list[FlowIterate]:
+    def flows(
+        self,
+        frame1: Tensor,
+        frame2: Tensor,
+        iterations: int | None = None,
+        initial_flow: Tensor | None = None,
+        last_only: bool = False,
+    ) -> list[FlowIterate]:
         """The flow after every update.
 
         Args:
@@ -319,8 +324,14 @@ class RAFTStereo(nn.Module):
             iterates.append(FlowIterate(flow, fine))
         return iterates
 
-    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None,
-                initial_flow: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        frame1: Tensor,
+        frame2: Tensor,
+        size: tuple[int, int] | None = None,
+        iterations: int | None = None,
+        initial_flow: Tensor | None = None,
+    ) -> Tensor:
         """Flow from the left to the right frame of a rectified pair: minus the disparity, and zero.
 
         Args:

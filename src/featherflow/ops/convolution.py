@@ -29,8 +29,18 @@ def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
     if not _can_fuse(layer, x, dtype):
         return F.leaky_relu(layer(x), slope)
     bias = None if layer.bias is None else layer.bias.to(dtype)
-    return _FUSED(x.to(dtype), layer.weight.to(dtype), bias, layer.padding, layer.stride, layer.dilation, layer.groups,
-                  "leaky_relu", [slope], "")
+    return _FUSED(
+        x.to(dtype),
+        layer.weight.to(dtype),
+        bias,
+        layer.padding,
+        layer.stride,
+        layer.dilation,
+        layer.groups,
+        "leaky_relu",
+        [slope],
+        "",
+    )
 
 
 def _dtype(layer: nn.Conv2d, x: Tensor) -> torch.dtype:

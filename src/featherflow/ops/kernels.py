@@ -68,8 +68,9 @@ def _on_gpu(tensor: Tensor) -> bool:
     return tensor.is_cuda
 
 
-def _tried(name: str, torch_form: Callable[..., Tensor], tensors: tuple[Tensor, ...],
-           parameters: tuple[int, ...]) -> torch.dtype | None:
+def _tried(
+    name: str, torch_form: Callable[..., Tensor], tensors: tuple[Tensor, ...], parameters: tuple[int, ...]
+) -> torch.dtype | None:
     """The dtype of the torch form's answer for such tensors, if the kernel gives the same; else None."""
     try:
         kernel = _kernel(name)

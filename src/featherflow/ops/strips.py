@@ -14,8 +14,9 @@ _SUMMED = 250_000  # the same for maps of any size, so that sums come out the sa
 _LEAST_MARGINS = 8  # rows of a strip, in margins: what two strips both compute stays below a quarter
 
 
-def in_strips(function: Callable[..., Tensor | tuple[Tensor, ...]], *maps: Tensor, margin: int,
-              unit: int = 1) -> Tensor | tuple[Tensor, ...]:
+def in_strips(
+    function: Callable[..., Tensor | tuple[Tensor, ...]], *maps: Tensor, margin: int, unit: int = 1
+) -> Tensor | tuple[Tensor, ...]:
     """`function(*maps)`, of large maps in strips of full width; each strip also sees what lies `margin` rows above and below it.
 
     The values are those of the whole maps. Maps are taken whole where they are small, where gradients are wanted, and in graphs.

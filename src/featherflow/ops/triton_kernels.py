@@ -31,9 +31,21 @@ def correlate(features1: Tensor, features2: Tensor, radius: int, dtype: torch.dt
     exact = features1.dtype == torch.float32 or torch.version.cuda is None
     with torch.cuda.device_of(features1):
         _correlation[(batch * height * window, triton.cdiv(width, _POSITIONS))](
-            features1, features2, costs, channels, height, width, *features1.stride(), *features2.stride(), *costs.stride(),
-            radius=radius, positions=_POSITIONS, reached=triton.next_power_of_2(_POSITIONS + 2 * radius), step=_CHANNELS,
-            precision="ieee" if exact else "tf32", num_warps=2,
+            features1,
+            features2,
+            costs,
+            channels,
+            height,
+            width,
+            *features1.stride(),
+            *features2.stride(),
+            *costs.stride(),
+            radius=radius,
+            positions=_POSITIONS,
+            reached=triton.next_power_of_2(_POSITIONS + 2 * radius),
+            step=_CHANNELS,
+            precision="ieee" if exact else "tf32",
+            num_warps=2,
         )
     return costs
 
@@ -51,17 +63,48 @@ def local_convolution(flow: Tensor, filters: Tensor, dtype: torch.dtype) -> Tens
     filtered = torch.empty(flow.shape, dtype=dtype, device=flow.device)
     with torch.cuda.device_of(flow):
         _local_convolution[(batch * height, triton.cdiv(width, _COLUMNS))](
-            flow, filters, filtered, channels, height, width, *flow.stride(), *filters.stride(), *filtered.stride(),
-            size=size, all_channels=triton.next_power_of_2(channels), columns=_COLUMNS, num_warps=2,
+            flow,
+            filters,
+            filtered,
+            channels,
+            height,
+            width,
+            *flow.stride(),
+            *filters.stride(),
+            *filtered.stride(),
+            size=size,
+            all_channels=triton.next_power_of_2(channels),
+            columns=_COLUMNS,
+            num_warps=2,
         )
     return filtered
 
 
 @triton.jit
 def _correlation(
-    features1, features2, costs, channels, height, width,
-    batch1, channel1, row1, column1, batch2, channel2, row2, column2, batch_out, channel_out, row_out, column_out,
-    radius: tl.constexpr, positions: tl.constexpr, reached: tl.constexpr, step: tl.constexpr, precision: tl.constexpr,
+    features1,
+    features2,
+    costs,
+    channels,
+    height,
+    width,
+    batch1,
+    channel1,
+    row1,
+    column1,
+    batch2,
+    channel2,
+    row2,
+    column2,
+    batch_out,
+    channel_out,
+    row_out,
+    column_out,
+    radius: tl.constexpr,
+    positions: tl.constexpr,
+    reached: tl.constexpr,
+    step: tl.constexpr,
+    precision: tl.constexpr,
 ):
     """A block of positions of one row against all columns of frame 2 that they reach in the row dy - radius below.
 
@@ -96,9 +139,27 @@ def _correlation(
 
 @triton.jit
 def _local_convolution(
-    flow, filters, filtered, channels, height, width,
-    batch1, channel1, row1, column1, batch2, channel2, row2, column2, batch_out, channel_out, row_out, column_out,
-    size: tl.constexpr, all_channels: tl.constexpr, columns: tl.constexpr,
+    flow,
+    filters,
+    filtered,
+    channels,
+    height,
+    width,
+    batch1,
+    channel1,
+    row1,
+    column1,
+    batch2,
+    channel2,
+    row2,
+    column2,
+    batch_out,
+    channel_out,
+    row_out,
+    column_out,
+    size: tl.constexpr,
+    all_channels: tl.constexpr,
+    columns: tl.constexpr,
 ):
     """A block of positions of one row, all channels of the flow together, neighbour by neighbour."""
     index = tl.program_id(0).to(tl.int64)

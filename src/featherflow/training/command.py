@@ -79,8 +79,15 @@ def train(
     if start is not None:
         weights, numbers = _begin_with(start, only, numbers)
     trainer = Trainer(
-        numbers, run, bank, device=where, start=weights, data=roots, shards=state_shards,
-        compile="inductor" if compile else None, threads=threads,
+        numbers,
+        run,
+        bank,
+        device=where,
+        start=weights,
+        data=roots,
+        shards=state_shards,
+        compile="inductor" if compile else None,
+        threads=threads,
     )
     watch = None
     if validate is not None:
@@ -165,8 +172,11 @@ class _progress:
 
         self.trainer = trainer
         self.bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,} samples"),
-            TextColumn("{task.fields[figures]}"), TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,}/{task.total:,} samples"),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
         )
 
     def __enter__(self):

@@ -41,8 +41,13 @@ _SINTEL_AUGMENTATION = PaperAugmentation(mirror=0.5, noise=(0.0, 0.0))
 #: "Reduced to fit the driving scene", without figures. Ours: the ranges of an independent re-implementation (mmflow), which draws
 #: the differences between the frames uniformly; here they are normal, of the same deviation.
 _KITTI_AUGMENTATION = replace(
-    _SINTEL_AUGMENTATION, translation=0.02, rotation=math.radians(0.5), zoom=(0.0, 0.02), squeeze=0.0,
-    relative_translation=0.0025 / math.sqrt(3), relative_rotation=math.radians(0.5 / math.sqrt(3)),
+    _SINTEL_AUGMENTATION,
+    translation=0.02,
+    rotation=math.radians(0.5),
+    zoom=(0.0, 0.02),
+    squeeze=0.0,
+    relative_translation=0.0025 / math.sqrt(3),
+    relative_rotation=math.radians(0.5 / math.sqrt(3)),
     relative_zoom=0.01 / math.sqrt(3),
 )
 
@@ -65,11 +70,29 @@ def chairs(name: str, network: str, config: LiteFlowNetConfig, rates: tuple[floa
     own = _OWN_CONFIGS[network]
     changed = {f.name: getattr(config, f.name) for f in fields(config) if getattr(config, f.name) != getattr(own, f.name)}
     return Recipe(
-        name, network, changed, level_stages(config, rates), data=(("flyingchairs",),), batch=8, height=320, width=448,
-        loss=PaperLoss(full_weight=full_weight), augmentation=PaperAugmentation(), initialization="msra",
+        name,
+        network,
+        changed,
+        level_stages(config, rates),
+        data=(("flyingchairs",),),
+        batch=8,
+        height=320,
+        width=448,
+        loss=PaperLoss(full_weight=full_weight),
+        augmentation=PaperAugmentation(),
+        initialization="msra",
         # Distances are what a convolution gives, without a constant.
-        frozen=("*.distance.*.bias",), shared_mean=False, optimizer="adam", weight_decay=4e-4, clip_norm=0.0, ema=0.0,
-        warmup=0.0, cooldown=0.0, halve_at=(120_000, 160_000, 200_000, 240_000), occluded_from=0.0, occluded_until=0.0,
+        frozen=("*.distance.*.bias",),
+        shared_mean=False,
+        optimizer="adam",
+        weight_decay=4e-4,
+        clip_norm=0.0,
+        ema=0.0,
+        warmup=0.0,
+        cooldown=0.0,
+        halve_at=(120_000, 160_000, 200_000, 240_000),
+        occluded_from=0.0,
+        occluded_until=0.0,
         precision="float32",
     )
 
@@ -77,20 +100,41 @@ def chairs(name: str, network: str, config: LiteFlowNetConfig, rates: tuple[floa
 def things(before: Recipe) -> Recipe:
     """On from FlyingChairs: the whole network on FlyingThings3D."""
     return replace(
-        before, name=f"{before.name}-things", begins_with=before.name, stages=(Stage("Things3D", 500_000, 3e-6),),
-        data=(("flyingthings3d",),), batch=4, height=384, width=768, halve_at=(200_000, 300_000, 400_000),
+        before,
+        name=f"{before.name}-things",
+        begins_with=before.name,
+        stages=(Stage("Things3D", 500_000, 3e-6),),
+        data=(("flyingthings3d",),),
+        batch=4,
+        height=384,
+        width=768,
+        halve_at=(200_000, 300_000, 400_000),
     )
 
 
-def fine_tuning(before: Recipe, name: str, data: tuple[tuple[str, ...], ...], size: tuple[int, int],
-                augmentation: PaperAugmentation, network: str | None = None) -> Recipe:
+def fine_tuning(
+    before: Recipe,
+    name: str,
+    data: tuple[tuple[str, ...], ...],
+    size: tuple[int, int],
+    augmentation: PaperAugmentation,
+    network: str | None = None,
+) -> Recipe:
     """On from FlyingThings3D to a benchmark."""
     return replace(
-        before, name=name, network=network or before.network, begins_with=before.name, data=data, height=size[0], width=size[1],
+        before,
+        name=name,
+        network=network or before.network,
+        begins_with=before.name,
+        data=data,
+        height=size[0],
+        width=size[1],
         # "Similar to Things3D" but longer, then once more with a reduced rate for fewer iterations: both figures of the second
         # stage are ours.
         stages=(Stage("fine-tuning", 600_000, 5e-5), Stage("again", 200_000, 1e-5)),
-        halve_at=(200_000, 300_000, 400_000, 500_000), loss=replace(before.loss, exponent=0.4), augmentation=augmentation,
+        halve_at=(200_000, 300_000, 400_000, 500_000),
+        loss=replace(before.loss, exponent=0.4),
+        augmentation=augmentation,
     )
 
 

@@ -48,11 +48,18 @@ def plan(recipe: Recipe, device: str = "cpu") -> list[StagePlan]:
         parameters = sum(parameter.numel() for parameter in trained(network))
         copies = 4 + _COPIES[stage.optimizer]
         rates = [stage.rate(stage.samples * k // 1000) for k in range(1, 1001)]
-        stages.append(StagePlan(
-            recipe.stages[index].name if recipe.stages else "all", stage.network, parameters, stage.samples // stage.batch,
-            stage.samples, (max(rates), min(rates)), copies * 4 * parameters / 2**20,
-            stage.batch // stage.chunks * kept_bytes(network, stage, device) / 2**20,
-        ))
+        stages.append(
+            StagePlan(
+                recipe.stages[index].name if recipe.stages else "all",
+                stage.network,
+                parameters,
+                stage.samples // stage.batch,
+                stage.samples,
+                (max(rates), min(rates)),
+                copies * 4 * parameters / 2**20,
+                stage.batch // stage.chunks * kept_bytes(network, stage, device) / 2**20,
+            )
+        )
     return stages
 
 

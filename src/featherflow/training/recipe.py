@@ -108,8 +108,11 @@ class Recipe:
             return (replace(self, samples=max(self.batch, round(self.samples / self.shrink))),)
         return tuple(
             replace(
-                self, stages=(), samples=max(1, round(stage.iterations / self.shrink)) * self.batch,
-                learning_rate=stage.learning_rate, options={**self.options, **stage.options},
+                self,
+                stages=(),
+                samples=max(1, round(stage.iterations / self.shrink)) * self.batch,
+                learning_rate=stage.learning_rate,
+                options={**self.options, **stage.options},
             )
             for stage in self.stages
         )

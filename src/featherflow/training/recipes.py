@@ -77,8 +77,18 @@ _PARTS = ("loss", "augmentation")
 
 #: Fields that text does not set: who and what the recipe is, what is a table of its own, and what follows from others.
 _NOT_IN_TEXT = (
-    "name", "network", "options", "stages", "data", "begins_with", "frozen", "scene", *_PARTS,
-    "scene.height", "scene.width", "scene.effects",
+    "name",
+    "network",
+    "options",
+    "stages",
+    "data",
+    "begins_with",
+    "frozen",
+    "scene",
+    *_PARTS,
+    "scene.height",
+    "scene.width",
+    "scene.effects",
 )
 
 

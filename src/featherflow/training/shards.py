@@ -1,7 +1,7 @@
 """The full state of a run as safetensors files of limited size, for places that take no large files.
 
-    state-001-000.safetensors  state-001-001.safetensors ...   pieces of tensors; the first number grows with each write
-    state.json                                                 everything else, and where each tensor's pieces are
+state-001-000.safetensors  state-001-001.safetensors ...   pieces of tensors; the first number grows with each write
+state.json                                                 everything else, and where each tensor's pieces are
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _without_tensors(value: object, tensors: list[Tensor]) -> object:
 def _with_tensors(value: object, tensors: list[Tensor]) -> object:
     if not isinstance(value, dict):
         return value
-    (kind, content), = value.items()
+    ((kind, content),) = value.items()
     if kind == "tensor":
         return tensors[content]
     if kind == "dict":

@@ -132,5 +132,15 @@ def interpolate_video(
         yield step.second.time, step.second.image
 
     total = None if clip.expected is None else (clip.expected - 1) * factor + 1
-    return video_job(clip, items(), lambda picture: picture, output, model=model, codec=codec, sound=sound, finer=factor,
-                     total=total, progress=progress)
+    return video_job(
+        clip,
+        items(),
+        lambda picture: picture,
+        output,
+        model=model,
+        codec=codec,
+        sound=sound,
+        finer=factor,
+        total=total,
+        progress=progress,
+    )

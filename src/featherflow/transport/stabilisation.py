@@ -54,8 +54,10 @@ class StabilisationResult(VideoJobResult):
     jitter_after_px: float = 0.0
 
     def sentence(self) -> str:
-        return (f"{super().sentence()}; jitter {self.jitter_before_px:.2f} -> {self.jitter_after_px:.2f} px, "
-                f"enlarged by {100 * (self.zoom - 1):.0f} % to hide the borders")
+        return (
+            f"{super().sentence()}; jitter {self.jitter_before_px:.2f} -> {self.jitter_after_px:.2f} px, "
+            f"enlarged by {100 * (self.zoom - 1):.0f} % to hide the borders"
+        )
 
 
 def global_motion(flow: np.ndarray, seed: int = 0) -> Similarity:
@@ -226,8 +228,15 @@ def stabilise_video(
             progress(done + pictures, total)
 
     result = video_job(
-        clip, items(), lambda image, correction: apply(image, correction, zoom), output, model=model, codec=codec, sound=sound,
-        total=total, progress=note,
+        clip,
+        items(),
+        lambda image, correction: apply(image, correction, zoom),
+        output,
+        model=model,
+        codec=codec,
+        sound=sound,
+        total=total,
+        progress=note,
     )
     after = [b @ motion @ a.inverse() for motion, (a, b) in zip(motions, itertools.pairwise(corrections), strict=True)]
     seconds = time.perf_counter() - began

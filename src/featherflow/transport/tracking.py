@@ -175,8 +175,9 @@ def track_video(
     with atomic_write(output) as file:
         table = kind(file)
         try:
-            result = video_job(clip, items(), picture, video, model=model, codec=codec, sound=sound, total=clip.expected,
-                               progress=progress)
+            result = video_job(
+                clip, items(), picture, video, model=model, codec=codec, sound=sound, total=clip.expected, progress=progress
+            )
         except (Stopped, DamagedClipError) as reason:  # what was done until then is worth keeping
             cut_short = reason
         table.finish()
@@ -198,8 +199,10 @@ class TracksResult(VideoJobResult):
 
     def sentence(self) -> str:
         shown = f" and {self.output}" if self.output else ""
-        return (f"{Path(self.source).name} -> {self.table}{shown}: {self.points} points through {self.frames} frames, "
-                f"{self.left} to the end, {self.model}, {self.seconds:.1f} s")
+        return (
+            f"{Path(self.source).name} -> {self.table}{shown}: {self.points} points through {self.frames} frames, "
+            f"{self.left} to the end, {self.model}, {self.seconds:.1f} s"
+        )
 
 
 def draw_tracks(image: np.ndarray, trail: np.ndarray) -> np.ndarray:
@@ -245,8 +248,10 @@ class _Json:
         self.file, self.before = file, b"[\n"
 
     def add(self, index: int, time: float, position: np.ndarray, confidence: np.ndarray) -> None:
-        points = [[int(k), round(float(position[k, 0]), 4), round(float(position[k, 1]), 4), round(float(confidence[k]), 4)]
-                  for k in np.flatnonzero(confidence > 0)]
+        points = [
+            [int(k), round(float(position[k, 0]), 4), round(float(position[k, 1]), 4), round(float(confidence[k]), 4)]
+            for k in np.flatnonzero(confidence > 0)
+        ]
         self.file.write(self.before + json.dumps({"frame": index, "time_s": time, "points": points}).encode())
         self.before = b",\n"
 

@@ -107,9 +107,18 @@ def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[St
     return walk(stream(images(), backward=backward, **settings))
 
 
-def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.ndarray | None], output: str | os.PathLike | None, *,
-               codec: str | None = None, sound: bool = True, finer: int = 1, total: int | None = None,
-               progress: Callable[[int, int | None], None] | None = None) -> Written:
+def write_clip(
+    clip: Clip,
+    items: Iterable[tuple],
+    picture: Callable[..., np.ndarray | None],
+    output: str | os.PathLike | None,
+    *,
+    codec: str | None = None,
+    sound: bool = True,
+    finer: int = 1,
+    total: int | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Written:
     """Make a video from a clip: `items` are computed in this thread, while another draws and writes those before.
 
     Args:
@@ -140,11 +149,18 @@ def write_clip(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.nda
             image = picture(*what)
             if output is not None:
                 if result.writer is None:
-                    result.writer = opened.enter_context(video_writer(
-                        output, image.shape[1], image.shape[0], clip.selection.rate(clip.rate) * finer, clip.time_base / finer,
-                        codec=codec, sound=Sound(clip.audio, shift) if sound and clip.audio is not None else None,
-                        pixel_aspect=clip.pixel_aspect,
-                    ))
+                    result.writer = opened.enter_context(
+                        video_writer(
+                            output,
+                            image.shape[1],
+                            image.shape[0],
+                            clip.selection.rate(clip.rate) * finer,
+                            clip.time_base / finer,
+                            codec=codec,
+                            sound=Sound(clip.audio, shift) if sound and clip.audio is not None else None,
+                            pixel_aspect=clip.pixel_aspect,
+                        )
+                    )
                 result.writer.write(image, time - shift)
             result.pictures += 1
 
@@ -281,15 +297,30 @@ def flow_video(
     )
 
 
-def video_job(clip: Clip, items: Iterable[tuple], picture: Callable[..., np.ndarray | None], output: str | os.PathLike | None, *,
-              model: str | None, **options: object) -> VideoJobResult:
+def video_job(
+    clip: Clip,
+    items: Iterable[tuple],
+    picture: Callable[..., np.ndarray | None],
+    output: str | os.PathLike | None,
+    *,
+    model: str | None,
+    **options: object,
+) -> VideoJobResult:
     """`write_clip` with its options, timed."""
     began = time.perf_counter()
     written = write_clip(clip, items, picture, output, **options)
     seconds = time.perf_counter() - began
     return VideoJobResult(
-        clip.name, model or default_model(), clip.width, clip.height, written.pictures, round(seconds, 3),
-        round(written.pictures / seconds, 3), None if output is None else str(output), written.codec, written.sound,
+        clip.name,
+        model or default_model(),
+        clip.width,
+        clip.height,
+        written.pictures,
+        round(seconds, 3),
+        round(written.pictures / seconds, 3),
+        None if output is None else str(output),
+        written.codec,
+        written.sound,
     )
 
 
@@ -310,4 +341,3 @@ def _folder(path: str | os.PathLike) -> Path:
     except OSError as error:
         raise FileError(f"The folder '{path}' cannot be made: {error.strerror}.") from None
     return Path(path)
-

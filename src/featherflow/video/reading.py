@@ -276,8 +276,16 @@ class VideoClip(Clip):
         return image
 
 
-def open_clip(source: str | os.PathLike, *, start: float | None = None, end: float | None = None, stride: int = 1,
-              fps: float | None = None, size: str | None = None, pixel_format: str = "rgb24") -> Clip:
+def open_clip(
+    source: str | os.PathLike,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    stride: int = 1,
+    fps: float | None = None,
+    size: str | None = None,
+    pixel_format: str = "rgb24",
+) -> Clip:
     """A clip by its name.
 
     Args:
@@ -324,7 +332,8 @@ def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: 
 def _camera(number: int, selection: Selection) -> VideoClip:
     av = require_av()
     device, kind = {
-        "darwin": (str(number), "avfoundation"), "win32": (f"video={number}", "dshow"),
+        "darwin": (str(number), "avfoundation"),
+        "win32": (f"video={number}", "dshow"),
     }.get(sys.platform, (f"/dev/video{number}", "v4l2"))
     return VideoClip(f"camera {number}", lambda: av.open(device, format=kind), selection, False)
 

@@ -56,8 +56,18 @@ class Sound:
 class VideoWriter:
     """Made by `video_writer`."""
 
-    def __init__(self, file, path: Path, width: int, height: int, rate: Fraction, time_base: Fraction, codec: str | None,
-                 sound: Sound | None, pixel_aspect: Fraction):
+    def __init__(
+        self,
+        file,
+        path: Path,
+        width: int,
+        height: int,
+        rate: Fraction,
+        time_base: Fraction,
+        codec: str | None,
+        sound: Sound | None,
+        pixel_aspect: Fraction,
+    ):
         av = require_av()
         kind, allowed = CONTAINERS[path.suffix.lower()]
         name, encoder = _choose(codec, allowed, path)
@@ -134,8 +144,16 @@ class VideoWriter:
 
 
 @contextmanager
-def video_writer(path: str | os.PathLike, width: int, height: int, rate: Fraction, time_base: Fraction, codec: str | None = None,
-                 sound: Sound | None = None, pixel_aspect: Fraction = _SQUARE) -> Iterator[VideoWriter]:
+def video_writer(
+    path: str | os.PathLike,
+    width: int,
+    height: int,
+    rate: Fraction,
+    time_base: Fraction,
+    codec: str | None = None,
+    sound: Sound | None = None,
+    pixel_aspect: Fraction = _SQUARE,
+) -> Iterator[VideoWriter]:
     """A video file that appears complete or not at all.
 
     Args:

@@ -203,9 +203,7 @@ class _Disregarded:
         pass
 
 
-_NUMPY_SCALARS = [
-    (_Disregarded, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-]
+_NUMPY_SCALARS = [(_Disregarded, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")]
 
 
 def _torch_entries(data: bytes, name: str) -> dict[str, Tensor]:
