@@ -70,7 +70,7 @@ def _positions(convolution) -> int:
 def rendered_pairs(module: Portable, batch: int = 1) -> list[list]:
     """`PAIRS` times two arrays of `batch` frames as `module` takes them, always the same ones, of textures drawn from formulas."""
     from ..data import SceneConfig, TextureBank, render_pairs
-    from ..data.procedural import BLOCK
+    from ..data.scenes import BLOCK
 
     height, width = module.fitting.size
     scenes = SceneConfig(height=max(height, BLOCK), width=max(width, BLOCK), effects=None, **_MOTIONS)
