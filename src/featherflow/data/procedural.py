@@ -12,7 +12,8 @@ the point of the plane seen at p in frame 1 is p + D_l(p), and the one seen at p
     backward flow  = q - p  with  q + D_l(q) = M_l^-1(p)                  a contraction, iterated to < 0.01 px.
 
 Nothing is resampled: both frames read the textures directly, so the flow is exact, not the flow of a warped picture.
-`scenes` draws what stands where and how it moves, `rendering` makes frames, flow and masks of it.
+`scenes` draws what stands where and how it moves, `rendering` makes frames, flow and masks of it. In a share of the
+scenes (`SceneConfig.depth`) the layers are planes in space and M_l follows from a camera that moves among them: `space`.
 
 Leads: FlyingChairs (Dosovitskiy et al., ICCV 2015), AutoFlow (Sun et al., 2104.14544), Kubric and "The Devil in the
 Details" (2308.07378) for the mixture of motions and effects.

@@ -6,6 +6,7 @@ layers of every pixel are kept, and only these look up their texture (the second
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from .scenes import BLOCK, WAVES, Scene
 from .shapes import TILE, ShapeBank
+from .space import LINES
 from .textures import TextureBank
 
 
@@ -80,13 +82,7 @@ def render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairBa
 
     def shade1(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
         qx, qy = surface if pixel is None else deformed(pixel, layer)
-        return _texel(
-            words,
-            side,
-            scene.texture_index.index_select(0, layer),
-            _linear(scene.texture[:3], layer, qx, qy),
-            _linear(scene.texture[3:], layer, qx, qy),
-        )
+        return _texel(words, side, scene.texture_index.index_select(0, layer), *_map_by(scene.texture, layer, qx, qy))
 
     def shade2(pixel: Tensor | None, layer: Tensor) -> list[Tensor]:
         px, py = (x, y) if pixel is None else (x[pixel], y[pixel])
@@ -260,7 +256,8 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
     place = sample * (rows * columns) + block
     top = torch.full((batch * rows * columns, BLOCK * BLOCK), 255, dtype=torch.int16, device=device)
     under = top.clone()
-    for new, where in zip(key.split(per_layer), place.split(per_layer), strict=True):
+    outlined = zip(key.split(per_layer), place.split(per_layer), strict=True)
+    for new, where in (*outlined, *_cover_by_lines(scene, rows, columns, second)):
         if len(where):
             old = top.index_select(0, where)
             under.index_copy_(0, where, torch.maximum(under.index_select(0, where), torch.minimum(old, new)))
@@ -274,6 +271,31 @@ def _cover(scene: Scene, shapes: ShapeBank, height: int, width: int, second: boo
 
     top, under = whole(top), whole(under)
     return (((top >> 8) + base).reshape(-1), ((under >> 8) + base).reshape(-1), (top & 255).reshape(-1))
+
+
+def _cover_by_lines(scene: Scene, rows: int, columns: int, second: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    """What the planes that are bounded by lines cover, one layer of all samples at a time.
+
+    Yields:
+        Keys as in `_cover` `(n, 256)` and the blocks that they belong to `(n,)`, among those of the whole batch.
+    """
+    for layer in range(1, scene.layers):
+        sample = scene.bounded.view(-1, scene.layers)[:, layer].nonzero().flatten()
+        if not len(sample):
+            continue
+        a, b, c = (scene.lines2 if second else scene.lines)[:, sample * scene.layers + layer].view(LINES, 3, -1).unbind(1)
+        mid_x, mid_y = (torch.arange(count, device=a.device) * BLOCK + (BLOCK - 1) / 2 for count in (columns, rows))
+        distance = (a[..., None] * mid_x)[..., None, :] + (b[..., None] * mid_y + c[..., None])[..., None]
+        which, block = (distance.amin(0).flatten(1) > -0.75 * BLOCK).nonzero().unbind(1)
+        step = torch.arange(BLOCK, device=a.device)
+        x, y = (block % columns)[:, None] * BLOCK + step, torch.div(block, columns, rounding_mode="floor")[:, None] * BLOCK + step
+        nearest = None
+        for line in range(LINES):
+            along, across = a[line, which, None] * x, b[line, which, None] * y + c[line, which, None]
+            inside = along[:, None] + across[..., None]
+            nearest = inside if nearest is None else torch.minimum(nearest, inside, out=nearest)
+        alpha = nearest.mul_(255).add_(127.5).clamp_(0, 255).to(torch.int16).flatten(1)
+        yield (alpha + layer * 256) * (alpha > 0), sample[which] * (rows * columns) + block
 
 
 def _occluded(to_x: Tensor, to_y: Tensor, owner: Tensor, owners: Tensor, batch: int, height: int, width: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from .effects import EffectsConfig
 from .shapes import TILE, ShapeBank
+from .space import LINES, draw_space
 from .textures import PARTICLES, PHOTO, PROCEDURAL, TextureBank
 
 BLOCK = 16
@@ -42,6 +43,8 @@ class SceneConfig:
     """Share of scenes that are one plane of tracer particles in a smooth strong deformation (PIV)."""
     camera: float = 0.10
     """Share of scenes with at most three layers and a larger global rotation and zoom. The others are `layers`."""
+    depth: float = 0.0
+    """Share of scenes with depth, in place of the others, see `space`: a camera moves among a ground, walls and boards."""
     layers: tuple[int, int] = (5, 14)
     """Number of layers over the background in a `layers` scene; at most 120."""
     layer_size: tuple[float, float] = (0.10, 0.80)
@@ -83,6 +86,8 @@ class SceneConfig:
     def __post_init__(self):
         if self.height < BLOCK or self.width < BLOCK:
             raise InputError(f"frames must be at least {BLOCK}x{BLOCK}, got {self.height}x{self.width}")
+        if not 0 <= self.depth <= 1:
+            raise InputError(f"depth is a share of scenes, within 0..1, got {self.depth}")
         if not 0 <= self.layers[0] <= self.layers[1] <= 120:
             raise InputError(f"layers must be a range within 0..120, got {self.layers}")
 
@@ -102,7 +107,7 @@ class Scene:
     inverse_motion: Tensor
     """`(9, N)`: M^-1."""
     texture: Tensor
-    """`(6, N)`: from p + D(p) to texels, two rows of an affine map."""
+    """`(9, N)`: from p + D(p) to texels."""
     texture2: Tensor
     """`(9, N)`: from a pixel of frame 2 to texels."""
     texture_index: Tensor
@@ -118,7 +123,13 @@ class Scene:
     scale2: Tensor
     """`(N,)` the same in frame 2."""
     radius: Tensor
-    """`(N,)` half the smaller side of the shape's tile [px]."""
+    """`(N,)` half the smaller side of the shape's tile [px], in the frame where it is smaller."""
+    bounded: Tensor
+    """`(N,)` bool: a plane without an outline, seen where all its lines are positive; its amplitude is zero."""
+    lines: Tensor
+    """`(3 * LINES, N)`: a, b, c of each line; a x + b y + c is the distance of a pixel of frame 1 from it [px]."""
+    lines2: Tensor
+    """`(3 * LINES, N)` the same in frame 2."""
 
     def part(self, begin: int, end: int) -> Scene:
         """The scenes of the samples begin..end, the last left out."""
@@ -127,7 +138,7 @@ class Scene:
         return Scene(min(end, self.batch) - begin, self.layers, self.waves[begin:end], *tables)
 
 
-class _Draw:
+class Draw:
     """Random numbers from one generator, in float64: geometry is composed exactly and rounded once."""
 
     def __init__(self, generator: torch.Generator):
@@ -196,12 +207,15 @@ def _homography(centre: Tensor, shift: Tensor, angle: Tensor, zoom: Tensor, shea
 def draw_scene(
     batch: int, config: SceneConfig, textures: TextureBank, shapes: ShapeBank, generator: torch.Generator, device: torch.device
 ) -> Scene:
-    draw = _Draw(generator)
+    draw = Draw(generator)
     height, width, layers = config.height, config.width, max(config.layers[1], 3) + 1
     unit, side = width / 256, math.sqrt(height * width)
     size = torch.tensor((width, height), dtype=torch.float64, device=draw.device)
 
+    # Scenes with depth are drawn as the others at first; where they differ is then replaced.
+    deep = draw.chance(batch, p=config.depth).nonzero().flatten() if config.depth > 0 else []
     kind = draw.uniform(batch)
+    kind[deep] = 2.0
     tracers = kind < (config.particles if (textures.kinds == PARTICLES).any() else 0.0)
     orbit = (kind >= config.particles) & (kind < config.particles + config.camera)
     count = draw.integer(batch, low=config.layers[0], high=config.layers[1])
@@ -256,6 +270,20 @@ def draw_scene(
     still = torch.eye(3, dtype=torch.float64, device=draw.device)
     motion = torch.where((motion[..., 2, 2].abs() > 0.3)[..., None, None], motion, still)
     motion = motion / motion[..., 2:, 2:]
+    stretch = torch.linalg.det(motion[..., :2, :2]).abs().sqrt()
+    bends, slack = torch.ones_like(present), torch.ones_like(stretch)
+    bounded = torch.zeros_like(present)
+    lines = torch.zeros(batch, layers, LINES, 3, dtype=torch.float64, device=draw.device)
+    lines2, lean = lines, lines[..., 0, :2]
+    if len(deep):
+        space = draw_space(draw, config, magnitude[deep], own[deep], half[deep], count[deep])
+        lines2, lean = lines.clone(), lean.clone()
+        motion[deep], stretch[deep] = _normalised(space.motion), space.stretch
+        centre[deep], half[deep], present[deep], bends[deep] = space.centre, space.half, space.outlined, space.moving
+        bounded[deep], lean[deep] = space.bounded, space.lean
+        lines[deep] = _unit_normals(space.lines)
+        lines2[deep] = _unit_normals(space.lines @ torch.linalg.inv(space.motion))
+        slack[deep] = space.stretch.clamp(0.2, 1.0)
     inverse = torch.linalg.inv(motion)
 
     # Deformation: K waves per sample, shared by its layers, with amplitudes of their own.
@@ -283,7 +311,8 @@ def draw_scene(
         draw.uniform(batch, layers)
         * config.deformation
         * torch.maximum(own, magnitude[:, None])
-        * draw.chance(batch, layers, p=config.deformable),
+        * draw.chance(batch, layers, p=config.deformable)
+        * bends,
     )
     strength = torch.minimum(wanted[..., None] * share, steepest)
     amplitude = strength[..., None] * heading
@@ -300,6 +329,8 @@ def draw_scene(
     margin = torch.cat((size.amax().expand(batch, 1) / 2, half[:, 1:].amax(-1)), 1) * texels
     margin = margin.clamp(max=textures.size / 2)[..., None]
     offset = margin + draw.uniform(batch, layers, 2) * (textures.size - 2 * margin)
+    if len(deep):
+        texture = texture @ _matrix([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [lean[..., 0], lean[..., 1], 1.0]])
     texture = _translation(offset) @ texture @ _translation(-middle)
     turn = draw.uniform(batch, layers, high=2 * math.pi)
     cos, sin = turn.cos(), turn.sin()
@@ -308,7 +339,6 @@ def draw_scene(
     ) @ _translation(-centre)
     index = _draw_textures(draw, batch, layers, tracers, config, textures)
     scale = 2 * (half[..., 0] * half[..., 1]).sqrt() / TILE * present
-    stretch = torch.linalg.det(motion[..., :2, :2]).abs().sqrt()
 
     def columns(values: Tensor, rows: int) -> Tensor:
         return values.reshape(batch * layers, -1).t()[:rows].float().contiguous().to(device)
@@ -320,7 +350,7 @@ def draw_scene(
         columns(amplitude.transpose(-1, -2), 2 * WAVES),
         columns(motion, 9),
         columns(_normalised(inverse), 9),
-        columns(texture, 6),
+        columns(_normalised(texture), 9),
         columns(_normalised(texture @ inverse), 9),
         index.reshape(-1).to(device),
         columns(to_shape, 6),
@@ -328,15 +358,23 @@ def draw_scene(
         draw.integer(batch, layers, low=0, high=shapes.count - 1).reshape(-1).to(device),
         scale.reshape(-1).float().to(device),
         (scale * stretch).reshape(-1).float().to(device),
-        half.amin(-1).reshape(-1).float().to(device),
+        (half.amin(-1) * slack).reshape(-1).float().to(device),
+        bounded.reshape(-1).to(device),
+        columns(lines, 3 * LINES),
+        columns(lines2, 3 * LINES),
     )
+
+
+def _unit_normals(lines: Tensor) -> Tensor:
+    """Lines `(..., 3)` scaled so that their value at a pixel is its distance [px]."""
+    return lines / torch.linalg.vector_norm(lines[..., :2], dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def _normalised(matrix: Tensor) -> Tensor:
     return matrix / matrix[..., 2:, 2:]
 
 
-def _draw_textures(draw: _Draw, batch: int, layers: int, tracers: Tensor, config: SceneConfig, textures: TextureBank) -> Tensor:
+def _draw_textures(draw: Draw, batch: int, layers: int, tracers: Tensor, config: SceneConfig, textures: TextureBank) -> Tensor:
     """`(B, L)` indices: without repetition within a sample as far as the bank allows."""
 
     def distinct(kind: int) -> Tensor | None:
