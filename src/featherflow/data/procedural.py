@@ -89,7 +89,7 @@ def _blank(frames: Tensor, backward: bool) -> PairBatch:
     def mask() -> Tensor:
         return torch.empty((batch, 1, height, width), dtype=torch.bool, device=frames.device)
 
-    both_ways = (flow(), mask()) if backward else (None, None)
+    both_ways = (flow(), mask(), mask()) if backward else ()
     return PairBatch(frames[:batch], frames[batch:], flow(), mask(), mask(), *both_ways)
 
 

@@ -37,6 +37,16 @@ class PairBatch:
     """`(B, 2, H, W)` float32 [px], on frame 2's grid, to frame 1; None unless asked for."""
     occluded_backward: Tensor | None = None
     """`(B, 1, H, W)` bool: the same for frame 2's points in frame 1; None unless asked for."""
+    valid_backward: Tensor | None = None
+    """`(B, 1, H, W)` bool: the backward flow may be trained on; None unless asked for."""
+
+    def labels(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Flow, valid and occluded; those of the backward flow follow, where there is one."""
+        forward = self.flow, self.valid, self.occluded
+        if self.flow_backward is None:
+            return forward
+        backward = self.flow_backward, self.valid_backward, self.occluded_backward
+        return tuple(torch.cat(both) for both in zip(forward, backward, strict=True))
 
     def part(self, begin: int, end: int) -> PairBatch:
         """Views of the samples begin..end, the last left out."""
@@ -107,7 +117,8 @@ def render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairBa
     pairs.valid[:, 0] = write(pairs.flow, pairs.occluded, to_x, to_y, owner1, owner2)
     if pairs.flow_backward is not None:
         from_x, from_y = _undeform(scene, owner2, *_map_by(scene.inverse_motion, owner2, x, y), height * width)
-        write(pairs.flow_backward, pairs.occluded_backward, from_x, from_y, owner2, owner1)
+        usable = write(pairs.flow_backward, pairs.occluded_backward, from_x, from_y, owner2, owner1)
+        pairs.valid_backward[:, 0] = usable
 
 
 def _wave_fields(scene: Scene, height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
