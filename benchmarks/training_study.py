@@ -29,7 +29,6 @@ from featherflow.training import Recipe, Stage, changed_recipe
 from featherflow.training.loop import Trainer
 from featherflow.training.validation import Validator
 
-
 networks.register("liteflownet-tied", LiteFlowNetTied, "one decoder for all levels", "ours")
 
 

@@ -102,14 +102,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TiedConfig):
         super().__init__()
-        self.stem = nn.ModuleList(
-            (
-                conv(3, config.stem, 7, stride=2),
-                conv(config.stem, config.features, 3, stride=2),
-                conv(config.features, config.features, 3),
-            )
-        )
-        self.stage = nn.ModuleList((conv(config.features, config.features, 3, stride=2), conv(config.features, config.features, 3)))
+        width = config.features
+        self.stem = nn.ModuleList((conv(3, config.stem, 7, 2), conv(config.stem, width, 3, 2), conv(width, width, 3)))
+        self.stage = nn.ModuleList((conv(width, width, 3, 2), conv(width, width, 3)))
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Mean-free image `(B, 3, H, W)` to features by level."""
@@ -171,7 +166,7 @@ class LiteFlowNetTied(nn.Module):
     smallest_size = SMALLEST_SIZE
     size_rule = "resize"
 
-    def __init__(self, config: TiedConfig = TiedConfig()):  # noqa: B008
+    def __init__(self, config: TiedConfig = TiedConfig()):
         super().__init__()
         self.config = config
         self.register_buffer("mean1", torch.tensor(OFFICIAL_MEANS[0]))
