@@ -130,8 +130,8 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     narrower there is widened.
 
     Raises:
-        WeightsError: if a tensor of `weights` does not fit, or a parameter lacks that is of no level, no unit of one, and not of the
-            enlargement.
+        WeightsError: if a tensor of `weights` does not fit, or a parameter lacks that is of no level, of no unit of one
+            and not of the enlargement.
     """
     state, parameters = network.state_dict(), dict(network.named_parameters())
     new = {}
