@@ -3,17 +3,17 @@
 Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs of images are read without it.
 """
 
-from .jobs import FORMATS, DamagedClipError, Step, Stopped, VideoJobResult, flow_video, steps, video_job, write_clip
-from .reading import Clip, Picture, Selection, open_clip
+from .jobs import DamagedClipError, Step, Stopped, VideoJobResult, check_clip_outputs, flow_video, steps, video_job, write_clip
+from .reading import Clip, Colour, Picture, Selection, open_clip
 from .threads import ahead, behind
 from .views import VIEWS, draw
 from .writing import CODECS, Sound, VideoWriter, video_writer
 
 __all__ = [
     "CODECS",
-    "FORMATS",
     "VIEWS",
     "Clip",
+    "Colour",
     "DamagedClipError",
     "Picture",
     "Selection",
@@ -24,6 +24,7 @@ __all__ = [
     "VideoWriter",
     "ahead",
     "behind",
+    "check_clip_outputs",
     "draw",
     "flow_video",
     "open_clip",
