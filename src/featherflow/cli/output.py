@@ -117,8 +117,12 @@ def print_table(header: list[str], rows: list[list[str]], title: str = "") -> No
     Console().print(table)
 
 
-def show_results(results: list, as_json: bool) -> None:
-    """Results of whole jobs, each with its `sentence`."""
+def show_results(results: list, as_json: bool, to_error: bool = False) -> None:
+    """Results of whole jobs, each with its `sentence`; on standard error where standard output holds what was made."""
+    if to_error:
+        for result in results:
+            print(json.dumps(_valid(dataclasses.asdict(result))) if as_json else result.sentence(), file=sys.stderr)
+        return
     if as_json:
         documents = [dataclasses.asdict(result) for result in results]
         print_json(documents[0] if len(documents) == 1 else documents)

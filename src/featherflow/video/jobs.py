@@ -52,6 +52,8 @@ class VideoJobResult:
     output: str | None = None
     codec: str | None = None
     sound: bool = False
+    #: Places where the scene changes or a frame shows nothing, for verbs that look for them.
+    cuts: int | None = None
     flow_dir: str | None = None
     #: Flow length drawn in full colour [px], at the end of the clip.
     scale_px: float | None = None
@@ -64,6 +66,8 @@ class VideoJobResult:
             details.append(f"full colour at {self.scale_px:.1f} px")
         if self.output:
             details.append(f"{self.codec}{' with sound' if self.sound else ''}")
+        if self.cuts:
+            details.append(f"{self.cuts} cut{'s' if self.cuts > 1 else ''}")
         return f"{Path(self.source).name} -> {where}: {self.frames} frames, " + ", ".join(details)
 
 
