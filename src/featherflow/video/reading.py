@@ -25,6 +25,8 @@ from ..sequences import is_pattern, stills
 
 _MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
 
+_ROUNDING = Fraction(1, 1_000_000)  # s; a time that was written down with six decimals still means its frame
+
 USUAL_RATE = Fraction(25)  # frames per second where nothing says how many
 
 
@@ -85,9 +87,9 @@ class Selection:
         """Of (time, anything) in order of time, those that are selected."""
         first, seen, tick = None, 0, -1
         for time, what in times:
-            if self.start is not None and time < self.start:
+            if self.start is not None and time < self.start - _ROUNDING:
                 continue
-            if self.end is not None and time >= self.end:
+            if self.end is not None and time >= self.end - _ROUNDING:
                 return
             seen += 1
             if (seen - 1) % self.stride:
