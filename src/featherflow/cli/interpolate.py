@@ -14,7 +14,7 @@ from .writing import WRITING, Writing
 def interpolate(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path, Parameter(alias="-o")],
+    output: Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True)],
     factor: int = 2,
     cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,
