@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
@@ -32,6 +33,9 @@ FACTORS = (2, 4, 8)
 _LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
 _WAY_BACK = 4.0
 _ENOUGH = 0.25  # of a pixel's worth from either frame; where less arrives, there is a hole
+_DOUBLES = 0.08  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
+_SHARPEST = 4.0
+_EARLIER = 0.5  # log odds by which the earlier frame is taken where nothing else decides, so that the choice is the same all over
 
 
 def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: Sequence[float] = (0.5,)) -> list[np.ndarray]:
@@ -87,12 +91,22 @@ class Between:
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
         share1 = (1 - t) * (shown1 * inside1 + 1e-3)
         share2 = t * (shown2 * inside2 + 1e-3)
-        return ((share1 * image1 + share2 * image2) / (share1 + share2)).clamp(0, 1)
+        # Where both show the place and yet differ, one of them is wrong, and half of each would show both: a double, half transparent.
+        apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown * inside1 * inside2)
+        decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
+        first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))
+        share1 = torch.where(decided > 1, first_rather, share1 / (share1 + share2))
+        return (share1 * image1 + (1 - share1) * image2).clamp(0, 1)
 
 
 def _trust(own: Tensor, other: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
     difference = (own - warp_backward(other, flow)[0]).abs().mean(dim=1, keepdim=True)
     return torch.exp(-_LOOK * difference * seen - _WAY_BACK * (1 - seen))
+
+
+def _around(x: Tensor) -> Tensor:
+    """Mean over 7x7 px, so that neighbours decide alike."""
+    return F.avg_pool2d(x, 7, 1, 3, count_include_pad=False)
 
 
 def _weighed(weight: Tensor, *values: Tensor) -> Tensor:
