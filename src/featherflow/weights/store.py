@@ -96,7 +96,7 @@ def save_weights(
             raise WeightsError(f"Tensor '{name}' holds values too large for float16; store the weights as float32.")
     # Tensors that share memory would be refused by safetensors.
     data = save({name: tensor.clone() for name, tensor in stored.items()}, info.to_metadata())
-    with atomic_write(path) as file:
+    with atomic_write(path, durable=True) as file:
         file.write(data)
 
 
