@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
 from ..files import atomic_write
+from .checkpoints import MOST_HEADER, check_header
 from .info import WeightsInfo
 
 __all__ = ["WeightsInfo", "check_state", "describe_file", "layout", "read_info", "read_weights", "save_weights"]
@@ -161,9 +162,13 @@ def _opened(path: str | os.PathLike):
     if path.is_dir():
         raise FileError(f"{path} is a folder; a weight file was expected.")
     try:
+        with path.open("rb") as file:
+            check_header(file.read(8 + MOST_HEADER), path.stat().st_size, str(path))
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise FileError(f"{path} is not a safetensors file, or is truncated ({error}).") from error
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
 
