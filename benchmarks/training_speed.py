@@ -4,7 +4,7 @@
 
 Modern recipes, forward and backward pass and update, pairs rendered on the same device; the same crop and batch for all. A pair
 that is used both ways counts as two samples. Seconds of all cores together, the median of the steps, tell more than the clock on a
-machine that does other things too. The share of data is the time from asking for a part of a batch to having it, over the whole time
+machine that does other things too. The share of data is the time from asking for a part of a batch to having it, over all the time
 of that part.
 """
 
