@@ -72,6 +72,26 @@ class EstimationOptions:
 
 
 @dataclass(frozen=True)
+class NetworkOptions:
+    """A network that is written as a file.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors file to use in place of the model's own weights.
+    iterations
+        Number of updates of a network that iterates.
+    octaves
+        How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as for
+        estimate, and where sizes are free as the weights ask.
+    """
+
+    weights: Path | None = None
+    iterations: int | None = None
+    octaves: int | None = None
+
+
+@dataclass(frozen=True)
 class ClipOptions:
     """Which part of a clip is taken, and how it is written.
 
@@ -104,4 +124,5 @@ class ClipOptions:
 #: As parameters of a verb, whose fields become its options; and their defaults.
 Estimation = Annotated[EstimationOptions, Parameter(name="*")]
 Clip = Annotated[ClipOptions, Parameter(name="*")]
-ESTIMATION, CLIP = EstimationOptions(), ClipOptions()
+Network = Annotated[NetworkOptions, Parameter(name="*")]
+ESTIMATION, CLIP, NETWORK = EstimationOptions(), ClipOptions(), NetworkOptions()

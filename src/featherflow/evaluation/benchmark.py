@@ -7,14 +7,13 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..data.benchmarks import BENCHMARKS, Example, Pair, find_pairs
 from ..errors import InputError
-from ..estimation import estimate
+from ..inference import Estimator
 from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
 from .memory import PeakMemory
 from .samples import find_samples
@@ -43,7 +42,7 @@ def method_named(text: str, device: str | None = None, dtype: str = "float32") -
     name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
     if not name or not steps.isdecimal() or (plus and int(steps) < 1):
         raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
-    return partial(estimate, model=name, device=device, dtype=dtype, refine=int(steps))
+    return Estimator(name, device=device, dtype=dtype, refine=int(steps))
 
 
 @dataclass(frozen=True)

@@ -225,13 +225,13 @@ def _time(architecture: str, runs: int, device: str | None) -> float:
     """Median of `runs` after one to warm up [ms], frames in and flow out; weights do not change it, so they are untrained."""
     import torch
 
-    from ..estimation import method_for
+    from ..inference import Estimator
 
     key = (architecture, runs, device)
     if key not in _TIMES:
-        torch.manual_seed(0)
-        method = method_for(networks.build(architecture), device=device)
-        frames = torch.rand(2, 1, 3, *TIMED_SIZE, generator=torch.Generator().manual_seed(0))
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        method = Estimator(networks.untrained(architecture).to(where))
+        frames = torch.rand(2, 1, 3, *TIMED_SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         times = []
         for _ in range(runs + 1):
             started = time.perf_counter()

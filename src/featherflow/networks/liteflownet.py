@@ -43,6 +43,7 @@ from ..ops import (
     sum_in_strips,
     warp,
 )
+from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL = 6
@@ -480,15 +481,11 @@ class FlowEstimate(NamedTuple):
         return self.outputs[-1]
 
 
-class LiteFlowNet(nn.Module):
+class LiteFlowNet(FlowNetwork):
     """Any member of the family, built from its table of numbers.
 
     Weights are as PyTorch initialises them until some are loaded or trained.
     """
-
-    size_multiple = SIZE_MULTIPLE
-    smallest_size = SMALLEST_SIZE
-    size_rule = "resize"
 
     def __init__(self, config: LiteFlowNetConfig = LITEFLOWNET):
         super().__init__()
@@ -500,18 +497,30 @@ class LiteFlowNet(nn.Module):
         self.pseudo = PseudoLevel(config) if config.pseudo_level else None
 
     @property
-    def largest_whole(self) -> int:
-        """Pixels of the largest frames that need no tiles: what is kept of each at the finest level is bounded. Levels that are
+    def traits(self) -> Traits:
+        """See `contract`. Frames need no tiles as long as what is kept of each at the finest level is bounded; levels that are
         finer stand in memory strip by strip."""
         widths = (2 * self.config.features[self.config.finest_level - 1][-1], *self.config.subpixel, *self.config.regularization)
-        return 4 ** (self.config.finest_level - 1) * _MOST_AT_FINEST_LEVEL // max(widths)
+        return Traits(
+            size_multiple=SIZE_MULTIPLE,
+            smallest_size=SMALLEST_SIZE,
+            size_rule="resize",
+            max_untiled_pixels=4 ** (self.config.finest_level - 1) * _MOST_AT_FINEST_LEVEL // max(widths),
+            shares_features=True,
+            has_octaves=True,
+            usual_octaves=self.config.octaves,
+        )
 
-    def encode(self, frame: Tensor, mean: Tensor) -> FramePyramid:
+    def encode(self, frame: Tensor, mean: Tensor, octaves: int | None = None) -> FramePyramid:
         """Feature and image pyramid of one frame `(B, 3, H, W)` RGB in [0, 1], with the colour mean of its slot.
 
         Images of levels 2, 3, 4 are made from the frame, those of 5 and 6 from level 4, as the release does it.
+
+        Args:
+            octaves: as `forward`; of both frames of a pair the same.
         """
-        return self._encode(frame, mean, self.config.octaves)
+        config = self.config if octaves is None else with_options(self.config, {"octaves": octaves})
+        return self._encode(frame, mean, config.octaves)
 
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
         half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
@@ -550,13 +559,14 @@ class LiteFlowNet(nn.Module):
         (height, width), (half_height, half_width) = frame1.size, frame1.half.size
         return torch.cat((u[:, :1] * (width / half_width), u[:, 1:] * (height / half_height)), dim=1)
 
-    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, octaves: int | None = None) -> Tensor:
         """Flow from frame 1 to frame 2.
 
         Args:
             frame1, frame2: `(B, 3, H, W)` RGB in [0, 1], floating point; H and W multiples of 32 and at least 64.
             size: (height, width) of the answer where the frames were resized to fit; the flow then goes from the finest
                 level to that size in one step and is measured in its pixels. Default: the size of the frames.
+            octaves: of the pyramid above level 6. Default: as the table of numbers says.
 
         Returns:
             `(B, 2, *size)` float32 [px].
@@ -565,7 +575,7 @@ class LiteFlowNet(nn.Module):
             InputError: for any other shape, size or dtype.
         """
         check_frames(frame1, frame2, SIZE_MULTIPLE, SMALLEST_SIZE)
-        return self.decode(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2), size)
+        return self.decode(self.encode(frame1, self.mean1, octaves), self.encode(frame2, self.mean2, octaves), size)
 
     def decode(self, frame1: FramePyramid, frame2: FramePyramid, size: tuple[int, int] | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""

@@ -5,7 +5,7 @@ import torch
 from featherflow.classical.methods import grey_levels
 from featherflow.classical.pyramid import Pyramid, coarse_to_fine
 from featherflow.classical.solvers import HornSchunck
-from featherflow.networks.unrolled import UnrolledConfig, UnrolledHornSchunck
+from featherflow.classical.unrolled import UnrolledConfig, UnrolledHornSchunck
 
 
 def frames(seed=0, size=(48, 60)):

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-import weakref
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..estimation import Fitting
+from ...networks import PLAIN, FlowNetwork, RunOptions
+from ..fitting import Fitting
+from .pytorch import in_evaluation
 
 
-class Portable(nn.Module):
+class ExportWrapper(nn.Module):
     """A network with its size rule around it, for frames of one size; or without, for frames of many.
 
     Args:
         size: (height, width) of the frames [px].
-        iterations: number of updates of a network that iterates. Default: the network's own.
+        options: how the network is run, where not as it does by itself.
         enlarge: factor by which the network sees the frames enlarged.
         bytes_in: take frames `(B, H, W, 3)` uint8 RGB and give flow `(B, H, W, 2)`, as files and cameras have them; otherwise
             frames are `(B, 3, H, W)` float32 in [0, 1] and flow is `(B, 2, H, W)`. Both ways flow is float32 [px].
@@ -27,21 +28,22 @@ class Portable(nn.Module):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: FlowNetwork,
         size: tuple[int, int],
-        iterations: int | None = None,
+        options: RunOptions = PLAIN,
         enlarge: float = 1.0,
         bytes_in: bool = False,
         free: bool = False,
     ):
         super().__init__()
-        self.network = network
-        self.fitting = Fitting.of(network, size, enlarge)
-        self.options = {} if iterations is None else {"iterations": iterations}
+        self.network = in_evaluation(network)
+        self.fitting = Fitting.of(network.traits, size, enlarge)
+        self.options: dict[str, Any] = options.keywords(network)
         if not self.fitting.pads and not free:
             self.options["size"] = self.fitting.size
         self.bytes_in = bytes_in
         self.free = free
+        self.eval()
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         if self.free:
@@ -55,7 +57,8 @@ class Portable(nn.Module):
     def example(self, batch: int = 1, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Frames that the module takes: a smooth random texture, and itself moved by (3, 2) px."""
         height, width = self.fitting.size
-        noise = torch.rand(batch, 3, height // 6 + 4, width // 6 + 4, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        noise = torch.rand(batch, 3, height // 6 + 4, width // 6 + 4, generator=generator, dtype=torch.float32)
         texture = nn.functional.interpolate(noise, (height + 2, width + 3), mode="bicubic", align_corners=False).clamp(0, 1)
         return self.as_taken(texture[..., 2:, 3:]), self.as_taken(texture[..., :height, :width])
 
@@ -74,7 +77,7 @@ def exported_program(module: nn.Module, frames: tuple[Tensor, ...], dynamic_shap
     """
     with torch.no_grad(), quiet():
         try:
-            program = torch.export.export(module.eval(), frames, dynamic_shapes=dynamic_shapes, strict=False)
+            program = torch.export.export(module, frames, dynamic_shapes=dynamic_shapes, strict=False)
         except torch._dynamo.exc.UserError:
             if dynamic_shapes is None:
                 raise
@@ -93,27 +96,6 @@ def _check_free(program, dynamic_shapes) -> None:
     asked = [(dim.root.min, dim.root.max) for dim in dynamic_shapes[0].values()]  # of all frames
     if any(found.count(limits) < asked.count(limits) for limits in asked):
         raise ValueError(_NOT_FREE)
-
-
-_FINGERPRINTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-def fingerprint(network: nn.Module) -> str:
-    """Hash of all that a network computes with: its class, its numbers and its weights. Weights that were changed give another."""
-    state = network.state_dict()
-    versions = tuple((tensor.data_ptr(), tensor._version) for tensor in state.values() if not tensor.is_inference())
-    known = _FINGERPRINTS.get(network)
-    if known is not None and known[0] == versions and len(versions) == len(state):
-        return known[1]
-    digest = hashlib.sha256(type(network).__qualname__.encode())
-    for name, value in sorted(vars(network).items()):
-        if name in ("config", "iterations") or isinstance(value, bool | int | float | str):
-            digest.update(f"{name}={value!r};".encode())
-    for name, tensor in state.items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    _FINGERPRINTS[network] = versions, digest.hexdigest()
-    return _FINGERPRINTS[network][1]
 
 
 def deepest(error: BaseException) -> str:

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from featherflow.engines import builds
 from featherflow.errors import FileError
+from featherflow.inference.runners import builds
 
 
 @pytest.fixture(autouse=True)

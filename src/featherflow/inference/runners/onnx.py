@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import MissingExtraError
-from .graphs import Portable, exported_program, quiet
+from ...errors import MissingExtraError
+from .graphs import ExportWrapper, exported_program, quiet
 
 NAME = "onnx"
 DTYPES = ("float32",)
@@ -21,7 +21,7 @@ def version(dtype: str = "float32") -> str:
     return _runtime().__version__
 
 
-def graph(module: Portable, frames: tuple[Tensor, Tensor], dynamic_shapes=None):
+def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=None):
     """`module` as an ONNX program for frames of these shapes."""
     _need("onnx", "onnxscript")
     program = exported_program(module, frames, dynamic_shapes)
@@ -31,13 +31,13 @@ def graph(module: Portable, frames: tuple[Tensor, Tensor], dynamic_shapes=None):
         )
 
 
-def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
+def write(module: ExportWrapper, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
     """The model as a file in a folder; `dtype` is float32."""
     graph(module, frames).save(folder / _FILE)
 
 
 def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """The model of a folder, or of an .onnx file, as a function of two frames; `dtype` is float32."""
+    """The model of a folder, or of an .onnx file, as a function of two frames, for any number of threads; `dtype` is float32."""
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -47,7 +47,7 @@ def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Ten
     names = [entry.name for entry in session.get_inputs()]
 
     def run(first: Tensor, second: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {names[0]: first.numpy(), names[1]: second.numpy()})[0])
+        return torch.from_numpy(session.run(None, {names[0]: first.cpu().numpy(), names[1]: second.cpu().numpy()})[0])
 
     return run
 

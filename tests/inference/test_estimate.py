@@ -3,17 +3,18 @@
 import numpy as np
 import pytest
 import torch
-from helpers import frame, small_weights
+from helpers import frame, run_network, small_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import featherflow
 from featherflow.errors import FeatherflowError, FileError, InputError
-from featherflow.estimation import network_for, run_network, with_reach
 from featherflow.frames import as_batch, read_image
-from featherflow.networks import build
-from featherflow.tiling import LARGEST_WHOLE
+from featherflow.inference import Estimator
+from featherflow.inference.defaults import usual_octaves
+from featherflow.inference.tiling import LARGEST_WHOLE
+from featherflow.networks import FlowNetwork, Traits, build
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +81,8 @@ def test_any_size_and_dtype_is_restored(height, width, dtype):
 def test_a_known_shift_keeps_its_scale_through_the_resize_rule():
     """A network that always answers 3 px of the inner grid: the outer flow must be 3 * outer/inner, per axis."""
 
-    class Constant(torch.nn.Module):
-        size_multiple, smallest_size, size_rule = 32, 64, "resize"
+    class Constant(FlowNetwork):
+        traits = Traits(size_multiple=32, smallest_size=64, size_rule="resize")
 
         def forward(self, first, second, size):
             height, width = first.shape[-2:]
@@ -102,7 +103,7 @@ def test_half_precision_stays_near(estimate, dtype):
 
 def test_weights_are_channels_last_on_a_gpu():
     """The device "meta" stands for one: it too is not the CPU."""
-    network = network_for(build("liteflownetx"), None, torch.device("meta"))
+    network = Estimator("liteflownetx", device="meta")._network
     weights = [layer.weight for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)]
     assert weights and all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
 
@@ -181,8 +182,8 @@ def test_import_is_light():
 def test_enlarged_frames_give_flow_in_their_own_pixels(rule):
     """A network that always answers (3, 1) px of the grid it sees: seen at twice the size, that is half of it."""
 
-    class Constant(torch.nn.Module):
-        size_multiple, smallest_size, size_rule = 32, 64, rule
+    class Constant(FlowNetwork):
+        traits = Traits(size_multiple=32, smallest_size=64, size_rule=rule)
 
         def forward(self, first, second, size=None):
             height, width = first.shape[-2:]
@@ -239,16 +240,15 @@ def test_octaves_are_the_networks_or_the_callers():
 )
 def test_reach_grows_with_the_frames(size, more):
     reaching, plain, other = build("liteflownetx", octaves=1), build("liteflownetx"), build("raft-small")
-    assert with_reach(reaching, None, size).config.octaves == 1 + more
+    assert usual_octaves(reaching.traits, size) == 1 + more
     published = more if size[0] * size[1] > LARGEST_WHOLE else 0
-    assert with_reach(plain, None, size).config.octaves == published
-    assert with_reach(other, None, size) is other
-    enlarged, large = with_reach(reaching, None, (540, 960), enlarge=2.0), with_reach(reaching, None, (1080, 1920))
-    assert enlarged.config.octaves == large.config.octaves
+    assert usual_octaves(plain.traits, size) == published
+    assert usual_octaves(other.traits, size) is None
+    assert usual_octaves(reaching.traits, (540, 960), enlarge=2.0) == usual_octaves(reaching.traits, (1080, 1920))
 
 
 def test_large_frames_are_seen_with_that_reach(monkeypatch):
-    monkeypatch.setattr("featherflow.estimation._USUAL_PIXELS", 140 * 180 // 4)
+    monkeypatch.setattr("featherflow.inference.defaults._USUAL_PIXELS", 140 * 180 // 4)
     network = build("liteflownetx", octaves=1)
     pair = frame(140, 180, seed=1), frame(140, 180, seed=2)
     flow, expected = (featherflow.estimate(*pair, model=network, octaves=octaves) for octaves in (None, 2))
@@ -267,7 +267,7 @@ def test_both_directions_share_what_is_known_of_each_frame(equal_means):
         network.mean2.copy_(network.mean1)
     encoded = []
     encode = network.encode
-    network.encode = lambda frame, mean: encoded.append(1) or encode(frame, mean)
+    network.encode = lambda *arguments: encoded.append(1) or encode(*arguments)
     pair = frame(seed=1), frame(seed=2)
     forward, back = featherflow.estimate(*pair, model=network, backward=True)
     assert len(encoded) == (2 if equal_means else 4)

@@ -8,10 +8,11 @@ import torch
 from helpers import frame, run_command
 
 from featherflow import networks
-from featherflow.engines import Portable
-from featherflow.engines.export import FORMATS, _free_shapes, _free_sizes, export
-from featherflow.engines.graphs import exported_program
 from featherflow.errors import EngineError, FileError, InputError
+from featherflow.inference import exporting
+from featherflow.inference.exporting import FORMATS, _free_shapes, _free_sizes, export
+from featherflow.inference.runners.graphs import ExportWrapper, exported_program
+from featherflow.networks import PLAIN, FlowNetwork, RunOptions, Traits
 from featherflow.networks.liteflownet import half_size
 
 NEEDS = {"onnx": "onnxscript", "openvino": "openvino"}
@@ -55,7 +56,7 @@ def test_free_sizes(to, network, tmp_path):
     done = export(network, tmp_path / f"flow{FORMATS[to]}", dynamic=True)
     assert done.dynamic and list(done.differences) == ["160x128", "256x192"] and max(done.differences.values()) <= 1e-3
     # A size whose correlation takes four blocks at the coarsest level, where the sizes above take one.
-    module = Portable(network, (128, 2048))
+    module = ExportWrapper(network, (128, 2048))
     frames = module.example()
     with torch.no_grad():
         assert np.abs(run_file(to, done.files[0], *frames) - module(*frames)[0].numpy()).max() <= 1e-3
@@ -63,25 +64,25 @@ def test_free_sizes(to, network, tmp_path):
 
 def test_a_file_has_the_octaves_of_its_size(small, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("featherflow.estimation._USUAL_PIXELS", 128 * 160 // 4)
-    stop = lambda network, *_, **__: seen.append(network.config.octaves) or 1 / 0  # noqa: E731
-    monkeypatch.setattr("featherflow.engines.export.Portable", stop)
-    for settings in ({}, {"octaves": 1}, {"dynamic": True}):
+    monkeypatch.setattr("featherflow.inference.defaults._USUAL_PIXELS", 128 * 160 // 4)
+    stop = lambda network, size, options, **_: seen.append(options.octaves) or 1 / 0  # noqa: E731
+    monkeypatch.setattr("featherflow.inference.exporting.ExportWrapper", stop)
+    for settings in ({}, {"options": RunOptions(octaves=1)}, {"dynamic": True}):
         size = {} if "dynamic" in settings else {"size": (128, 160)}
         with pytest.raises(ZeroDivisionError):
             export(small(finest_level=4, octaves=1), tmp_path / "flow.pt2", **size, **settings)
-    assert seen == [2, 1, 1]
+    assert seen == [2, 1, None]
 
 
 @pytest.mark.parametrize("octaves", [0, 1, 2, 3])
 def test_examples_of_free_sizes_are_at_no_limit(octaves, small):
     """Where half a frame is as small as a network takes it, exporters write that size down for all frames."""
     built = small(finest_level=5, octaves=octaves)
-    least, size = _free_sizes(built)
-    assert _free_shapes(built)[0][2].min == min(least)
+    least, size = _free_sizes(built, PLAIN)
+    assert _free_shapes(built, PLAIN)[0][2].min == min(least)
     for _ in range(octaves):
         size = half_size(size)
-    assert min(size) > built.smallest_size
+    assert min(size) > built.traits.smallest_size
 
 
 @pytest.mark.slow
@@ -91,10 +92,10 @@ def test_free_sizes_with_an_octave(small, tmp_path):
     assert max(export(small(finest_level=4, octaves=1), tmp_path / "flow.xml", dynamic=True).differences.values()) <= 1e-3
 
 
-class Padding(torch.nn.Module):
+class Padding(FlowNetwork):
     """Takes multiples of 32, others padded."""
 
-    size_multiple, smallest_size, size_rule = 32, 32, "pad"
+    traits = Traits(size_multiple=32, smallest_size=32, size_rule="pad")
 
     def forward(self, first, second):
         return (first - second)[:, :2]
@@ -111,7 +112,7 @@ def test_padding_is_left_to_the_user_where_sizes_are_free(tmp_path):
 def test_free_sizes_of_networks_that_pad(name, tmp_path):
     torch.manual_seed(0)
     built = networks.build(name)
-    done = export(built, tmp_path / "flow.pt2", dynamic=True, iterations=1 if name == "raft-small" else None)
+    done = export(built, tmp_path / "flow.pt2", dynamic=True, options=RunOptions(1 if name == "raft-small" else None))
     assert max(done.differences.values()) <= 1e-3
 
 
@@ -124,15 +125,15 @@ def test_every_network(name, to, tmp_path):
         pytest.importorskip(NEEDS[to])
     torch.manual_seed(0)
     built = networks.build(name)
-    iterations = 2 if hasattr(built, "iterations") else None
-    done = export(built, tmp_path / f"flow{FORMATS[to]}", size=(100, 150), iterations=iterations)
+    options = RunOptions(2 if built.traits.iterates else None)
+    done = export(built, tmp_path / f"flow{FORMATS[to]}", size=(100, 150), options=options)
     assert max(done.differences.values()) <= 1e-3 and (tmp_path / f"flow{FORMATS[to]}").is_file()
 
 
-class OneCaseOnly(torch.nn.Module):
+class OneCaseOnly(FlowNetwork):
     """Its graph is another for frames of more than 256 px."""
 
-    size_multiple = smallest_size = 32
+    traits = Traits(size_multiple=32, smallest_size=32)
 
     def forward(self, first, second):
         return first if -(-first.shape[-1] // 256) == 1 else second
@@ -141,7 +142,7 @@ class OneCaseOnly(torch.nn.Module):
 def test_a_graph_that_holds_for_some_sizes_only_is_refused(network, tmp_path):
     frames = torch.rand(2, 1, 3, 128, 160)
     with pytest.raises(ValueError, match="depends on the size"):
-        exported_program(OneCaseOnly(), tuple(frames), _free_shapes(network))
+        exported_program(OneCaseOnly(), tuple(frames), _free_shapes(network, PLAIN))
     with pytest.raises(EngineError, match=r"OneCaseOnly cannot be exported .* with free sizes \(its graph depends"):
         export(OneCaseOnly(), tmp_path / "flow.pt2", dynamic=True)
 
@@ -162,24 +163,20 @@ def test_int8(network, tmp_path):
 
 
 def test_a_file_that_differs_is_not_kept(network, tmp_path, monkeypatch):
-    from featherflow.engines import export as room
-
-    monkeypatch.setitem(room._WRITERS, "torchscript", lambda *args: args[2].write_bytes(b"x") and (lambda a, b: a[:, :2] + 1))
+    monkeypatch.setitem(exporting._WRITERS, "torchscript", lambda *args: args[2].write_bytes(b"x") and (lambda a, b: a[:, :2] + 1))
     with pytest.raises(EngineError, match="differs from PyTorch"):
         export(network, tmp_path / "flow.pt", size=(64, 96))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_an_exporter_stumbles_over_is_said(network, tmp_path, monkeypatch):
-    from featherflow.engines import export as room
-
     def fail(*args):
         try:
             raise RuntimeError("no such operator\nmuch more")
         except RuntimeError as error:
             raise ValueError("the exporter's long report") from error
 
-    monkeypatch.setitem(room._WRITERS, "torchscript", fail)
+    monkeypatch.setitem(exporting._WRITERS, "torchscript", fail)
     with pytest.raises(EngineError, match=r"cannot be exported to torchscript \(no such operator\)"):
         export(network, tmp_path / "flow.pt", size=(64, 96))
 

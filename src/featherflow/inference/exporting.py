@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import EngineError, InputError
-from ..estimation import with_octaves, with_reach
+from .. import networks
+from ..errors import EngineError, InputError, WeightsError
 from ..files import atomic_write
-from . import int8, onnx, openvino
-from .choice import TOLERANCE
-from .graphs import Portable, deepest, exported_program, quiet
+from ..networks import PLAIN, FlowNetwork, RunOptions, as_network
+from ..weights import load
+from .defaults import usual_octaves
+from .runners import int8, onnx, openvino
+from .runners.choice import TOLERANCE
+from .runners.graphs import ExportWrapper, deepest, exported_program, quiet
 
 #: Name to the suffix of its file.
 FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "exported-program": ".pt2"}
@@ -51,25 +54,37 @@ class Exported:
         return f"{', '.join(self.files)}: {self.model} as {self.format}, {kind}, {takes}; largest difference from PyTorch {checks}"
 
 
+def named_network(name: str, weights: str | os.PathLike | None = None) -> FlowNetwork:
+    """The network of a name to be exported; untrained, always the same, where it has no weights and none are given."""
+    try:
+        return load(name, weights=weights)
+    except WeightsError:
+        if weights is not None or ":" in name:
+            raise
+        return networks.untrained(name)
+
+
 def export(
     model: str | nn.Module,
     path: str | os.PathLike,
     to: str | None = None,
     *,
+    options: RunOptions = PLAIN,
+    name: str | None = None,
     size: tuple[int, int] | None = None,
     dynamic: bool = False,
     with_frames: bool = False,
     dtype: str = "float32",
-    iterations: int | None = None,
-    weights: str | os.PathLike | None = None,
-    octaves: int | None = None,
 ) -> Exported:
     """Write a network as a file that other programs run. The file is kept only if it gives PyTorch's flow.
 
     Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px].
 
     Args:
-        model: a network's name (untrained where it has no weights and none are given), or a network object.
+        model: a network, or the name of one (see `named_network`).
+        options: how the network is run. Octaves: as `featherflow.estimate`; where sizes are free as the weights ask, whatever the
+            size of the frames, and the smallest size doubles with each octave beyond the first.
+        name: how the network is called. Default: `model`, if that is a name; else the network's class.
         to: one of `FORMATS`. Default: as the suffix of `path` says. OpenVINO writes a .bin beside its .xml.
         size: (height, width) of the frames. Other sizes than multiples of the network's are resized or padded inside, by its
             official rule. Default: 448x1024.
@@ -77,10 +92,6 @@ def export(
             `FREE_SIZES`, of networks whose graph does not depend on the size.
         with_frames: take frames `(1, H, W, 3)` uint8 RGB and give flow `(1, H, W, 2)`, as files and cameras have them.
         dtype: "float32", or for OpenVINO "bfloat16" or "int8": of the convolutions; frames and flow stay as they are.
-        iterations: number of updates of a network that iterates. Default: the network's own.
-        weights: a `.safetensors` file to use in place of the model's own weights.
-        octaves: as `featherflow.estimate`; where sizes are free as the weights ask, whatever the size of the frames, and the
-            smallest size doubles with each octave beyond the first.
 
     Raises:
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
@@ -103,19 +114,20 @@ def export(
         raise InputError("In int8 a file is calibrated for one size; leave --dynamic out and name height and width.")
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
-    network = _network(model, weights)
-    network = with_octaves(network, octaves) if dynamic else with_reach(network, octaves, size or USUAL_SIZE)
-    name = model if isinstance(model, str) else type(network).__name__
+    network = named_network(model) if isinstance(model, str) else as_network(model)
+    name = name or (model if isinstance(model, str) else type(network).__name__)
+    if options.octaves is None and not dynamic:
+        options = replace(options, octaves=usual_octaves(network.traits, size or USUAL_SIZE))
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
-    sizes = _free_sizes(network) if dynamic else [size or USUAL_SIZE]
-    module = Portable(network, sizes[-1], iterations, bytes_in=with_frames, free=dynamic)
+    sizes = _free_sizes(network, options) if dynamic else [size or USUAL_SIZE]
+    module = ExportWrapper(network, sizes[-1], options, bytes_in=with_frames, free=dynamic)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         try:
-            shapes = _free_shapes(network) if dynamic else None
+            shapes = _free_shapes(network, options) if dynamic else None
             run = _WRITERS[to](module, module.example(), draft, dtype, shapes)
-            differences = _compare(network, module, run, sizes, iterations, dynamic, dtype)
+            differences = _compare(network, module, run, sizes, options, dynamic, dtype)
         except (EngineError, ImportError, MemoryError, OSError):
             raise
         except Exception as error:  # exporters raise whatever they stumble over
@@ -133,43 +145,33 @@ def export(
     return Exported(name, to, written, sizes[0], dynamic, with_frames, dtype, differences)
 
 
-def _network(model: str | nn.Module, weights: str | os.PathLike | None) -> nn.Module:
-    from .. import networks
-    from ..errors import WeightsError
-    from ..weights import load
-
-    if not isinstance(model, str):
-        return model.eval()
-    try:
-        return load(model, weights=weights)
-    except WeightsError:
-        if weights is not None or ":" in model:
-            raise
-        torch.manual_seed(0)
-        return networks.build(model)
-
-
-def _least(network: nn.Module) -> int:
+def _least(network: FlowNetwork, options: RunOptions) -> int:
     """Of the sides that a file with free sizes takes [px]. In each octave no side is then smaller than the network's smallest."""
-    unit = network.size_multiple
-    octaves = getattr(getattr(network, "config", None), "octaves", 0)
-    return -(-max(network.smallest_size * 2**octaves, 128) // unit) * unit
+    unit = network.traits.size_multiple
+    octaves = network.traits.usual_octaves if options.octaves is None else options.octaves
+    return -(-max(network.traits.smallest_size * 2**octaves, 128) // unit) * unit
 
 
-def _free_sizes(network: nn.Module) -> list[tuple[int, int]]:
+def _free_sizes(network: FlowNetwork, options: RunOptions) -> list[tuple[int, int]]:
     """Two sizes that the network takes. The second is no limit anywhere: exporters take what equals a limit for a constant."""
-    unit, least = network.size_multiple, _least(network)
+    unit, least = network.traits.size_multiple, _least(network, options)
     return [(least, least + unit), (least + 2 * unit, 2 * least)]
 
 
-def _free_shapes(network: nn.Module):
-    unit, least = network.size_multiple, _least(network)
+def _free_shapes(network: FlowNetwork, options: RunOptions):
+    unit, least = network.traits.size_multiple, _least(network, options)
     height, width = (torch.export.Dim(name, min=least // unit, max=8192 // unit) for name in ("rows", "columns"))
     return ({2: unit * height, 3: unit * width},) * 2
 
 
 def _compare(
-    network, module: Portable, run: Runner, sizes: Sequence[tuple[int, int]], iterations, dynamic, dtype
+    network: FlowNetwork,
+    module: ExportWrapper,
+    run: Runner,
+    sizes: Sequence[tuple[int, int]],
+    options: RunOptions,
+    dynamic: bool,
+    dtype: str,
 ) -> dict[str, float]:
     """Largest difference from PyTorch [px] on each size; of a file for one size, on two pairs of frames.
 
@@ -178,7 +180,7 @@ def _compare(
     """
     differences = {}
     for index, size in enumerate(sizes if dynamic else sizes * 2):
-        direct = Portable(network, size, iterations, bytes_in=module.bytes_in) if dynamic else module
+        direct = ExportWrapper(network, size, options, bytes_in=module.bytes_in) if dynamic else module
         frames = direct.example(seed=index)
         name = f"{size[1]}x{size[0]}" + ("" if dynamic or index == 0 else ", other frames")
         with torch.no_grad():
@@ -189,26 +191,26 @@ def _compare(
     return differences
 
 
-def _write_onnx(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_onnx(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
     onnx.graph(module, frames, shapes).save(path)
     return onnx.load(path, "float32", torch.get_num_threads())
 
 
-def _write_openvino(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_openvino(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
     openvino.save(openvino.graph(module, frames, shapes, dtype), path)
     return openvino.load(path, "float32", torch.get_num_threads())  # any other dtype is part of the file
 
 
-def _write_exported_program(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_exported_program(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
     program = exported_program(module, frames, shapes)
     with quiet():
         torch.export.save(program, path)
         return torch.export.load(path).module()
 
 
-def _write_torchscript(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_torchscript(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
     with torch.no_grad(), quiet():
-        torch.jit.trace(module.eval(), frames, check_trace=False).save(str(path))
+        torch.jit.trace(module, frames, check_trace=False).save(str(path))
         return torch.jit.load(str(path))
 
 

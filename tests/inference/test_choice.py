@@ -1,10 +1,12 @@
 """Engines: the same flow as PyTorch, built once, taken when faster, refused when different."""
 
 import dataclasses
+import gc
 import logging
 import subprocess
 import sys
 import threading
+import weakref
 from copy import copy
 
 import numpy as np
@@ -14,8 +16,12 @@ from helpers import frame
 
 import featherflow
 from featherflow import networks
-from featherflow.engines import builds, choice, int8
 from featherflow.errors import EngineError, InputError, MissingExtraError
+from featherflow.inference import defaults
+from featherflow.inference.runners import builds, calibration, choice, compiled, int8, onnx, threads
+from featherflow.inference.runners.graphs import ExportWrapper
+from featherflow.inference.runners.pytorch import InferenceSpec
+from featherflow.networks import RunOptions
 from featherflow.training.initialization import initialize
 
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
@@ -25,6 +31,11 @@ CPU = torch.device("cpu")
 def frames(height=70, width=90):
     """Of a size that has to be resized: the size rule is part of the graph."""
     return frame(height, width, 1), frame(height, width, 2)
+
+
+def key(engine, network, dtype="float32"):
+    """Of the build for `frames()`, as an estimator asks for it."""
+    return choice.Task(network, InferenceSpec((1, 3, 70, 90), network.traits, CPU, dtype, RunOptions(octaves=0))).key(engine)
 
 
 @pytest.mark.parametrize("engine", PACKAGES)
@@ -61,7 +72,7 @@ def test_int8_is_a_build_of_its_own_and_keeps_the_flow(network, caplog, capsys):
     assert np.array_equal(again, rough) and not np.array_equal(rough, exact)
     assert np.abs(rough - exact).mean() < 0.3 * np.abs(exact).mean()  # of a network of a few channels, untrained
     assert not any("building" in record.message for record in caplog.records)
-    place = builds.find(choice._key("openvino", choice.Work(network, (1, 3, 70, 90), CPU, "int8")))
+    place = builds.find(key("openvino", network, "int8"))
     assert "nncf" in builds.read(place)["version"] and list(builds.read(place)["checks"]) == [choice._conditions("int8")]
     in_8_bits = [
         node
@@ -69,7 +80,7 @@ def test_int8_is_a_build_of_its_own_and_keeps_the_flow(network, caplog, capsys):
         if node.get_type_name() == "Convolution" and node.input_value(0).get_node().get_type_name() == "FakeQuantize"
     ]
     assert len(in_8_bits) > 1 and all(int8._positions(node) > int8.COARSE for node in in_8_bits)
-    assert place != builds.find(choice._key("openvino", choice.Work(network, (1, 3, 70, 90), CPU, "float32")))
+    assert place != builds.find(key("openvino", network, "float32"))
 
 
 def test_int8_that_changes_the_flow_is_refused():
@@ -82,11 +93,11 @@ def test_int8_that_changes_the_flow_is_refused():
 
 
 def test_int8_is_calibrated_on_the_same_rendered_pairs(network):
-    from featherflow.engines import Portable
-
-    module = Portable(network, (37, 53), bytes_in=True)
-    pairs, again = int8.rendered_pairs(module, batch=2), int8.rendered_pairs(module, batch=2)
-    assert len(pairs) == int8.PAIRS and all(a.shape == (2, 37, 53, 3) and a.dtype == np.uint8 for pair in pairs for a in pair)
+    module = ExportWrapper(network, (37, 53), bytes_in=True)
+    pairs, again = calibration.rendered_pairs(module, batch=2), calibration.rendered_pairs(module, batch=2)
+    assert len(pairs) == calibration.PAIRS and all(
+        a.shape == (2, 37, 53, 3) and a.dtype == np.uint8 for pair in pairs for a in pair
+    )
     assert all(np.array_equal(a, b) for old, new in zip(pairs, again, strict=True) for a, b in zip(old, new, strict=True))
     assert not np.array_equal(pairs[0][0], pairs[1][0]) and not np.array_equal(pairs[0][0], pairs[0][1])
 
@@ -101,7 +112,7 @@ def test_int8_without_nncf(network, monkeypatch):
 def test_auto_takes_what_was_measured_to_be_faster(network, monkeypatch):
     pytest.importorskip("onnxruntime")
     featherflow.estimate(*frames(), model=network, engine="onnx")
-    place = builds.find(choice._key("onnx", choice.Work(network, (1, 3, 70, 90), CPU, "float32")))
+    place = builds.find(key("onnx", network, "float32"))
     taken = []
     monkeypatch.setattr(choice, "_say", lambda name, engine, *rest: taken.append(engine))
     monkeypatch.setitem(choice._BUILT, "openvino", "no_such_package")
@@ -116,8 +127,6 @@ def test_auto_takes_what_was_measured_to_be_faster(network, monkeypatch):
 
 
 def test_an_engine_that_differs_is_refused(network, monkeypatch):
-    from featherflow.engines import onnx
-
     monkeypatch.setattr(onnx, "write", lambda module, frames, folder, dtype: None)
     monkeypatch.setattr(onnx, "version", lambda dtype: "broken")
     monkeypatch.setattr(onnx, "load", lambda *args: lambda first, second: torch.ones(1, 2, 70, 90))
@@ -126,8 +135,6 @@ def test_an_engine_that_differs_is_refused(network, monkeypatch):
 
 
 def test_an_engine_that_cannot_be_built_says_so_and_leaves_nothing(network, monkeypatch, home):
-    from featherflow.engines import onnx
-
     def fail(*args):
         raise RuntimeError("operator not supported\nlong trace")
 
@@ -141,12 +148,12 @@ def test_an_engine_that_cannot_be_built_says_so_and_leaves_nothing(network, monk
 
 def test_changed_weights_are_another_build():
     network = networks.build("liteflownetx")
-    before = choice.fingerprint(network)
-    assert choice.fingerprint(network) == before
+    before = choice.identity(network)
+    assert choice.identity(network) == before
     with torch.no_grad():
         next(network.parameters()).mul_(2)
-    assert choice.fingerprint(network) != before
-    assert choice.fingerprint(networks.build("liteflownetx", warping=False)) != choice.fingerprint(network)
+    assert choice.identity(network) != before
+    assert choice.identity(networks.build("liteflownetx", warping=False)) != choice.identity(network)
 
 
 def test_bad_choices():
@@ -164,9 +171,7 @@ def test_bad_choices():
 
 def test_compiling_meets_no_graph_break(network):
     """Inductor needs a C++ compiler and a minute; whether the graph is whole is decided before it."""
-    from featherflow.engines import Portable
-
-    module = Portable(network, (64, 96))
+    module = ExportWrapper(network, (64, 96))
     example = module.example()
     with torch.no_grad():
         whole = torch.compile(module, backend="eager", fullgraph=True, dynamic=False)
@@ -179,36 +184,39 @@ def test_compiled_for_a_gpu_is_a_cuda_graph_but_in_other_threads(network, monkey
     monkeypatch.setattr(torch, "compile", lambda network, mode, **options: modes.append(mode) or compiler(network, backend="eager"))
     network = copy(network)  # nothing is kept of this in that of other tests
     for device in ("cpu", "cuda", "cuda:1", "cpu"):
-        assert choice._compiled(network, torch.device(device))._orig_mod is network
-    thread = threading.Thread(target=choice._compiled, args=(copy(network), torch.device("cuda")))
+        compiled.compiled(network, torch.device(device))
+    thread = threading.Thread(target=compiled.compiled, args=(copy(network), torch.device("cuda")))
     thread.start()
     thread.join()
     assert modes == ["default", "reduce-overhead", "default"]
 
 
-def test_compiled_networks_that_share_weights_keep_their_own_octaves(monkeypatch):
-    """The second is a copy of the first, taken when that had been compiled."""
+def test_compiled_networks_are_told_octaves_with_each_call_and_are_not_kept(monkeypatch):
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", lambda network, **options: compiler(network, backend="eager"))
     network = networks.build("liteflownet2", features=((4,),) * 6, finest_level=5, matching=(4,), subpixel=(), regularization=())
     initialize(network, torch.Generator().manual_seed(0))
     for octaves in (0, 1, 0):
         expected = featherflow.estimate(*frames(), model=network, engine="torch", octaves=octaves)
-        compiled = featherflow.estimate(*frames(), model=network, engine="compile", octaves=octaves)
-        assert np.abs(compiled - expected).max() < 1e-4
+        found = featherflow.estimate(*frames(), model=network, engine="compile", octaves=octaves)
+        assert np.abs(found - expected).max() < 1e-4
+    alive = weakref.ref(network)
+    del network
+    gc.collect()
+    assert alive() is None
 
 
 def test_bfloat16_is_automatic_only_where_it_was_measured(monkeypatch):
-    monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(defaults, "cpu_has_bfloat16", lambda: True)
     slim = featherflow.load("liteflownet2-slim")
-    assert choice.usual_dtype(slim, CPU) == "bfloat16"
-    assert choice.usual_dtype(networks.build("liteflownetx"), CPU) == "float32"
+    assert defaults.usual_dtype(slim, CPU) == "bfloat16"
+    assert defaults.usual_dtype(networks.build("liteflownetx"), CPU) == "float32"
     imported = networks.build("liteflownet2-slim")
     imported.weights_info = dataclasses.replace(slim.weights_info, recipe="", tag="official")
-    assert choice.usual_dtype(imported, CPU) == "float32"
-    assert choice.usual_dtype(slim, torch.device("cuda")) == "float32"
-    monkeypatch.setattr(choice, "cpu_has_bfloat16", lambda: False)
-    assert choice.usual_dtype(slim, CPU) == "float32"
+    assert defaults.usual_dtype(imported, CPU) == "float32"
+    assert defaults.usual_dtype(slim, torch.device("cuda")) == "float32"
+    monkeypatch.setattr(defaults, "cpu_has_bfloat16", lambda: False)
+    assert defaults.usual_dtype(slim, CPU) == "float32"
 
 
 @pytest.mark.parametrize(
@@ -227,11 +235,11 @@ def test_threads_of_a_container(tmp_path, monkeypatch, files, expected):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text + "\n")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert choice.container_threads(tmp_path) == expected
+    assert threads.container_threads(tmp_path) == expected
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert choice.container_threads(tmp_path) is None
+    assert threads.container_threads(tmp_path) is None
 
 
-def test_importing_engines_is_light():
-    code = "import sys, featherflow.engines; print([m for m in ('torch', 'openvino', 'onnxruntime') if m in sys.modules])"
+def test_importing_the_settings_is_light():
+    code = "import sys, featherflow.inference; print([m for m in ('torch', 'openvino', 'onnxruntime') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

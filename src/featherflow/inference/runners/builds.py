@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .. import __version__
-from ..errors import FileError
-from ..files import atomic_write
+from ... import __version__
+from ...errors import FileError
+from ...files import atomic_write
 
 _RECORD = "build.json"
 _STALE = 24 * 3600  # s after which an unfinished build is taken for abandoned
@@ -104,10 +104,9 @@ def _remove_abandoned() -> None:
 @functools.cache
 def _code() -> str:
     """Hash of the code that a graph is made from."""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parents[2]
     digest = hashlib.sha256()
-    for path in sorted(
-        [*package.glob("networks/*.py"), *package.glob("ops/*.py"), *package.glob("engines/*.py"), package / "estimation.py"]
-    ):
+    parts = ("networks/*.py", "ops/*.py", "inference/fitting.py", "inference/runners/*.py")
+    for path in sorted(path for part in parts for path in package.glob(part)):
         digest.update(path.read_bytes())
     return digest.hexdigest()

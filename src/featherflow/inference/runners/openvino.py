@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..errors import MissingExtraError
-from . import int8, onnx
-from .graphs import Portable, exported_program, quiet
+from ...errors import MissingExtraError
+from . import calibration, int8, onnx
+from .graphs import ExportWrapper, exported_program, quiet
 
 NAME = "openvino"
 DTYPES = ("float32", "bfloat16", "int8")
@@ -24,7 +25,7 @@ def version(dtype: str = "float32") -> str:
     return f"{own}, {int8.version()}" if dtype == "int8" else own
 
 
-def graph(module: Portable, frames: tuple[Tensor, Tensor], dynamic_shapes=None, dtype: str = "float32"):
+def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=None, dtype: str = "float32"):
     """`module` as an OpenVINO model for frames of these shapes, with its convolutions in `dtype`."""
     openvino = _openvino()
     if dynamic_shapes is None:
@@ -42,10 +43,10 @@ def graph(module: Portable, frames: tuple[Tensor, Tensor], dynamic_shapes=None, 
             model = openvino.convert_model(path)
     if dtype == "bfloat16":
         convolve_in_bfloat16(model)
-    return int8.quantize(model, module, len(frames[0])) if dtype == "int8" else model
+    return int8.quantize(model, calibration.rendered_pairs(module, len(frames[0]))) if dtype == "int8" else model
 
 
-def write(module: Portable, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
+def write(module: ExportWrapper, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
     """The model as files in a folder: in int8, or in float32, which serves bfloat16 as well."""
     save(graph(module, frames, dtype="int8" if dtype == "int8" else "float32"), folder / _FILE)
 
@@ -57,6 +58,8 @@ def save(model, path: Path) -> None:
 
 def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Tensor]:
     """The model of a folder, or of an .xml file, as a function of two frames.
+
+    Any number of threads may call it: one computes, on all cores, while others wait.
 
     Args:
         dtype: of the convolutions: "bfloat16" narrows them, else they are as they were written; all else is float32.
@@ -70,8 +73,14 @@ def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Ten
     compiled = core.compile_model(
         model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     )
-    request = compiled.create_infer_request()
-    return lambda first, second: torch.from_numpy(request.infer([first.numpy(), second.numpy()])[0].copy())
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(first: Tensor, second: Tensor) -> Tensor:
+        frames = [first.cpu().numpy(), second.cpu().numpy()]
+        with lock:  # a request holds the maps of one pair; its answer is overwritten by the next
+            return torch.from_numpy(request.infer(frames)[0].copy())
+
+    return run
 
 
 def convolve_in_bfloat16(model) -> None:

@@ -8,7 +8,7 @@ from helpers import frame, run_command, small_weights, write_frames
 import featherflow
 from featherflow.errors import FeatherflowError, InputError
 from featherflow.flow import read_flow
-from featherflow.networks import build
+from featherflow.networks import FlowNetwork, Traits, build
 from featherflow.networks.liteflownet import LiteFlowNet
 from featherflow.networks.raft import FlowIterate
 from featherflow.ops import push_forward
@@ -91,11 +91,11 @@ def test_any_form_of_frame_and_nothing_is_read_ahead(tmp_path):
             read.append(path)
             yield path
 
-    flows = featherflow.stream(frames(), "liteflownetx", weights)
+    flows = featherflow.stream(frames(), "liteflownetx", weights=weights)
     assert read == []
     assert next(flows).shape == (64, 80, 2) and len(read) == 2
     tensors = (torch.from_numpy(image.copy()).permute(2, 0, 1) for image in CLIP[:2])
-    (flow,) = featherflow.stream(tensors, "liteflownetx", weights)
+    (flow,) = featherflow.stream(tensors, "liteflownetx", weights=weights)
     assert isinstance(flow, torch.Tensor) and flow.shape == (2, 72, 90)
     assert list(featherflow.stream(CLIP[:1])) == list(featherflow.stream([])) == []
 
@@ -139,10 +139,10 @@ def test_warm_start_begins_where_the_pair_before_ended(backward):
     assert np.abs(np.subtract(warm[1], flows if backward else flows[0])).max() < 1e-4
 
 
-class Keeping(torch.nn.Module):
+class Keeping(FlowNetwork):
     """Finds a flow of its own for the first pair, another one back in time, and later leaves the start as it is."""
 
-    size_multiple, smallest_size, size_rule = 8, 8, "pad"
+    traits = Traits(size_multiple=8, smallest_size=8, size_rule="pad", accepts_initial_flow=True)
 
     def __init__(self, forward, backward):
         super().__init__()
@@ -191,7 +191,7 @@ def test_video_starts_warm_where_asked(tmp_path):
     chosen = ("--model", "raft-small", "--weights", weights, "--iterations", 1, "--format", "npz")
     for option, warm in (("--warm-start", True), ("--no-warm-start", False)):
         assert run_command("video", tmp_path, "--flow-dir", tmp_path / option, option, *chosen) == 0
-        flows = list(featherflow.stream(paths, "raft-small", weights, iterations=1, warm_start=warm))
+        flows = list(featherflow.stream(paths, "raft-small", weights=weights, iterations=1, warm_start=warm))
         for index, flow in enumerate(flows):
             assert np.array_equal(read_flow(tmp_path / option / f"{index:06d}.npz"), flow)
     assert not np.array_equal(read_flow(tmp_path / "--warm-start" / "000001.npz"), flows[1])

@@ -1,8 +1,8 @@
 """An OpenVINO model with its convolutions in 8 bits, by NNCF's quantisation after training.
 
-The ranges of weights and of what flows between them are taken from rendered pairs, so that nobody's images are needed and the
-same network gives the same model. Features survive 8 bits; what answers with a flow, a distance or anything else that is not
-passed on through an activation does not, and stays in float32, as do the coarsest maps, where long motions are found.
+The ranges of weights and of what flows between them are taken from the pairs that it is handed. Features survive 8 bits; what
+answers with a flow, a distance or anything else that is not passed on through an activation does not, and stays in float32, as do
+the coarsest maps, where long motions are found.
 """
 
 from __future__ import annotations
@@ -10,20 +10,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from ..errors import EngineError, MissingExtraError
-from .graphs import Portable, quiet
+from ...errors import EngineError, MissingExtraError
+from .graphs import quiet
 
-PAIRS = 16  # that are looked at
 COARSE = 2000  # positions of the largest maps that stay in float32: about a tenth of the operations
 #: Most that the flow may change on average, as a share of its mean length; and what is always allowed [px].
 LIMIT, ALLOWED = 0.1, 0.1
-_SEED = 1
-# Longer than most that is met: a motion beyond the range that was seen is cut off, in every layer that reads a flow.
-_MOTIONS = {"small": (0.3, 1.2), "medium": (0.33, 20.0), "large": 60.0}
 _LEAVES = {"Constant", "Parameter", "Result"}
 _HIDES = {"PRelu", "Relu", "Gelu", "Sigmoid", "Tanh", "MVN", "BatchNormInference"}
 
@@ -32,8 +28,12 @@ def version() -> str:
     return f"nncf {_nncf().__version__}"
 
 
-def quantize(model, module: Portable, batch: int = 1):
-    """`model`, made of `module` for `batch` frames at a time, with its hidden convolutions on finer maps in 8 bits, and no more."""
+def quantize(model, pairs: Sequence):
+    """`model` with its hidden convolutions on finer maps in 8 bits, and no more.
+
+    Args:
+        pairs: two arrays each, as the model takes them; all are looked at.
+    """
     nncf = _nncf()
     nodes = model.get_ordered_ops()
     kinds = {node.get_type_name() for node in nodes} - _LEAVES - {"Convolution"}
@@ -42,9 +42,9 @@ def quantize(model, module: Portable, batch: int = 1):
     with contextlib.redirect_stdout(sys.stderr), quiet():  # its progress is no result
         return nncf.quantize(
             model,
-            nncf.Dataset(rendered_pairs(module, batch)),
+            nncf.Dataset(pairs),
             preset=nncf.QuantizationPreset.MIXED,
-            subset_size=PAIRS,
+            subset_size=len(pairs),
             ignored_scope=nncf.IgnoredScope(types=sorted(kinds), names=wide, validate=False),
             advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),  # twice the time, no nearer
         )
@@ -65,21 +65,6 @@ def _is_hidden(convolution) -> bool:
 def _positions(convolution) -> int:
     height, width = list(convolution.output(0).shape)[-2:]
     return height * width
-
-
-def rendered_pairs(module: Portable, batch: int = 1) -> list[list]:
-    """`PAIRS` times two arrays of `batch` frames as `module` takes them, always the same ones, of textures drawn from formulas."""
-    from ..data import SceneConfig, TextureBank, render_pairs
-    from ..data.procedural import BLOCK
-
-    height, width = module.fitting.size
-    scenes = SceneConfig(height=max(height, BLOCK), width=max(width, BLOCK), effects=None, **_MOTIONS)
-    textures = TextureBank.procedural(24, 512, torch.Generator().manual_seed(_SEED))
-    pairs = []
-    for seed in range(PAIRS):
-        pair = render_pairs(batch, scenes, textures, torch.Generator().manual_seed(seed), backward=False)
-        pairs.append([module.as_taken(frame[..., :height, :width]).numpy() for frame in (pair.frame1, pair.frame2)])
-    return pairs
 
 
 def check(flow: Tensor, expected: Tensor) -> None:

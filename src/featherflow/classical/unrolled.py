@@ -28,8 +28,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..classical.pyramid import Pyramid, coarse_to_fine, rescale_flow, sample, separable
-from ..classical.solvers import data_solution, data_tensor, mean_kernel
+from ..networks.contract import FlowNetwork, Traits
+from .pyramid import Pyramid, coarse_to_fine, rescale_flow, sample, separable
+from .solvers import data_solution, data_tensor, mean_kernel
 
 GREY = (0.299, 0.587, 0.114)
 #: Of a pixel's eight neighbours: (dy, dx).
@@ -48,14 +49,13 @@ class UnrolledConfig:
     pyramid: Pyramid = field(default_factory=lambda: Pyramid(factor=0.5, warps=3))
 
 
-class UnrolledHornSchunck(nn.Module):
+class UnrolledHornSchunck(FlowNetwork):
     """Frames `(B, 3, H, W)` float32 RGB in [0, 1], of any size from 16 px, to flow `(B, 2, H, W)` float32 [px].
 
     Made with hand-set operators; `loosen` moves them off that point, where some gradients vanish, before training.
     """
 
-    size_multiple = 1
-    smallest_size = 16
+    traits = Traits(size_multiple=1, smallest_size=16)
 
     def __init__(self, config: UnrolledConfig | None = None) -> None:
         super().__init__()

@@ -8,8 +8,9 @@ from helpers import frame, run_command, small_weights, write_frames
 import featherflow
 from featherflow import networks
 from featherflow.errors import InputError
-from featherflow.estimation import largest_whole
-from featherflow.tiling import LARGEST_WHOLE, OVERLAP, USUAL_TILE, estimate_in_tiles, tile_for
+from featherflow.inference.defaults import largest_untiled
+from featherflow.inference.settings import EstimationSettings
+from featherflow.inference.tiling import LARGEST_WHOLE, OVERLAP, USUAL_TILE, estimate_in_tiles, tile_for
 
 
 def gradual(height, width):
@@ -82,15 +83,17 @@ def test_which_frames_are_tiled():
     assert tile_for((512, 512), (300, 4000)) == (300, 512) and tile_for((512, 512), (300, 400)) is None
     for wrong in ("all", (64, 512), (512,), (512.0, 512)):
         with pytest.raises(InputError, match=r"[Tt]ile"):
-            tile_for(wrong, (2160, 3840))
+            EstimationSettings(tile=wrong)
+    assert EstimationSettings(tile="1024x768") == EstimationSettings(tile=(768, 1024)) == EstimationSettings(tile=[768, 1024])
+    assert EstimationSettings(tile="none").tile is None
 
 
 def test_networks_of_bounded_memory_see_large_frames_whole():
-    slim = networks.build("liteflownet2-slim")
-    assert largest_whole(slim, "auto", "bfloat16") >= 4320 * 7680 and largest_whole(slim, "torch", "float32") >= 2160 * 3840
-    assert largest_whole(slim, "openvino", "bfloat16") == LARGEST_WHOLE  # a graph does not go strip by strip
+    slim = networks.build("liteflownet2-slim").traits
+    assert largest_untiled(slim, "auto", "bfloat16") >= 4320 * 7680 and largest_untiled(slim, "torch", "float32") >= 2160 * 3840
+    assert largest_untiled(slim, "openvino", "bfloat16") == LARGEST_WHOLE  # a graph does not go strip by strip
     for name in ("raft-small", "liteflownet"):  # liteflownet's finest level is half the frame, and twice as wide
-        assert largest_whole(networks.build(name), "auto", "float32") < 2160 * 3840
+        assert largest_untiled(networks.build(name).traits, "auto", "float32") < 2160 * 3840
 
 
 def test_estimate_in_tiles_is_near_the_whole(tmp_path):
