@@ -93,7 +93,7 @@ def choose(engine: str, task: Task) -> str:
     elif spec.dtype == "int8":
         raise InputError("Only the engine openvino computes in int8; name it (engine='openvino', --engine openvino).")
     chosen = _fastest(task) if engine == "auto" else engine
-    _say(task.name, chosen, spec.dtype, spec.shape, str(spec.device))
+    _say(task.name, chosen, spec)
     return chosen
 
 
@@ -118,8 +118,9 @@ def _kind(engine: str):
 
 
 @lru_cache(maxsize=64)
-def _say(name: str, engine: str, dtype: str, shape: tuple[int, ...], device: str) -> None:
-    log.info("%s runs by the engine %s in %s on %s, frames of %dx%d px", name, engine, dtype, device, shape[-1], shape[-2])
+def _say(name: str, engine: str, spec: InferenceSpec) -> None:
+    height, width = spec.shape[-2:]
+    log.info("%s runs by the engine %s in %s on %s, frames of %dx%d px", name, engine, spec.dtype, spec.device, width, height)
 
 
 def _fastest(task: Task) -> str:
