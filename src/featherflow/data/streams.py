@@ -26,15 +26,28 @@ _TRAINING_SPLITS = ("train", "training", "all")
 
 
 class RenderedPairs:
-    """Procedural pairs, rendered when asked for, on the device."""
+    """Procedural pairs, rendered when asked for, on the device.
 
-    def __init__(self, scene: SceneConfig, textures: TextureBank | None, seed: int, device: torch.device | str = "cpu"):
+    Args:
+        both_ways: give the backward flow too; a pair then counts as two of a batch.
+    """
+
+    def __init__(
+        self,
+        scene: SceneConfig,
+        textures: TextureBank | None,
+        seed: int,
+        device: torch.device | str = "cpu",
+        both_ways: bool = False,
+    ):
         self.scene, self.textures, self.seed, self.device = scene, textures, seed, torch.device(device)
+        self.both_ways = both_ways
 
     def part(self, step: int, index: int, parts: int, batch: int, iteration: int) -> PairBatch:
         """Part `index` of the `parts` of a step's batch."""
         generator = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) * parts + index)
-        return render_pairs(batch // parts, self.scene, self.textures, generator, str(self.device), backward=False)
+        pairs = batch // parts // (2 if self.both_ways else 1)
+        return render_pairs(pairs, self.scene, self.textures, generator, str(self.device), backward=self.both_ways)
 
 
 class ReadPairs:

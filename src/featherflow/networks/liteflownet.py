@@ -16,7 +16,8 @@ Inside the network a flow is u = (pixels of the full frame) / FLOW_SCALE at ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -447,6 +448,11 @@ def half_size(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(larger((side + SIZE_MULTIPLE) // (2 * SIZE_MULTIPLE) * SIZE_MULTIPLE, SMALLEST_SIZE) for side in size)
 
 
+def without_gradient():
+    """Context in which nothing is recorded for a gradient; none where nothing is anyway, so that graphs stay plain."""
+    return torch.no_grad() if torch.is_grad_enabled() else nullcontext()
+
+
 class FramePyramid(NamedTuple):
     """What the network keeps of one frame: mean-free BGR images and NetC features, by level, and those of the frame at half
     its size where the network has another octave."""
@@ -454,6 +460,11 @@ class FramePyramid(NamedTuple):
     images: dict[int, Tensor]
     features: dict[int, Tensor]
     half: FramePyramid | None = None
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> FramePyramid:
+        """The same with `function` of every map."""
+        images, features = ({level: function(x) for level, x in maps.items()} for maps in self[:2])
+        return FramePyramid(images, features, None if self.half is None else self.half.mapped(function))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -523,7 +534,8 @@ class LiteFlowNet(FlowNetwork):
         return self._encode(frame, mean, config.octaves)
 
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
-        half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
+        with without_gradient():
+            half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
         image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
@@ -554,7 +566,8 @@ class LiteFlowNet(FlowNetwork):
 
     def _start(self, frame1: FramePyramid, frame2: FramePyramid) -> Tensor:
         """u to start level 6 from: what the network finds in the frames at half their size. It carries no gradient."""
-        u = self.flows(frame1.half, frame2.half)[-1].last.detach()
+        with without_gradient():
+            u = self.flows(frame1.half, frame2.half)[-1].last
         u = downsample(u, frame1.features[COARSEST_LEVEL].shape[-2:])
         (height, width), (half_height, half_width) = frame1.size, frame1.half.size
         return torch.cat((u[:, :1] * (width / half_width), u[:, 1:] * (height / half_height)), dim=1)

@@ -24,10 +24,10 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         *PAPER,
-        Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS),
-        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS),
-        Recipe("modern/liteflownet", "liteflownet", _OPTIONS),
-        Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS),
+        Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownet", "liteflownet", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS, both_ways=True),
         _lineage("flownets", PyramidLoss(), 1e-4),
         _lineage("flownetc", PyramidLoss(), 1e-4),
         _lineage("flownet2", PyramidLoss(unit=1.0), 1e-4),

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from ...data import SceneConfig, TextureBank, render_pairs
-from ...data.procedural import BLOCK
+from ...data.scenes import BLOCK
 from .graphs import ExportWrapper
 
 PAIRS = 16  # that are looked at
