@@ -130,7 +130,9 @@ def find_pools(data: Mapping[str, str | os.PathLike], shares: Sequence[Sequence[
     for kind, root in data.items():
         name, _, split = kind.partition(":")
         if name in BENCHMARKS and not split:
-            split = next(split for split in _TRAINING_SPLITS if split in BENCHMARKS[name].splits)
+            split = next((split for split in _TRAINING_SPLITS if split in BENCHMARKS[name].splits), None)
+            if split is None:
+                raise InputError(f"'{name}' is for judging what was trained, not for training; it has no pairs for that.")
         pairs = list(find_pairs(name, Path(root), split))
         if any(pair.flow is None for pair in pairs):
             raise InputError(f"Split '{split}' of '{name}' has no public ground truth to train on.")
