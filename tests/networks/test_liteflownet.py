@@ -8,17 +8,15 @@ from featherflow.errors import InputError
 from featherflow.inference.runners.pytorch import computing
 from featherflow.networks import build
 from featherflow.networks.liteflownet import (
-    ABLATIONS,
-    COST_VOLUMES,
     LITEFLOWNET,
     LITEFLOWNET2,
-    LITEFLOWNET2_REDIRECTED,
     LITEFLOWNETX,
     LiteFlowNet,
     replace,
 )
 from featherflow.ops import downsample, resize, strips
 from featherflow.training.initialization import initialize
+from featherflow.training.paper import ABLATIONS, COST_VOLUMES, LITEFLOWNET2_REDIRECTED
 
 # Weights, biases, fixed bilinear weights, convolutions: section 6 of the specification.
 COUNTS = {

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -135,27 +136,6 @@ LITEFLOWNETX = LiteFlowNetConfig(
     separable_distance=False,
 )
 
-# Table 6: feature warping (W), descriptor matching (M), sub-pixel refinement (S), regularization (R) switched off in turn.
-# Without M, S takes over its depth.
-ABLATIONS = {
-    "M": replace(LITEFLOWNET, warping=False, subpixel=(), regularization=()),
-    "MS": replace(LITEFLOWNET, warping=False, regularization=()),
-    "WM": replace(LITEFLOWNET, subpixel=(), regularization=()),
-    "WSR": replace(LITEFLOWNET, matching=(), subpixel=(128, 128, 128, 64, 64, 32, 32)),
-    "WMS": replace(LITEFLOWNET, regularization=()),
-    "ALL": LITEFLOWNET,
-}
-
-# Table 7: search range and stride of LiteFlowNet2's cost volumes; the middle one is the final design.
-COST_VOLUMES = {
-    "3/1": replace(LITEFLOWNET2, search_stride=(1, 1, 1, 1, 1)),
-    "3(6)/1(2)": LITEFLOWNET2,
-    "4/1": replace(LITEFLOWNET2, search_radius=(4, 4, 4, 4, 4), search_stride=(1, 1, 1, 1, 1)),
-}
-
-# Section 6.5: image features concatenated to the cost volume, as FlowNetC does it.
-LITEFLOWNET2_REDIRECTED = replace(LITEFLOWNET2, redirected_features=32)
-
 
 def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> LiteFlowNetConfig:
     """`config` with some fields replaced. Lists stand for tuples, so that options survive a trip through JSON.
@@ -200,7 +180,7 @@ def conv(channels_in: int, channels_out: int, kernel: int | tuple[int, int], str
 
 def trunk(channels_in: int, widths: tuple[int, ...]) -> nn.ModuleList:
     """The 3x3 convolutions of a unit; each is followed by a leaky ReLU."""
-    return nn.ModuleList(conv(a, b, 3) for a, b in zip((channels_in, *widths), widths, strict=False))
+    return nn.ModuleList(conv(a, b, 3) for a, b in pairwise((channels_in, *widths)))
 
 
 def run(layers: nn.ModuleList, x: Tensor) -> Tensor:
@@ -243,7 +223,7 @@ class NetC(nn.Module):
 
     def forward(self, image: Tensor, finest: int = 2) -> dict[int, Tensor]:
         """Mean-free BGR image `(B, 3, H, W)` to features by level, `finest` (2: 1/2 size) to 6 (1/32)."""
-        margin = sum(stride * reach(layers) for stride, layers in zip((1, 2, 4, 8, 16, 32), self.levels[:finest], strict=False))
+        margin = sum(2**index * reach(layers) for index, layers in enumerate(self.levels[:finest]))
         x = in_strips(lambda part: self._run(part, 1, finest), image, margin=margin, unit=2 ** (finest - 1))
         pyramid = {finest: x}
         for level in range(finest + 1, COARSEST_LEVEL + 1):
@@ -275,10 +255,6 @@ class DescriptorMatching(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor) -> Tensor:
         """Features `(B, C, H, W)`, the second warped, to a residual of u `(B, 2, H, W)`."""
-        margin = reach(self) + (self.radius + 2) * self.stride  # the enlargement of costs reaches two of them far
-        return in_strips(self._residual, features1, features2, margin=margin, unit=self.stride)
-
-    def _residual(self, features1: Tensor, features2: Tensor) -> Tensor:
         costs = F.leaky_relu(correlate(features1, features2, self.radius, self.stride), SLOPE)
         if self.upcost is not None:
             height, width = features1.shape[-2:]
@@ -298,9 +274,6 @@ class SubPixelRefinement(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, C, H, W)`, the second warped by u, to a residual of u and the last hidden features."""
-        return in_strips(self._residual, features1, features2, u, margin=reach(self))
-
-    def _residual(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         hidden = run(self.convs, join_channels(features1, features2, u, dtype=features1.dtype))
         return self.flow(hidden), hidden
 
@@ -317,15 +290,12 @@ class FlowRegularization(nn.Module):
         self.convs = trunk(3 + width, config.regularization)
         self.distance = distance_layers(config.regularization[-1], size, projected and config.separable_distance)
 
-    def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean-free images `(B, 3, H, W)`, the second warped by u, and features of frame 1 to u filtered, and hidden features."""
-        u_mean_free = u - u.mean(dim=(2, 3), keepdim=True)
-        return in_strips(self._filtered, image1, image2, features1, u, u_mean_free, margin=reach(self) + self.size // 2)
-
-    def _filtered(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor, u_mean_free: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor, u_mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean-free images `(B, 3, H, W)`, the second warped by u, features of frame 1, u, and its mean over the frame, to u
+        filtered, and the last hidden features."""
         if self.projection is not None:
             features1 = convolve_leaky(self.projection, features1, SLOPE)
-        hidden = run(self.convs, join_channels(lengths(image1 - image2), u_mean_free, features1, dtype=features1.dtype))
+        hidden = run(self.convs, join_channels(lengths(image1 - image2), u - u_mean, features1, dtype=features1.dtype))
         return regularize(u, self.distance(hidden)), hidden
 
 
@@ -388,19 +358,30 @@ class FlowLevel(nn.Module):
             features1, features2 = normalize_features(features1), normalize_features(features2)
         if self.subpixel is not None:
             u = handed_over(u)
-            residual, hidden_subpixel = self.subpixel(features1, self._warp(features2, u), u)
+            residual, hidden_subpixel = in_strips(
+                self.subpixel, features1, self._warp(features2, u), u, margin=reach(self.subpixel)
+            )
             u = u_subpixel = u + residual.float()
         if self.regularization is not None:
             u = handed_over(u)
             image2 = warp(frame2.images[level], u * self.pixels_per_unit)
-            u_regularized, hidden_regularization = self.regularization(frame1.images[level], image2, raw1, u)
+            u_regularized, hidden_regularization = self._regularize(frame1.images[level], image2, raw1, u)
         return FlowEstimate(level, u_matching, u_subpixel, u_regularized, hidden_subpixel, hidden_regularization)
 
     def _match(self, features1: Tensor, features2: Tensor, u: Tensor | None) -> Tensor:
-        if not self.matching.normalized:
-            return self.matching(features1, self._warp(features2, u)).float()
-        warped = self._warp(normalize_features(features2), u)  # before the other, so that fewer maps are there at once
-        return self.matching(normalize_features(features1), warped).float()
+        unit = self.matching
+        if unit.normalized:
+            features2 = normalize_features(features2)
+        features2 = self._warp(features2, u)  # before the other is normalised, so that fewer maps are there at once
+        if unit.normalized:
+            features1 = normalize_features(features1)
+        margin = reach(unit) + (unit.radius + 2) * unit.stride  # the enlargement of costs reaches two of them far
+        return in_strips(unit, features1, features2, margin=margin, unit=unit.stride).float()
+
+    def _regularize(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        unit, u_mean = self.regularization, u.mean(dim=(2, 3), keepdim=True)
+        maps = image1, image2, features1, u
+        return in_strips(lambda *parts: unit(*parts, u_mean), *maps, margin=reach(unit) + unit.size // 2)
 
     def _warp(self, features: Tensor, u: Tensor | None) -> Tensor:
         if u is None or not self.warping:
