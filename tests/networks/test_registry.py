@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import run_network
 
-from featherflow import networks
+from featherflow import Estimator, networks
 from featherflow.errors import InputError
 from featherflow.networks import FlowNetwork
 
@@ -101,6 +101,18 @@ def test_half_precision_keeps_the_flow_in_float32(network):
             flow = network(first, second, **options_of(network))
     assert flow.dtype == torch.float32 and flow.isfinite().all()
     assert float((flow - exact).abs().mean()) <= BFLOAT16_SHARE * float(exact.abs().mean()) + 0.02
+
+
+def test_mirrored_and_swapped_frames(network):
+    """Mirrored frames give a flow of their own size; swapped ones give what `both` gives, swapped."""
+    noise = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    estimator = Estimator(network, dtype="float32", iterations=FEW if network.traits.iterates else None)
+    for axes in ((-1,), (-2,), (-2, -1)):
+        mirrored = estimator(*(frame.flip(axes) for frame in noise))
+        assert mirrored.shape == (1, 2, 70, 90) and mirrored.isfinite().all()
+    forward, backward = estimator.both(*noise)
+    again, forth = estimator.both(*noise.flip(0))
+    assert torch.equal(forward, forth) and torch.equal(backward, again) and not torch.equal(forward, backward)
 
 
 @pytest.mark.parametrize("name", NAMES)
