@@ -9,8 +9,14 @@ by tile (`tiling`); `runners` fit it to the network's grid (`fitting`), run the 
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from .settings import DTYPES, ENGINES, EstimationSettings
+
+if TYPE_CHECKING:
+    from .estimator import Estimator, estimate, stream
+    from .exporting import FORMATS, export
+    from .fitting import Fitting
 
 _LAZY = {
     "Estimator": "estimator",
@@ -21,10 +27,20 @@ _LAZY = {
     "FORMATS": "exporting",
 }
 
-__all__ = ["DTYPES", "ENGINES", "EstimationSettings", *_LAZY]
+__all__ = [
+    "DTYPES",
+    "ENGINES",
+    "FORMATS",
+    "EstimationSettings",
+    "Estimator",
+    "Fitting",
+    "estimate",
+    "export",
+    "stream",
+]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     if name in _LAZY:
         value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
         globals()[name] = value

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,9 +21,16 @@ from .runners import choice, pytorch
 from .settings import Dtype, Engine, EstimationSettings, Tile
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from typing_extensions import Unpack
 
     from .settings import Choices
+
+    Path = str | os.PathLike[str]
+    #: Forms of a frame, or of a batch of frames, whose flow is an array; of tensors it is a tensor.
+    Picture = Path | np.ndarray | Image | list[Path] | list[np.ndarray] | list[Image]
+    Tensors = Tensor | list[Tensor]
+    Model = str | FlowNetwork | torch.nn.Module | None
 
 
 class Estimator:
@@ -55,7 +63,7 @@ class Estimator:
     #: Of the convolutions of a network, "auto" made a choice.
     dtype: str
 
-    def __init__(self, model: str | FlowNetwork | torch.nn.Module | None = None, **settings: Unpack[Choices]) -> None:
+    def __init__(self, model: Model = None, **settings: Unpack[Choices]) -> None:
         if model is None or isinstance(model, str):
             self._prepare(EstimationSettings(model=model, **settings), None)
         else:
@@ -90,7 +98,11 @@ class Estimator:
             if settings.dtype == "auto":
                 self.dtype = defaults.usual_dtype(self._network, self.device)
 
-    def __call__(self, frame1, frame2):
+    @overload
+    def __call__(self, frame1: Tensors, frame2: Tensors) -> Tensor: ...
+    @overload
+    def __call__(self, frame1: Picture, frame2: Picture) -> np.ndarray: ...
+    def __call__(self, frame1: Any, frame2: Any) -> Any:
         """Optical flow from `frame1` to `frame2`.
 
         Args:
@@ -108,12 +120,26 @@ class Estimator:
         first, second = _pair(frame1, frame2)
         return as_given(self._flow(first, second), frame1)
 
-    def both(self, frame1, frame2):
+    @overload
+    def both(self, frame1: Tensors, frame2: Tensors) -> tuple[Tensor, Tensor]: ...
+    @overload
+    def both(self, frame1: Picture, frame2: Picture) -> tuple[np.ndarray, np.ndarray]: ...
+    def both(self, frame1: Any, frame2: Any) -> Any:
         """Optical flow from `frame1` to `frame2`, and from `frame2` to `frame1`: as two calls, and what can be is computed once."""
         first, second = _pair(frame1, frame2)
         return as_given(self._flow(first, second), frame1), as_given(self._flow(second, first), frame1)
 
-    def stream(self, frames: Iterable, *, backward: bool = False, warm_start: bool = False) -> Iterator:
+    @overload
+    def stream(
+        self, frames: Iterable[Tensor], *, backward: Literal[False] = False, warm_start: bool = False
+    ) -> Iterator[Tensor]: ...
+    @overload
+    def stream(
+        self, frames: Iterable[Picture], *, backward: Literal[False] = False, warm_start: bool = False
+    ) -> Iterator[np.ndarray]: ...
+    @overload
+    def stream(self, frames: Iterable[Any], *, backward: bool = False, warm_start: bool = False) -> Iterator[Any]: ...
+    def stream(self, frames: Iterable[Any], *, backward: bool = False, warm_start: bool = False) -> Iterator[Any]:
         """Flow from each frame to the next, as frames come in; see `featherflow.stream`."""
         streaming.check_frames(frames)
         if not warm_start:
@@ -200,14 +226,14 @@ def _check_classical(model: str, settings: EstimationSettings) -> None:
             raise InputError(f"'{model}' is a classical method and takes no {name}.")
 
 
-def as_given(flow: Tensor, frame):
+def as_given(flow: Tensor, frame: Any) -> Any:
     """Flow `(B, 2, H, W)` in the form in which a frame was given."""
     flow = flow if isinstance(frame, list | tuple) or getattr(frame, "ndim", 0) == 4 else flow[0]
     sample = frame[0] if isinstance(frame, list | tuple) else frame
     return flow if isinstance(sample, Tensor) else flow.movedim(-3, -1).contiguous().cpu().numpy()
 
 
-def _pair(frame1, frame2) -> tuple[Frame, Frame]:
+def _pair(frame1: Any, frame2: Any) -> tuple[Frame, Frame]:
     first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
@@ -219,14 +245,32 @@ def _describe(batch: Tensor) -> str:
     return f"{batch.shape[-1]}x{batch.shape[-2]}{count}"
 
 
+@overload
 def estimate(
-    frame1,
-    frame2,
-    model: str | FlowNetwork | torch.nn.Module | None = None,
+    frame1: Tensors, frame2: Tensors, model: Model = None, *, backward: Literal[False] = False, **settings: Unpack[Choices]
+) -> Tensor: ...
+@overload
+def estimate(
+    frame1: Tensors, frame2: Tensors, model: Model = None, *, backward: Literal[True], **settings: Unpack[Choices]
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def estimate(
+    frame1: Picture, frame2: Picture, model: Model = None, *, backward: Literal[False] = False, **settings: Unpack[Choices]
+) -> np.ndarray: ...
+@overload
+def estimate(
+    frame1: Picture, frame2: Picture, model: Model = None, *, backward: Literal[True], **settings: Unpack[Choices]
+) -> tuple[np.ndarray, np.ndarray]: ...
+@overload
+def estimate(frame1: Any, frame2: Any, model: Model = None, *, backward: bool = False, **settings: Unpack[Choices]) -> Any: ...
+def estimate(
+    frame1: Any,
+    frame2: Any,
+    model: Model = None,
     *,
     backward: bool = False,
     weights: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
+    device: str | None = None,
     dtype: Dtype = "auto",
     iterations: int | None = None,
     refine: int = 0,
@@ -234,7 +278,7 @@ def estimate(
     engine: Engine = "auto",
     tile: Tile = "auto",
     octaves: int | None = None,
-):
+) -> Any:
     """Optical flow from `frame1` to `frame2`: what an `Estimator` with these settings gives. The last few of them are kept, so that
     asking again costs nothing; of a weight file that has changed since, the new weights are taken.
 
@@ -287,14 +331,36 @@ def estimate(
     return made.both(frame1, frame2) if backward else made(frame1, frame2)
 
 
+@overload
 def stream(
-    frames: Iterable,
-    model: str | FlowNetwork | torch.nn.Module | None = None,
+    frames: Iterable[Tensor],
+    model: Model = None,
+    *,
+    backward: Literal[False] = False,
+    warm_start: bool = False,
+    **settings: Unpack[Choices],
+) -> Iterator[Tensor]: ...
+@overload
+def stream(
+    frames: Iterable[Picture],
+    model: Model = None,
+    *,
+    backward: Literal[False] = False,
+    warm_start: bool = False,
+    **settings: Unpack[Choices],
+) -> Iterator[np.ndarray]: ...
+@overload
+def stream(
+    frames: Iterable[Any], model: Model = None, *, backward: bool = False, warm_start: bool = False, **settings: Unpack[Choices]
+) -> Iterator[Any]: ...
+def stream(
+    frames: Iterable[Any],
+    model: Model = None,
     *,
     backward: bool = False,
     warm_start: bool = False,
     weights: str | os.PathLike[str] | None = None,
-    device: str | torch.device | None = None,
+    device: str | None = None,
     dtype: Dtype = "auto",
     iterations: int | None = None,
     refine: int = 0,
@@ -302,7 +368,7 @@ def stream(
     engine: Engine = "auto",
     tile: Tile = "auto",
     octaves: int | None = None,
-) -> Iterator:
+) -> Iterator[Any]:
     """Flow from each frame to the next, as frames come in.
 
         for flow in featherflow.stream(frames): ...
@@ -343,7 +409,7 @@ def stream(
     return made.stream(frames, backward=backward, warm_start=warm_start)
 
 
-def _kept(model: str | FlowNetwork | torch.nn.Module | None, **settings: Unpack[Choices]) -> Estimator:
+def _kept(model: Model, **settings: Unpack[Choices]) -> Estimator:
     """An estimator with these settings: of a name one that is kept, of a network object a new one, which keeps nothing alive."""
     if model is not None and not isinstance(model, str):
         return Estimator(model, **settings)

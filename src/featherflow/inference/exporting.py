@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -57,7 +57,7 @@ class Exported:
 def named_network(name: str, weights: str | os.PathLike | None = None) -> FlowNetwork:
     """The network of a name to be exported; untrained, always the same, where it has no weights and none are given."""
     try:
-        return load(name, weights=weights)
+        return as_network(load(name, weights=weights))
     except WeightsError:
         if weights is not None or ":" in name:
             raise
@@ -168,7 +168,7 @@ def _compare(
     network: FlowNetwork,
     module: ExportWrapper,
     run: Runner,
-    sizes: Sequence[tuple[int, int]],
+    sizes: list[tuple[int, int]],
     options: RunOptions,
     dynamic: bool,
     dtype: str,
@@ -210,7 +210,7 @@ def _write_exported_program(module: ExportWrapper, frames, path: Path, dtype: st
 
 def _write_torchscript(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
     with torch.no_grad(), quiet():
-        torch.jit.trace(module, frames, check_trace=False).save(str(path))
+        torch.jit.save(torch.jit.trace(module, frames, check_trace=False), str(path))
         return torch.jit.load(str(path))
 
 

@@ -29,7 +29,7 @@ class Frame:
     def encoded(self, network: FlowNetwork, spec: pytorch.InferenceSpec, place: int) -> object:
         """What the network makes of this frame in a place (0 or 1) of a pair, computed once: for both places, if it has one colour
         mean for them."""
-        if network.mean1.equal(network.mean2):
+        if pytorch.has_one_mean(network):
             place = 0
         if place not in self._encoded:
             self._encoded[place] = pytorch.encode(network, spec, self.batch, place)

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from .. import weights
-from ..networks import FlowNetwork
+from ..networks import FlowNetwork, as_network
 from ..weights import catalogue
 
 T = TypeVar("T")
@@ -83,5 +83,5 @@ def shared(model: str, file: WeightFile, device: torch.device) -> FlowNetwork:
 
 def load(model: str, given: str | os.PathLike[str] | None, device: torch.device) -> FlowNetwork:
     """The network of a name with its weights, or those of a file, on a device."""
-    network = weights.load(model, weights=given)
-    return network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # modules take it too
+    network = as_network(weights.load(model, weights=given))
+    return network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # its stub lacks this form

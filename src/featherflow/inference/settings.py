@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import Literal, TypedDict
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    import torch
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
@@ -27,7 +23,7 @@ class Choices(TypedDict, total=False):
     """Keywords of `featherflow.Estimator`; those that are left out are as in `EstimationSettings`."""
 
     weights: str | os.PathLike[str] | None
-    device: str | torch.device | None
+    device: str | None
     dtype: Dtype
     iterations: int | None
     refine: int
@@ -49,7 +45,7 @@ class EstimationSettings:
     #: weights that come with featherflow.
     model: str | None = None
     #: A `.safetensors` file to use in place of the model's own weights.
-    weights: str | Path | None = None
+    weights: str | os.PathLike[str] | None = None
     #: `"cpu"`, `"cuda"`, `"cuda:1"`, ... None: the first GPU if there is one; of a network object, where that is.
     device: str | None = None
     #: Of the convolutions; one of `DTYPES`. "auto": bfloat16 where the CPU computes in it and its cost in accuracy was measured

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from torch import nn
 
@@ -98,7 +98,7 @@ class FlowNetwork(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, **options: int) -> Tensor: ...
+        def __call__(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Tensor: ...
 
 
 def as_network(model: object) -> FlowNetwork:

@@ -75,10 +75,12 @@ def exported_program(module: nn.Module, frames: tuple[Tensor, ...], dynamic_shap
     Raises:
         ValueError: for a graph that holds for some of the sizes only that were to be free. And whatever the exporter stumbles over.
     """
+    from torch._dynamo.exc import UserError  # seconds to import
+
     with torch.no_grad(), quiet():
         try:
             program = torch.export.export(module, frames, dynamic_shapes=dynamic_shapes, strict=False)
-        except torch._dynamo.exc.UserError:
+        except UserError:
             if dynamic_shapes is None:
                 raise
             raise ValueError(_NOT_FREE) from None  # "constraints violated", and how to debug the exporter

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import is_dataclass
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -53,11 +52,11 @@ def _own_tensors(module: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
                 yield key, tensor
 
 
-def _tensors(network: FlowNetwork) -> Iterator[np.ndarray]:
+def _tensors(network: FlowNetwork) -> Iterator[memoryview]:
     """The bytes of all parameters and buffers."""
     for module in network.modules():
         for _, tensor in _own_tensors(module):
-            yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+            yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _is_plain(value: object) -> bool:
@@ -66,4 +65,4 @@ def _is_plain(value: object) -> bool:
         return True
     if type(value) is tuple:
         return all(_is_plain(entry) for entry in value)
-    return is_dataclass(value) and not isinstance(value, type) and value.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    return is_dataclass(value) and not isinstance(value, type) and type(value).__hash__ is not None

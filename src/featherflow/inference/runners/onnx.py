@@ -26,9 +26,11 @@ def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=N
     _need("onnx", "onnxscript")
     program = exported_program(module, frames, dynamic_shapes)
     with quiet():
-        return torch.onnx.export(
+        made = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, input_names=["frame1", "frame2"], output_names=["flow"], verbose=False
         )
+    assert made is not None  # it is None without `dynamo`
+    return made
 
 
 def write(module: ExportWrapper, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:

@@ -45,10 +45,10 @@ class InferenceSpec:
 
 def run(network: FlowNetwork, spec: InferenceSpec, first: Tensor, second: Tensor) -> Tensor:
     """Flow `(B, 2, H, W)` float32 [px] on the spec's device, of frames `(B, 3, H, W)` float32 RGB in [0, 1]."""
-    network, fitting = in_evaluation(network), spec.fitting
+    net, fitting = in_evaluation(network), spec.fitting
     with computing(spec.device, spec.dtype):
         frames = [fitting.fit(frame.to(spec.device)) for frame in (first, second)]
-        return fitting.restore(network(*frames, **spec.keywords(network)))
+        return fitting.restore(net(*frames, **spec.keywords(network)))
 
 
 def run_from(
@@ -62,28 +62,33 @@ def run_from(
     Returns:
         The flow, and the last one on the coarse grid as the network gives it.
     """
-    network, fitting = in_evaluation(network), spec.fitting
+    net, fitting = in_evaluation(network), spec.fitting
     with computing(spec.device, spec.dtype):
         frames = [fitting.fit(frame.to(spec.device)) for frame in (first, second)]
         options: dict[str, Any] = spec.options.keywords(network)
-        last = network.flows(*frames, initial_flow=start, last_only=True, **options)[-1]
+        last = net.flows(*frames, initial_flow=start, last_only=True, **options)[-1]
         flow = last.flow if fitting.pads else resize_flow(last.flow, fitting.size)
         return fitting.restore(flow), last.coarse
 
 
+def has_one_mean(network: Any) -> bool:
+    """Whether a network that shares features looks at both frames of a pair in the same way."""
+    return torch.equal(network.mean1, network.mean2)
+
+
 def encode(network: FlowNetwork, spec: InferenceSpec, frame: Tensor, place: int) -> object:
     """What a network that shares features makes of one frame `(B, 3, H, W)` in a place (0 or 1) of a pair."""
-    network = in_evaluation(network)
+    net = in_evaluation(network)
     with computing(spec.device, spec.dtype):
-        mean = (network.mean1, network.mean2)[place]
-        return network.encode(spec.fitting.fit(frame.to(spec.device)), mean, spec.options.octaves)
+        mean = (net.mean1, net.mean2)[place]
+        return net.encode(spec.fitting.fit(frame.to(spec.device)), mean, spec.options.octaves)
 
 
 def decode(network: FlowNetwork, spec: InferenceSpec, first: object, second: object) -> Tensor:
     """As `run`, of two frames that are encoded already."""
-    network = in_evaluation(network)
+    net = in_evaluation(network)
     with computing(spec.device, spec.dtype):
-        return spec.fitting.restore(network.decode(first, second, size=spec.fitting.size))
+        return spec.fitting.restore(net.decode(first, second, size=spec.fitting.size))
 
 
 @contextmanager
@@ -99,7 +104,7 @@ def computing(device: torch.device, dtype: str) -> Iterator[None]:
         yield
 
 
-def in_evaluation(network: FlowNetwork) -> FlowNetwork:
+def in_evaluation(network: FlowNetwork) -> Any:
     """The network in evaluation mode, without a change of it, which another thread would see: if it is in training, other modules
     around the same tensors."""
     return _evaluating(network) if any(module.training for module in network.modules()) else network
