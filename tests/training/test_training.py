@@ -134,12 +134,13 @@ def test_labels_shrink_by_weighted_means():
 
 def test_the_true_flow_has_the_smallest_loss_and_every_unit_counts():
     truth = torch.full((1, 2, 64, 64), 5.0)
+    network = featherflow.networks.build("liteflownetx")
     weight = torch.ones(1, 1, 64, 64)
 
     def loss(matching, last):
         u = [torch.full((1, 2, 2, 2), value / FLOW_SCALE) for value in (matching, last)]
         estimate = FlowEstimate(6, u[0], None, u[1], None, None)
-        return float(MultilevelLoss(full_weight=1.0).judge([estimate], truth, weight)[0])
+        return float(MultilevelLoss(full_weight=1.0).judge([estimate], truth, weight, network.full_size)[0])
 
     assert loss(5.0, 5.0) < loss(5.0, 6.0) and loss(5.0, 5.0) < loss(6.0, 5.0)
 

@@ -12,7 +12,14 @@ app = App(name="data", help="Data: procedural pairs, and the public benchmarks. 
 
 @app.command
 def render(
-    out: Path, *, count: int = 8, photos: list[Path] | None = None, height: int = 384, width: int = 512, seed: int = 0
+    out: Path,
+    *,
+    count: int = 8,
+    photos: list[Path] | None = None,
+    height: int = 384,
+    width: int = 512,
+    depth: float = 0.0,
+    seed: int = 0,
 ) -> None:
     """Write procedural pairs with their exact flow, and one sheet that shows them all.
 
@@ -30,6 +37,8 @@ def render(
         Of the frames, in pixels.
     width
         Of the frames, in pixels.
+    depth
+        Share of scenes in which a camera moves among planes in space, from 0 to 1.
     seed
         Number that decides everything.
     """
@@ -37,7 +46,7 @@ def render(
     from ..data.render import render_folder
 
     bank = TextureBank.from_folder(photos) if photos else None
-    print(render_folder(out, count, SceneConfig(height=height, width=width), bank, seed))
+    print(render_folder(out, count, SceneConfig(height=height, width=width, depth=depth), bank, seed))
 
 
 @app.command

@@ -41,6 +41,9 @@ PAIRS = {"layers": 56, "depth": 56, "particles": 16}
 MEDIUM, LARGE = 14.0, 40.0
 """Means of medium and large motions, whatever the width [px]."""
 
+CAP = 0.12
+"""Longest motion over the width: beyond it a few pairs that nothing solves would decide the mean."""
+
 TEXTURES = 448
 """Side of the textures [texels]."""
 
@@ -60,6 +63,7 @@ def scene_of(kind: str, height: int, width: int) -> SceneConfig:
         particles=float(kind == "particles"),
         medium=(0.33, MEDIUM / unit),
         large=LARGE / unit,
+        cap=CAP,
         tracer_flow=MEDIUM / unit,
     )
 

@@ -279,10 +279,11 @@ def _cover_by_lines(scene: Scene, rows: int, columns: int, second: bool) -> Iter
     Yields:
         Keys as in `_cover` `(n, 256)` and the blocks that they belong to `(n,)`, among those of the whole batch.
     """
-    for layer in range(1, scene.layers):
-        sample = scene.bounded.view(-1, scene.layers)[:, layer].nonzero().flatten()
-        if not len(sample):
+    bounded = scene.bounded.view(-1, scene.layers)
+    for layer, count in enumerate(bounded.sum(0).tolist()):
+        if not count:
             continue
+        sample = bounded[:, layer].nonzero().flatten()
         a, b, c = (scene.lines2 if second else scene.lines)[:, sample * scene.layers + layer].view(LINES, 3, -1).unbind(1)
         mid_x, mid_y = (torch.arange(count, device=a.device) * BLOCK + (BLOCK - 1) / 2 for count in (columns, rows))
         distance = (a[..., None] * mid_x)[..., None, :] + (b[..., None] * mid_y + c[..., None])[..., None]

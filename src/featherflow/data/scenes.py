@@ -44,7 +44,8 @@ class SceneConfig:
     camera: float = 0.10
     """Share of scenes with at most three layers and a larger global rotation and zoom. The others are `layers`."""
     depth: float = 0.0
-    """Share of scenes with depth, in place of the others, see `space`: a camera moves among a ground, walls and boards."""
+    """Share of scenes with depth, see `space`: a camera moves among a ground, walls and boards, which are the `layers`. What
+    follows holds for them too, but for `camera`, `expansion` and `max_zoom`; the shares of other scenes are shares of the rest."""
     layers: tuple[int, int] = (5, 14)
     """Number of layers over the background in a `layers` scene; at most 120."""
     layer_size: tuple[float, float] = (0.10, 0.80)

@@ -90,6 +90,26 @@ class Space:
     """`(n, L, 2)`: perspective of the pictures on the planes about the middle of the frame [1/px]."""
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """What stands where, before anything moves: the fields of `Space` of the same names, and the vanishing point `(n, 2)`."""
+
+    vanishing: Tensor
+    inverse_depth: Tensor
+    centre: Tensor
+    half: Tensor
+    outlined: Tensor
+    bounded: Tensor
+    lines: Tensor
+
+    @property
+    def there(self) -> Tensor:
+        """`(n, L)` bool: what is in the scene at all; the backdrop always is."""
+        there = self.outlined | self.bounded
+        there[:, 0] = True
+        return there
+
+
 def draw_space(draw: Draw, config: SceneConfig, magnitude: Tensor, own: Tensor, half: Tensor, count: Tensor) -> Space:
     """Scenes whose displacements follow the same distribution as those of the other scenes.
 
@@ -104,24 +124,14 @@ def draw_space(draw: Draw, config: SceneConfig, magnitude: Tensor, own: Tensor, 
     n, layers = own.shape
     kind = torch.bucketize(draw.uniform(n), torch.tensor(KINDS[:-1], dtype=torch.float64, device=draw.device))
     size = torch.tensor((config.width, config.height), dtype=torch.float64, device=draw.device)
-    vanishing, rows, bounded, lines = _planes(draw, kind, size, min(4, layers // 2))
-    planes = rows.shape[1]
-    rows, centre, half, outlined = _boards(draw, vanishing, rows, bounded, half[:, planes:], count, size)
-    middle = (size / 2).expand(n, planes, 2)
-    centre, half = torch.cat((middle, centre), 1), torch.cat((middle, half), 1)
-    blank = bounded.new_zeros(n, layers - planes)
-    outlined, bounded = torch.cat((bounded.new_zeros(n, planes), outlined), 1), torch.cat((bounded, blank), 1)
-    everywhere = torch.tensor((0.0, 0.0, 1.0), dtype=torch.float64, device=draw.device)
-    lines = torch.cat((lines, everywhere.expand(n, layers - planes, LINES, 3)), 1)
-
+    stage = _stage(draw, kind, half, count, size)
+    rows, centre = stage.inverse_depth, stage.centre
     focal = draw.log_uniform(n, low=0.6, high=1.6) * config.width
     intrinsics = torch.zeros(n, 3, 3, dtype=torch.float64, device=draw.device)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = focal
     intrinsics[:, :2, 2] = size / 2
     intrinsics[:, 2, 2] = 1
-    there = outlined | bounded
-    there[:, 0] = True
-    turn, step = _camera(draw, config, kind, intrinsics, vanishing, rows, centre, half, there, outlined, magnitude)
+    turn, step = _camera(draw, config, kind, intrinsics, stage, magnitude)
     rotation = _rotation(turn)
 
     # Boards that move by themselves turn about their own centres; their motion comes before the camera's.
@@ -131,10 +141,11 @@ def draw_space(draw: Draw, config: SceneConfig, magnitude: Tensor, own: Tensor, 
     carried = torch.linalg.vector_norm(shown[..., :2] / shown[..., 2:].clamp_min(0.1) - centre, dim=-1)
     own = torch.minimum(own, (config.cap * config.width - carried).clamp_min(0))
     busy = draw.chance(n, p=BUSY) | (step == 0).all(-1)
-    moving = outlined & busy[:, None] & (own > 0)
-    own_turn, own_step = _movers(draw, kind, own, moving, rows, centre, half, focal, step)
-    depth = (rows * centre3).sum(-1, keepdim=True).clamp_min(1e-6).reciprocal()
-    point = (centre3 @ torch.linalg.inv(intrinsics).transpose(1, 2)) * depth
+    moving = stage.outlined & busy[:, None] & (own > 0)
+    depth = (rows * centre3).sum(-1).clamp_min(1e-6).reciprocal()
+    own_turn, own_step = _movers(draw, kind, own, depth, stage.half, focal, step)
+    own_turn, own_step = own_turn * moving[..., None], own_step * moving[..., None]
+    point = (centre3 @ torch.linalg.inv(intrinsics).transpose(1, 2)) * depth[..., None]
     own_rotation = _rotation(own_turn)
     own_step = own_step + point - (own_rotation @ point[..., None])[..., 0]
     all_rotation = rotation[:, None] @ own_rotation
@@ -146,9 +157,42 @@ def draw_space(draw: Draw, config: SceneConfig, magnitude: Tensor, own: Tensor, 
 
     # Pictures on ground, ceiling and walls grow towards the camera.
     rise = _at(rows, _corners(size)) - _at(rows, _homogeneous(size[None] / 2))
-    amount = draw.uniform(n, layers, high=FORESHORTENING) * bounded
+    amount = draw.uniform(n, layers, high=FORESHORTENING) * stage.bounded
     lean = rows[..., :2] * (amount / rise.abs().amax(-1).clamp_min(1e-9))[..., None]
-    return Space(intrinsics, rotation, step, rows, motion, moving, centre, half, outlined, bounded, lines, stretch, lean)
+    return Space(
+        intrinsics=intrinsics,
+        rotation=rotation,
+        translation=step,
+        inverse_depth=rows,
+        motion=motion,
+        moving=moving,
+        centre=centre,
+        half=stage.half,
+        outlined=stage.outlined,
+        bounded=stage.bounded,
+        lines=stage.lines,
+        stretch=stretch,
+        lean=lean,
+    )
+
+
+def _stage(draw: Draw, kind: Tensor, half: Tensor, count: Tensor, size: Tensor) -> _Stage:
+    """Planes first, then boards from far to near, in as many columns as `half` `(n, L, 2)` has."""
+    n, layers = half.shape[:2]
+    vanishing, rows, bounded, lines = _planes(draw, kind, size, min(4, layers // 2))
+    planes = rows.shape[1]
+    rows, centre, half, outlined = _boards(draw, vanishing, rows, bounded, half[:, planes:], count, size)
+    middle = (size / 2).expand(n, planes, 2)
+    everywhere = torch.tensor((0.0, 0.0, 1.0), dtype=torch.float64, device=draw.device)
+    return _Stage(
+        vanishing,
+        rows,
+        centre=torch.cat((middle, centre), 1),
+        half=torch.cat((middle, half), 1),
+        outlined=torch.cat((outlined.new_zeros(n, planes), outlined), 1),
+        bounded=torch.cat((bounded, bounded.new_zeros(n, layers - planes)), 1),
+        lines=torch.cat((lines, everywhere.expand(n, layers - planes, LINES, 3)), 1),
+    )
 
 
 def _planes(draw: Draw, kind: Tensor, size: Tensor, room: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -246,17 +290,7 @@ def _boards(
 
 
 def _camera(
-    draw: Draw,
-    config: SceneConfig,
-    kind: Tensor,
-    intrinsics: Tensor,
-    vanishing: Tensor,
-    rows: Tensor,
-    centre: Tensor,
-    half: Tensor,
-    there: Tensor,
-    outlined: Tensor,
-    magnitude: Tensor,
+    draw: Draw, config: SceneConfig, kind: Tensor, intrinsics: Tensor, stage: _Stage, magnitude: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Rotation vector [rad] and translation of the camera's motion, each `(n, 3)`.
 
@@ -267,7 +301,7 @@ def _camera(
     inverse = torch.linalg.inv(intrinsics)
 
     # Directions. A camera that moves by dX along a ray sees the world move by -dX.
-    ahead = (inverse @ _homogeneous(vanishing)[..., None])[..., 0] + 0.04 * draw.normal(n, 3)
+    ahead = (inverse @ _homogeneous(stage.vanishing)[..., None])[..., 0] + 0.04 * draw.normal(n, 3)
     ahead = ahead * torch.where(draw.chance(n, p=0.85), -1.0, 1.0)[:, None]
     aside = torch.stack((torch.where(draw.chance(n, p=0.5), 1.0, -1.0), 0.25 * draw.normal(n), 0.15 * draw.normal(n)), -1)
     spin = draw.normal(n, 3) * torch.tensor((0.6, 1.0, 0.5), dtype=torch.float64, device=device)
@@ -282,8 +316,8 @@ def _camera(
     # Velocities of points spread over the frame, in homogeneous pixels; each shows the nearest of what lies there.
     across, along = (torch.linspace(0, 1, count, dtype=torch.float64, device=device) for count in (8, 6))
     grid = torch.stack((across.repeat(6), along.repeat_interleave(8)), -1) * size
-    covers = ((grid - centre[:, :, None]).abs() < 0.7 * half[:, :, None]).all(-1) | ~outlined[..., None]
-    seen = torch.where(covers & there[..., None], _at(rows, _homogeneous(grid)), 0.0).amax(1)
+    covers = ((grid - stage.centre[:, :, None]).abs() < 0.7 * stage.half[:, :, None]).all(-1) | ~stage.outlined[..., None]
+    seen = torch.where(covers & stage.there[..., None], _at(stage.inverse_depth, _homogeneous(grid)), 0.0).amax(1)
     turning = intrinsics @ _cross(turn) @ inverse
     by_turn = _homogeneous(grid) @ turning.transpose(1, 2)
     by_step = (intrinsics @ step[..., None]).transpose(1, 2) * seen[..., None]
@@ -304,7 +338,7 @@ def _camera(
     # With a length s of the motion a point goes s u / (1 - s c) pixels, c being how fast it comes nearer.
     moved, closing = displacement(velocity), -velocity[..., 2]
     longest = config.cap * config.width
-    steepest = torch.where(there[..., None], _at(rows, _corners(size)).abs(), 0.0).amax((1, 2))
+    steepest = torch.where(stage.there[..., None], _at(stage.inverse_depth, _corners(size)).abs(), 0.0).amax((1, 2))
     bounds = (
         magnitude * draw.uniform(n, low=0.8, high=2.4) / moved.mean(1),
         longest / (moved + longest * closing.clamp_min(0)).amax(1),
@@ -316,19 +350,10 @@ def _camera(
 
 
 def _movers(
-    draw: Draw,
-    kind: Tensor,
-    own: Tensor,
-    moving: Tensor,
-    rows: Tensor,
-    centre: Tensor,
-    half: Tensor,
-    focal: Tensor,
-    step: Tensor,
+    draw: Draw, kind: Tensor, own: Tensor, depth: Tensor, half: Tensor, focal: Tensor, step: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Rotation vectors about their centres [rad] and translations of the boards, each `(n, L, 3)`; zero for what does not move."""
+    """Rotation vectors about their centres [rad] and translations that boards at `depth` `(n, L)` may have, each `(n, L, 3)`."""
     n, layers = own.shape
-    depth = (rows * _homogeneous(centre)).sum(-1).clamp_min(1e-6).reciprocal()
     flat = torch.tensor((1.0, 0.5), dtype=torch.float64, device=draw.device)
     sideways = draw.direction(n, layers) * flat * (own / focal[:, None] * depth)[..., None]
     along = (0.6 * draw.normal(n, layers) * own / half.amax(-1)).clamp(-APPROACH, APPROACH) * depth
@@ -338,7 +363,7 @@ def _movers(
     shift = torch.where(convoy, -step[:, None] * draw.uniform(n, layers, 1, low=0.2, high=1.2), shift)
     turn = (0.2 * draw.normal(n, layers, 3) * (own / half.amax(-1))[..., None]).clamp(-0.25, 0.25)
     turn = torch.where(convoy, 0.1 * turn, turn)
-    return turn * moving[..., None], shift * moving[..., None]
+    return turn, shift
 
 
 def _rotation(vector: Tensor) -> Tensor:

@@ -573,8 +573,11 @@ class LiteFlowNet(FlowNetwork):
 
     def decode(self, frame1: FramePyramid, frame2: FramePyramid, size: tuple[int, int] | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
-        height, width = frame1.size
-        size = (height, width) if size is None else size
-        u = self.flows(frame1, frame2)[-1].last
+        return self.full_size(self.flows(frame1, frame2)[-1], frame1.size if size is None else size)
+
+    def full_size(self, estimate: FlowEstimate, size: tuple[int, int]) -> Tensor:
+        """The finest estimate at the size of the frame, or another: `(B, 2, *size)` float32 [px of that size]."""
+        u, factor = estimate.last, 2 ** (estimate.level - 1)
+        height, width = (factor * side for side in u.shape[-2:])
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import WeightsError
 from ..networks.liteflownet import DescriptorMatching, FlowRegularization, LiteFlowNet, PseudoLevel, SubPixelRefinement
+from ..networks.liteflownet_tied import Decoder
 from ..ops import bilinear_upsampling_kernel
 
 _OTHER_NEIGHBOURS = 2.0  # distance of each neighbour but the centre: weights exp(-4) against 1
@@ -51,7 +52,7 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
             module.flow.weight.mul_(0.1)
         if isinstance(module, SubPixelRefinement) and not network.config.matching:
             compare(module.convs[0], generator)
-        if isinstance(module, FlowRegularization | PseudoLevel):
+        if isinstance(module, FlowRegularization | PseudoLevel | Decoder):
             last = module.distance[-1]
             last.weight.mul_(0.3)
             last.bias.fill_(_OTHER_NEIGHBOURS)

@@ -91,10 +91,10 @@ class MultilevelLoss:
         second = frames.mapped(lambda x: torch.cat((x[pairs:], x[: len(truth) - pairs])))
         estimates = network.flows(frames.mapped(lambda x: x[: len(truth)]), second, detach=self.detach)
         with full_precision(truth):
-            return self.judge(estimates, truth, weight)
+            return self.judge(estimates, truth, weight, network.full_size)
 
-    def judge(self, estimates: list[FlowEstimate], truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of estimates in internal units, coarsest first, and the last flow at full size [px]."""
+    def judge(self, estimates: list[FlowEstimate], truth: Tensor, weight: Tensor, full_size) -> tuple[Tensor, Tensor]:
+        """The loss of estimates in internal units, coarsest first, and the last flow at full size [px], which `full_size` gives."""
         total = truth.new_zeros(())
         summed, label_weight = truth * weight, weight
         for estimate in reversed(estimates):  # the label of a level is that of the next finer one, reduced
@@ -102,7 +102,7 @@ class MultilevelLoss:
             label, level_weight = summed / label_weight.clamp_min(1e-6), weight_of(estimate, self.level_weights)
             for u in estimate.outputs:
                 total = total + level_weight * robust_error(u * FLOW_SCALE, label, label_weight, self.epsilon, self.exponent)
-        last = resize(estimates[-1].last * FLOW_SCALE, truth.shape[-2:])
+        last = full_size(estimates[-1], truth.shape[-2:])
         return total + self.full_weight * robust_error(last, truth, weight, self.epsilon, self.exponent), last
 
 
