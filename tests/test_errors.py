@@ -1,41 +1,24 @@
-"""Which errors say that memory ran out."""
+"""Messages: would catch one that moves a terminal's cursor, fills a screen, or cannot be printed."""
+
+import pickle
 
 import pytest
-import torch
 
-from featherflow.errors import is_out_of_memory
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:121] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"
-        ),
-    ],
-)
-def test_memory_ran_out(error):
-    assert is_out_of_memory(error)
+from featherflow.errors import FileError, InputError, WeightsError, printable
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("CUDA error: an illegal memory access was encountered"),
-        RuntimeError("Expected a tensor in the memory format channels_last"),
-        RuntimeError("out of memory is what this text speaks of"),
-        ValueError("std::bad_alloc"),
-        OSError("Cannot allocate memory"),
-    ],
-)
-def test_what_only_speaks_of_memory(error):
-    assert not is_out_of_memory(error)
+@pytest.mark.parametrize("kind", [FileError, InputError, WeightsError])
+def test_messages_are_safe_to_print(kind):
+    message = str(kind("layer '\x1b[2J\x9b\n\u202e\udc80' of " + "9" * 4000))
+    assert message == r"layer '\x1b[2J\x9b\n\u202e\udc80' of 99999999...9999"
+    assert str(pickle.loads(pickle.dumps(kind("of a process")))) == "of a process"
 
 
-def test_pytorch_itself_says_it_that_way():
-    """No machine has this much; the words are those of the PyTorch that is installed."""
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(2**60, dtype=torch.uint8)
-    assert is_out_of_memory(caught.value)
+def test_what_people_write_stays():
+    for text in ("Straße 東京 — 1,024 px.", "Screenshot 9.41\u202fAM.png", "12345678901234567890"):
+        assert printable(text) == text
+
+
+def test_long_texts_lose_their_middle():
+    text = "begin " + "x" * 10_000 + " end"
+    assert len(printable(text)) <= 2000 and printable(text).startswith("begin") and printable(text).endswith("end")
