@@ -75,7 +75,7 @@ def test_of_many_at_once_one_builds_and_the_others_wait():
 def test_of_many_processes_one_builds(home):
     code = """
 import sys, time
-from featherflow.engines import builds
+from featherflow.inference.runners import builds
 def work(folder):
     print("made", flush=True)
     time.sleep(0.5)
@@ -139,7 +139,7 @@ def test_checks_are_added():
 def test_what_a_killed_program_left_is_removed():
     code = """
 import os, signal
-from featherflow.engines import builds
+from featherflow.inference.runners import builds
 def work(folder):
     (folder / "model").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
