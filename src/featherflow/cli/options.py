@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from ..inference.settings import EstimationSettings
 
-@dataclass(frozen=True)
-class EstimationOptions:
+if TYPE_CHECKING:
+    from ..inference import Estimator
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimationOptions(EstimationSettings):
     """How flow is estimated.
 
     Parameters
@@ -44,31 +49,23 @@ class EstimationOptions:
         Say on standard error which engine and arithmetic were taken.
     """
 
-    model: str | None = None
     weights: Path | None = None
-    device: str | None = None
-    dtype: str = "auto"
-    iterations: int | None = None
-    refine: int = 0
-    enlarge: float | None = None
-    engine: str = "auto"
     tile: str = "auto"
-    octaves: int | None = None
     verbose: Annotated[bool, Parameter(negative="")] = False
 
-    def settings(self) -> dict[str, object]:
-        """Keywords of `featherflow.estimate`; from here on what `verbose` asks for is said.
+    def estimator(self) -> Estimator:
+        """The estimator that is asked for; from here on what `verbose` asks for is said.
 
-        Raises:
-            InputError: for a tile that is none.
+        Raises: as `featherflow.Estimator`.
         """
-        from ..tiling import parse_tile
+        from ..inference import Estimator
+        from ..inference.runners.threads import respect_container
         from .output import show_log
 
         if self.verbose:
             show_log()
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "verbose"}
-        return {**given, "tile": parse_tile(self.tile)}
+        respect_container()
+        return Estimator.of(self)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from .. import classical
 from ..errors import InputError
-from ..frames import as_batch
+from ..frames import as_batches
 from ..networks import FlowNetwork, RunOptions, as_network
 from ..weights import default_model
 from . import defaults, kept, streaming, tiling
@@ -62,6 +63,8 @@ class Estimator:
     device: torch.device
     #: Of the convolutions of a network, "auto" made a choice.
     dtype: str
+    #: What making it ready took [s].
+    load_seconds: float
 
     def __init__(self, model: Model = None, **settings: Unpack[Choices]) -> None:
         if model is None or isinstance(model, str):
@@ -77,6 +80,7 @@ class Estimator:
         return estimator
 
     def _prepare(self, settings: EstimationSettings, given: FlowNetwork | None, loaded: FlowNetwork | None = None) -> None:
+        started = time.perf_counter()
         self.settings = settings
         self._network: FlowNetwork | None = None
         self._identity: str | None = None
@@ -97,6 +101,7 @@ class Estimator:
             RunOptions(settings.iterations, settings.octaves).keywords(self._network)  # refuses what the network does not have
             if settings.dtype == "auto":
                 self.dtype = defaults.usual_dtype(self._network, self.device)
+        self.load_seconds = time.perf_counter() - started
 
     @overload
     def __call__(self, frame1: Tensors, frame2: Tensors) -> Tensor: ...
@@ -108,6 +113,7 @@ class Estimator:
         Args:
             frame1, frame2: two frames, or two batches of frames, of one size of at least 16x16 px: paths, NumPy arrays
                 `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`.
+                Both are scaled alike where they are deeper than 8 bit. Equal frames have a flow of exactly zero.
 
         Returns:
             Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -173,7 +179,7 @@ class Estimator:
     def _refined(self, first: Frame, second: Frame, flow: Tensor) -> Tensor:
         if self.settings.refine:
             flow = classical.refine(first.batch, second.batch, flow, self.settings.refine, self.device)
-        return flow.to(first.batch.device)
+        return _still_where_equal(flow.to(first.batch.device), first.batch, second.batch)
 
     def _whole(self, network: FlowNetwork, first: Frame, second: Frame) -> Tensor:
         spec = self._spec(network, first)
@@ -234,10 +240,19 @@ def as_given(flow: Tensor, frame: Any) -> Any:
 
 
 def _pair(frame1: Any, frame2: Any) -> tuple[Frame, Frame]:
-    first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
+    first, second = as_batches((frame1, frame2), ("frame1", "frame2"))
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
     return Frame(first), Frame(second.to(first.device))
+
+
+def _still_where_equal(flow: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Flow `(B, 2, H, W)` of two batches of frames, and exactly zero for each two frames that are equal."""
+    equal = [index for index, pair in enumerate(zip(first, second, strict=True)) if pair[0].equal(pair[1])]
+    if equal:
+        flow = flow.clone()  # it may be an inference tensor
+        flow[equal] = 0
+    return flow
 
 
 def _describe(batch: Tensor) -> str:
@@ -284,7 +299,8 @@ def estimate(
 
     Args:
         frame1, frame2: two frames, or two batches of frames, of one size of at least 16x16 px: paths, NumPy arrays
-            `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`.
+            `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`; both
+            are scaled alike where they are deeper than 8 bit. Equal frames have a flow of exactly zero.
         model: a network's name (`"liteflownet2"`, `"liteflownet2:tag"`), the name of a classical method
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         backward: also the flow from `frame2` to `frame1`.
@@ -316,7 +332,7 @@ def estimate(
         InputError: for frames that cannot be used or do not fit each other, or an unknown model, device or dtype.
         FileError: for image files that cannot be read. WeightsError: for a model without weights.
     """
-    made = _kept(
+    made = kept_estimator(
         model,
         weights=weights,
         device=device,
@@ -394,7 +410,7 @@ def stream(
         InputError: at once for settings that cannot be used, later for the frame that cannot be used; others as `estimate`.
     """
     streaming.check_frames(frames)
-    made = _kept(
+    made = kept_estimator(
         model,
         weights=weights,
         device=device,
@@ -409,8 +425,8 @@ def stream(
     return made.stream(frames, backward=backward, warm_start=warm_start)
 
 
-def _kept(model: Model, **settings: Unpack[Choices]) -> Estimator:
-    """An estimator with these settings: of a name one that is kept, of a network object a new one, which keeps nothing alive."""
+def kept_estimator(model: Model = None, **settings: Unpack[Choices]) -> Estimator:
+    """What `estimate` calls: of a name an estimator that is kept, of a network object a new one, which keeps nothing alive."""
     if model is not None and not isinstance(model, str):
         return Estimator(model, **settings)
     chosen = EstimationSettings(model=model, **settings)
