@@ -94,7 +94,7 @@ def halve(network):
 
 
 def by_another_tensor(network):
-    layer = network.netc.levels[0][0] if hasattr(network, "netc") else network.fnet.conv1
+    layer = network.netc.levels[0][0]
     layer.weight.data = layer.weight.data.flip(0)
 
 

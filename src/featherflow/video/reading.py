@@ -170,7 +170,7 @@ class ImageClip(Clip):
         self.stills = [
             (time, still, length)
             for time, (still, length) in selection.take(
-                zip(times, zip(frames, lengths, strict=True), strict=False)
+                zip(times, zip(frames, lengths, strict=True), strict=False)  # times never end
             )  # times never end
         ]
         self.expected = len(self.stills)
