@@ -12,7 +12,7 @@ ROOT = Path(featherflow.__file__).parent
 #: From the lowest to the highest. What stands in one row may import what stands before it in the row.
 ORDER = (
     ("errors",),
-    ("files", "frames"),
+    ("files", "frames", "sequences", "outputs"),
     ("flow",),
     ("ops",),
     ("networks", "classical"),
@@ -117,6 +117,18 @@ def test_settings_travel_together():
     ]
     assert len(public) >= 2 and set(found) == {place for place in public if place in found}
     assert len(found) >= 2  # the two are found
+
+
+def test_settings_do_not_travel_unseen():
+    """Only what makes an estimator takes them as `**settings`."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.name}"
+        for path in files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.kwarg is not None
+        if node.args.kwarg.arg in ("settings", "kwargs")
+    ]
+    assert set(found) <= {f"inference/estimator.py:{name}" for name in ("__init__", "kept_estimator", "estimate", "stream")}
 
 
 def careless_zips(path: Path) -> list[str]:

@@ -159,9 +159,14 @@ class Estimator:
         )
         first, second = [job.frame1 for job in batch], [job.frame2 for job in batch]
         if not options.backward:
-            return list(estimator(first, second)), [None] * len(batch)
+            return _apart(estimator(first, second)), [None] * len(batch)
         flows, backwards = estimator.both(first, second)
-        return list(flows), list(backwards)
+        return _apart(flows), list(_apart(backwards))
+
+
+def _apart(flows: np.ndarray) -> list[np.ndarray]:
+    """The flows of a batch, none of which keeps the memory of the others."""
+    return [flows[0]] if len(flows) == 1 else [flow.copy() for flow in flows]
 
 
 def _on_gpu(device: str | None) -> bool:

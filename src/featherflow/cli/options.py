@@ -89,6 +89,41 @@ class NetworkOptions:
 
 
 @dataclass(frozen=True)
+class WaysOptions:
+    """Ways to run a network, which are timed in turn.
+
+    Parameters
+    ----------
+    engine
+        Engines to run networks by: torch, compile, openvino, onnx; may be given several times. Default: torch.
+    dtype
+        Arithmetic of the convolutions: float32, bfloat16, float16, int8 (openvino); may be given several times. Default: float32.
+    octaves
+        Octaves of the LiteFlowNet family, 0 as published; by default as the weights ask for.
+    """
+
+    engine: list[str] | None = None
+    dtype: list[str] | None = None
+    octaves: int | None = None
+
+
+@dataclass(frozen=True)
+class ComputationOptions:
+    """Where and in which arithmetic methods are evaluated.
+
+    Parameters
+    ----------
+    device
+        cpu, cuda, ...; by default a GPU if there is one.
+    dtype
+        Arithmetic of the convolutions: float32 (the same figures on every machine), auto, bfloat16 or float16.
+    """
+
+    device: str | None = None
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
 class ClipOptions:
     """Which part of a clip is taken, and how it is written.
 
@@ -122,4 +157,7 @@ class ClipOptions:
 Estimation = Annotated[EstimationOptions, Parameter(name="*")]
 Clip = Annotated[ClipOptions, Parameter(name="*")]
 Network = Annotated[NetworkOptions, Parameter(name="*")]
+Ways = Annotated[WaysOptions, Parameter(name="*")]
+Computation = Annotated[ComputationOptions, Parameter(name="*")]
 ESTIMATION, CLIP, NETWORK = EstimationOptions(), ClipOptions(), NetworkOptions()
+WAYS, COMPUTATION = WaysOptions(), ComputationOptions()
