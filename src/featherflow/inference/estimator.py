@@ -163,7 +163,7 @@ class Estimator:
         """Flow `(B, 2, H, W)` float32 [px] on the device of the frames."""
         network, settings = self._network, self.settings
         if network is None:
-            flow = classical.estimate(self.model, first.batch, second.batch, self.device)
+            flow = classical.estimate(self.model, first.batch.cpu(), second.batch.cpu(), self.device)
         else:
             tile = tiling.tile_for(settings.tile, first.size, defaults.largest_untiled(network.traits, settings.engine, self.dtype))
             if tile is None:
