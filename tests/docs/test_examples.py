@@ -32,6 +32,7 @@ NOT_RUN = {
     r"^(curl|schemathesis) |^python -c .* curl ": "asks a service that has to run; tests/app",
     r"^featherflow bench ": "times networks for a minute and more; tests/evaluation",
     r"^featherflow export |--engine ": "compiles a network for a minute and more; tests/engines",
+    r"hf://": "needs a repository on the Hub; tests/weights/test_hub.py",
     r"^featherflow weights (fetch|import) ": "needs a published file; tests/weights",
     r"^featherflow (evaluate|tables) (?!--data folder=own-pairs)|^featherflow data check (?!folder own-pairs)": (
         "needs a benchmark, which may not be passed on; tests/evaluation and tests/data"
@@ -100,6 +101,7 @@ def inputs(tmp_path_factory) -> Path:
     write_flow(folder / "own-pairs" / "flow" / "0.flo", np.full((*frames[0].shape[:2], 2), (2, 1), np.float32))
     for name in ("clip", "shaky", "bridge"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
+    shutil.copy(ROOT / "hubconf.py", folder)
     small_weights(folder / "home" / "weights" / "raft-things.safetensors", "raft", "things")
     return folder
 

@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import FeatherflowError, is_out_of_memory, printable
 from . import (
     bench,
+    completion,
     data,
     demo,
     estimate,
@@ -61,6 +62,7 @@ for verb in (
 app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
+completion.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
