@@ -242,13 +242,15 @@ def test_the_number_of_threads_is_the_callers(network, monkeypatch):
     from featherflow.inference.runners import threads
 
     monkeypatch.setattr(threads, "container_threads", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         featherflow.estimate(*frames(), network)
         assert torch.get_num_threads() == 3 and threads.usable_threads() == 1
         threads.respect_container()
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1 and os.environ["OMP_NUM_THREADS"] == "1"
     finally:
         torch.set_num_threads(before)
 

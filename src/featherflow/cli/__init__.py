@@ -14,6 +14,7 @@ from cyclopts import App
 
 from .. import __version__
 from ..errors import FeatherflowError, is_out_of_memory, printable
+from ..inference.runners.threads import respect_container
 from . import (
     bench,
     data,
@@ -66,6 +67,7 @@ app.command(data.app)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
     hold_every_name()
+    respect_container()
     try:
         app(arguments)
     except FeatherflowError as error:
