@@ -31,6 +31,7 @@ def test_one_pair_can_be_learnt(name, tmp_path):
     plain = networks.build(name)
     side = max(SIDE.get(name, 64), -(-plain.traits.smallest_size // plain.traits.size_multiple) * plain.traits.size_multiple)
     changes = {"samples": "1_000_000", "warmup": "0", "batch": "1", "chunks": "1", "occluded_from": "0", "occluded_until": "0"}
+    changes["both_ways"] = "false"
     if name in COOLED:
         changes["samples"] = str(STEPS)
     if name in RATE:
