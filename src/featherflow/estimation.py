@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from contextlib import contextmanager, nullcontext
@@ -129,6 +130,7 @@ def methods_for(
             pairs = [(first, second), (second, first)] if backward else [(first, second)]
             return [classical.estimate(model, a, b, where) for a, b in pairs]
     else:
+        _check_known(model)
         network = network_for(model, weights, where, octaves)
         dtype = dtype_for(network, where, dtype)
 
@@ -168,6 +170,18 @@ def still_where_equal(flow: torch.Tensor, first: torch.Tensor, second: torch.Ten
         flow = flow.clone()  # it may be an inference tensor
         flow[equal] = 0
     return flow
+
+
+def _check_known(model) -> None:
+    """Refuse a name that is neither a network's nor a classical method's, with the nearest of both."""
+    from . import classical, networks
+
+    name = model.partition(":")[0] if isinstance(model, str) else None
+    known = [*networks.names(), *classical.METHODS]
+    if name is not None and name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "`featherflow models` lists all."
+        raise InputError(f"There is no model named '{name}'; {hint}")
 
 
 def largest_whole(network, engine: str, dtype: str) -> int:

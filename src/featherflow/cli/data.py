@@ -14,7 +14,7 @@ app = App(name="data", help="Data: procedural pairs, and the public benchmarks. 
 def render(
     out: Path, *, count: int = 8, photos: list[Path] | None = None, height: int = 384, width: int = 512, seed: int = 0
 ) -> None:
-    """Write procedural pairs with their exact flow, and one sheet that shows them all.
+    """Write procedural pairs with their exact flow, in the layout that check, evaluate and train call 'folder', and a sheet of all.
 
     Example: featherflow data render samples/ --count 16 --photos photos/
 

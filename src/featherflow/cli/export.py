@@ -21,6 +21,7 @@ def export(
     iterations: int | None = None,
     weights: Path | None = None,
     octaves: int | None = None,
+    untrained: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write a network as a file that other programs run, and compare what it gives with PyTorch.
@@ -30,7 +31,7 @@ def export(
     Parameters
     ----------
     model
-        A network (liteflownet2, liteflownet2:tag); with untrained weights where it has none.
+        A network (liteflownet2, liteflownet2:tag).
     output
         The file: .onnx, .xml (OpenVINO, with a .bin beside it), .pt (TorchScript) or .pt2 (PyTorch's exported program).
     to
@@ -52,6 +53,8 @@ def export(
     octaves
         How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as for
         estimate, and where sizes are free as the weights ask.
+    untrained
+        Write a network that has no weights with random ones, to try a file out.
     json
         Print what was written as JSON.
     """
@@ -73,6 +76,7 @@ def export(
         iterations=iterations,
         weights=weights,
         octaves=octaves,
+        untrained=untrained,
     )
     if json:
         print_json(dataclasses.asdict(result))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-app = App(name="weights", help="Import, list, show and fetch weights.")
+app = App(name="weights", help="Import, list, show and fetch weights. Example: featherflow weights list")
 
 JsonFlag = Annotated[bool, Parameter(negative=())]
 

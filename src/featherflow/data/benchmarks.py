@@ -56,6 +56,7 @@ import numpy as np
 from featherflow.errors import FileError, InputError
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
 from featherflow.frames import read_image
+from featherflow.sequences import natural_order
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff")
 
@@ -480,7 +481,7 @@ def _own(root: Path, split: str, complete: bool) -> Iterator[Pair]:
     frames, truth = _folder(root, "frames"), _folder(root, "flow")
     for sequence in [frames, *_folders(frames)]:
         below = sequence.relative_to(frames)
-        images = sorted(path for path in sequence.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        images = sorted((path for path in sequence.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
         flows = {path.stem: path for path in sorted((truth / below).glob("*")) if path.suffix.lower() in SUFFIXES}
         for stem in flows:
             if stem not in {image.stem for image in images[:-1]}:

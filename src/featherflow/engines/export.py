@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EngineError, InputError
-from ..estimation import with_octaves, with_reach
+from ..estimation import usual_enlargement, with_octaves, with_reach
 from ..files import atomic_write
 from . import int8, onnx, openvino
 from .choice import TOLERANCE
@@ -24,6 +25,9 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "exported-
 FREE_SIZES = ("onnx", "openvino", "exported-program")
 #: Size that is exported where nobody says which: (height, width).
 USUAL_SIZE = (448, 1024)
+
+#: Inside a TorchScript file or an exported program.
+_FACTS_FILE = "featherflow.json"
 
 Runner = Callable[[Tensor, Tensor], Tensor]
 
@@ -63,13 +67,16 @@ def export(
     iterations: int | None = None,
     weights: str | os.PathLike | None = None,
     octaves: int | None = None,
+    untrained: bool = False,
 ) -> Exported:
     """Write a network as a file that other programs run. The file is kept only if it gives PyTorch's flow.
 
-    Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px].
+    Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px]. Small frames
+    are seen enlarged where the weights ask for it, as by `featherflow.estimate`; a file with free sizes sees them as they are. The
+    file says what it is: see `facts`.
 
     Args:
-        model: a network's name (untrained where it has no weights and none are given), or a network object.
+        model: a network's name, or a network object.
         to: one of `FORMATS`. Default: as the suffix of `path` says. OpenVINO writes a .bin beside its .xml.
         size: (height, width) of the frames. Other sizes than multiples of the network's are resized or padded inside, by its
             official rule. Default: 448x1024.
@@ -81,12 +88,13 @@ def export(
         weights: a `.safetensors` file to use in place of the model's own weights.
         octaves: as `featherflow.estimate`; where sizes are free as the weights ask, whatever the size of the frames, and the
             smallest size doubles with each octave beyond the first.
+        untrained: write a network that has no weights with random ones, to try a file out.
 
     Raises:
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
         EngineError: if the exporter cannot take the network, or what it wrote differs by more than 0.001 px (in bfloat16: 1 px; in
             int8: a tenth of the flow's mean length, on average).
-        FileError: for a path that cannot be written.
+        FileError: for a path that cannot be written. WeightsError: for a network without weights.
     """
     path = Path(path)
     if to is None:
@@ -103,18 +111,20 @@ def export(
         raise InputError("In int8 a file is calibrated for one size; leave --dynamic out and name height and width.")
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
-    network = _network(model, weights)
-    network = with_octaves(network, octaves) if dynamic else with_reach(network, octaves, size or USUAL_SIZE)
+    network, is_trained = _network(model, weights, untrained)
+    enlarge = 1.0 if dynamic else usual_enlargement(network, size or USUAL_SIZE)
+    network = with_octaves(network, octaves) if dynamic else with_reach(network, octaves, size or USUAL_SIZE, enlarge)
     name = model if isinstance(model, str) else type(network).__name__
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network) if dynamic else [size or USUAL_SIZE]
-    module = Portable(network, sizes[-1], iterations, bytes_in=with_frames, free=dynamic)
+    module = Portable(network, sizes[-1], iterations, enlarge, bytes_in=with_frames, free=dynamic)
+    said = facts(network, name, module, is_trained)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         try:
             shapes = _free_shapes(network) if dynamic else None
-            run = _WRITERS[to](module, module.example(), draft, dtype, shapes)
+            run = _WRITERS[to](module, module.example(), draft, dtype, shapes, said)
             differences = _compare(network, module, run, sizes, iterations, dynamic, dtype)
         except (EngineError, ImportError, MemoryError, OSError):
             raise
@@ -133,20 +143,48 @@ def export(
     return Exported(name, to, written, sizes[0], dynamic, with_frames, dtype, differences)
 
 
-def _network(model: str | nn.Module, weights: str | os.PathLike | None) -> nn.Module:
+def _network(model: str | nn.Module, weights: str | os.PathLike | None, untrained: bool) -> tuple[nn.Module, bool]:
+    """A network, and whether its weights are known to be trained ones."""
     from .. import networks
     from ..errors import WeightsError
     from ..weights import load
 
     if not isinstance(model, str):
-        return model.eval()
+        return model.eval(), getattr(model, "weights_info", None) is not None
     try:
-        return load(model, weights=weights)
-    except WeightsError:
+        return load(model, weights=weights), True
+    except WeightsError as error:
         if weights is not None or ":" in model:
             raise
+        if not untrained:
+            raise WeightsError(f"{str(error).rstrip('.')}. To try a file out with random weights, say --untrained.") from None
         torch.manual_seed(0)
-        return networks.build(model)
+        return networks.build(model), False
+
+
+def facts(network: nn.Module, name: str, module: Portable, is_trained: bool) -> dict[str, str]:
+    """What a file says of itself: which weights and under which licence, what it takes and what it gives."""
+    info = getattr(network, "weights_info", None)
+    enlarge_below = getattr(info, "enlarge_below", 0)
+    shape = "(1, H, W, 3) uint8" if module.bytes_in else "(1, 3, H, W) float32 in [0, 1]"
+    rule = "padded by repeating the border" if module.fitting.pads else "resized"
+    sizes = f"any, multiples of {network.size_multiple} px" if module.free else "{1}x{0} px".format(*module.fitting.size)
+    said = {
+        "model": info.name if info is not None else name,
+        "weights": "trained" if is_trained else "random, not trained",
+        "licence of the weights": getattr(info, "licence_weights", "") or "not stated",
+        "licence of the code": getattr(info, "licence_code", "") or "Apache-2.0",
+        "frames": f"{shape}, RGB",
+        "flow": ("(1, H, W, 2)" if module.bytes_in else "(1, 2, H, W)") + " float32 [px], to the right and down, on frame 1",
+        "sizes": sizes if module.free else f"{sizes}, {rule} inside to multiples of {network.size_multiple} px",
+    }
+    if module.free and enlarge_below:
+        said["small frames"] = (
+            f"enlarge frames of fewer than {enlarge_below} pixels twofold, and halve their flow, as estimate does"
+        )
+    elif module.fitting.seen != module.fitting.size:
+        said["small frames"] = "enlarged inside to {1}x{0} px, as the weights ask".format(*module.fitting.seen)
+    return {f"featherflow {key}": value for key, value in said.items()}
 
 
 def _least(network: nn.Module) -> int:
@@ -189,26 +227,32 @@ def _compare(
     return differences
 
 
-def _write_onnx(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
-    onnx.graph(module, frames, shapes).save(path)
+def _write_onnx(module: Portable, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
+    program = onnx.graph(module, frames, shapes)
+    program.model.metadata_props.update(said)
+    program.save(path)
     return onnx.load(path, "float32", torch.get_num_threads())
 
 
-def _write_openvino(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
-    openvino.save(openvino.graph(module, frames, shapes, dtype), path)
+def _write_openvino(module: Portable, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
+    model = openvino.graph(module, frames, shapes, dtype)
+    for key, value in said.items():
+        model.set_rt_info(value, key.replace(" ", "_"))
+    openvino.save(model, path)
     return openvino.load(path, "float32", torch.get_num_threads())  # any other dtype is part of the file
 
 
-def _write_exported_program(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_exported_program(module: Portable, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
     program = exported_program(module, frames, shapes)
     with quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, path, extra_files={_FACTS_FILE: json.dumps(said)})
         return torch.export.load(path).module()
 
 
-def _write_torchscript(module: Portable, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_torchscript(module: Portable, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
     with torch.no_grad(), quiet():
-        torch.jit.trace(module.eval(), frames, check_trace=False).save(str(path))
+        traced = torch.jit.trace(module.eval(), frames, check_trace=False)
+        traced.save(str(path), _extra_files={_FACTS_FILE: json.dumps(said)})
         return torch.jit.load(str(path))
 
 

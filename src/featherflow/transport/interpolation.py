@@ -91,7 +91,7 @@ class Between:
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
         share1 = (1 - t) * (shown1 * inside1 + 1e-3)
         share2 = t * (shown2 * inside2 + 1e-3)
-        # Where both show the place and yet differ, one of them is wrong, and half of each would show both: a double, half transparent.
+        # Where both show the place and yet differ, one of them is wrong; half of each would be a double, half transparent.
         apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown * inside1 * inside2)
         decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
         first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))

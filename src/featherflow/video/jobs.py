@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..estimation import estimate
-from ..flow import measured_scale, write_flow
+from ..flow import SMALLEST_MEASURED_SCALE, measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
 from ..frames import write_image
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
@@ -27,6 +27,7 @@ from .views import check_view, draw
 from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
+_SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
 
 
 class Stopped(KeyboardInterrupt):
@@ -284,7 +285,7 @@ def flow_video(
         check_format(output, codec, crf, USUAL_COLOUR)
     walk = steps(clip, backward or occlusion, model=model, warm_start=warm_start, **settings)  # refuses unusable settings
     folder = None if flow_dir is None else make_folder(flow_dir)
-    lengths = _Scale(scale)
+    lengths = _Scale(scale, _SMALLEST_FOR_ARROWS if view == "arrows" else SMALLEST_MEASURED_SCALE)
     began = time.perf_counter()
     if output is not None and scale is None:
         with suppress(FileError):  # a clip that is damaged somewhere is followed until there
@@ -379,11 +380,11 @@ def video_job(
 
 
 class _Scale:
-    """Flow length in full colour [px]: given, measured beforehand, or growing with the clip."""
+    """Flow length in full colour [px]: given, measured beforehand, or growing with the clip; `least`: where it is not given."""
 
-    def __init__(self, value: float | None):
-        self.value, self.fixed = value, value is not None
+    def __init__(self, value: float | None, least: float):
+        self.value, self.fixed, self.least = value, value is not None, least
 
     def include(self, flow: np.ndarray) -> None:
         if not self.fixed:
-            self.value = max(self.value or 0.0, measured_scale(flow))
+            self.value = max(self.value or 0.0, measured_scale(flow, self.least))
