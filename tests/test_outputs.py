@@ -197,3 +197,18 @@ def test_check_outputs_knows_files_by_more_than_their_names(tmp_path):
 def test_flow_video_in_python_too(work):
     with pytest.raises(InputError, match=r"take the place of 'clip\.mkv'"):
         flow_video("clip.mkv", "clip.mkv", model="dis-ultrafast")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("weights", "import", "a.png", "--as", "liteflownet:x", "-o", "a.png"),
+        ("data", "pack", "frames", "-o", "frames/0001.png"),
+        ("evaluate", "frames", "--csv", "x", "--html", "x"),
+    ],
+)
+def test_other_verbs_check_their_outputs_too(work, arguments, capsys):
+    before = contents(work)
+    assert run_command(*arguments) == 2
+    said = capsys.readouterr().err
+    assert ("take the place of" in said or "both be written" in said) and contents(work) == before

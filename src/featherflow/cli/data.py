@@ -64,7 +64,9 @@ def pack(
     import torch
 
     from ..data import TextureBank
+    from ..outputs import check_outputs
 
+    check_outputs([("the packed file", output)], [path for folder in photos for path in folder.rglob("*")], overwrite=None)
     bank = TextureBank.procedural(drawn, size, torch.Generator().manual_seed(0), particles=particles)
     bank = TextureBank.concat([TextureBank.from_folder(photos, size), bank])
     quality = bank.pack(output)
