@@ -181,7 +181,7 @@ def _check_known(model) -> None:
     if name is not None and name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "`featherflow models` lists all."
-        raise InputError(f"There is no model named '{name}'; {hint}")
+        raise InputError(f"There is no network named '{name}' and no classical method; {hint}")
 
 
 def largest_whole(network, engine: str, dtype: str) -> int:

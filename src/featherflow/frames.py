@@ -381,7 +381,7 @@ def to_unit(array: np.ndarray, name: str, value_range: Range | None = None) -> n
         if unit.size and (unit.min() < -1e-3 or unit.max() > 1 + 1e-3):
             raise InputError(
                 f"{name} is floating point and must lie in [0, 1], got {unit.min():.4g} to {unit.max():.4g}; scale it, or name the "
-                "numbers that are black and white (--range LOW,HIGH)."
+                "numbers that are black and white (estimate --range LOW,HIGH; value_range in Python)."
             )
         return unit.clip(0.0, 1.0)
     low, high = value_range
@@ -397,6 +397,31 @@ def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None
     parts = [_arrays(frame, name) for frame, name in zip(frames, names, strict=True)]
     common = common_range([array for part in parts for array, _ in part])
     return [_as_one(part, name, value_range, common) for part, name in zip(parts, names, strict=True)]
+
+
+class RunningRange:
+    """The range of frames that come one by one: that of all so far, so that it grows and never shrinks."""
+
+    def __init__(self) -> None:
+        self._extremes: list[np.ndarray] = []
+        self.common: Range | None = None
+
+    def include(self, frame, name: str) -> bool:
+        """Take in a frame in any form; True where the range has changed, so that what was scaled by it is to be scaled again."""
+        for array, _ in _arrays(frame, name):
+            if array.dtype.kind in "iu" and array.dtype != np.uint8 and array.size:
+                self._extremes.append(np.array([array.min(), array.max()], array.dtype))
+        before, self.common = self.common, common_range(self._extremes)
+        if self.common is not None:  # of each type the extremes are enough
+            kinds = {array.dtype: [] for array in self._extremes}
+            for array in self._extremes:
+                kinds[array.dtype].append(array)
+            self._extremes = [np.array([np.min(arrays), np.max(arrays)], kind) for kind, arrays in kinds.items()]
+        return before != self.common
+
+    def batch(self, frame, name: str):
+        """A frame as `as_batch` gives it, scaled by the range so far."""
+        return _as_one(_arrays(frame, name), name, None, self.common)
 
 
 def as_batch(frame, name: str = "the frame", value_range: Range | None = None):

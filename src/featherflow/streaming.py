@@ -27,7 +27,7 @@ from .estimation import (
     usual_enlargement,
     with_reach,
 )
-from .frames import as_batch
+from .frames import RunningRange
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,8 @@ def stream(
     The flows equal those of `estimate` on each two neighbours to 1e-4 px, unless `warm_start` is asked for. With weights of the
     LiteFlowNet family, each frame's features are computed once for each colour mean: the weights that come with featherflow have
     one mean for both frames of a pair, the official ones have two (then there is something to reuse with `backward` only). Pair
-    by pair go other models, frames that are estimated in tiles, and engines other than PyTorch.
+    by pair go other models, frames that are estimated in tiles, and engines other than PyTorch. Frames deeper than 8 bit are scaled
+    by as many bits as those so far need.
 
     Args:
         frames: single frames of one size, one at a time, as `estimate` takes them. Nothing is read ahead.
@@ -91,9 +92,11 @@ class _Frame:
 def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], backward: bool) -> Iterator:
     import torch
 
-    previous = None
+    previous, before, scale = None, None, RunningRange()
     for index, frame in enumerate(frames):
-        current = _Frame(index, as_batch(frame, f"frame {index}"))
+        if scale.include(frame, f"frame {index}") and previous is not None:
+            previous = _Frame(previous.number, scale.batch(before, f"frame {index - 1}"))
+        current = _Frame(index, scale.batch(frame, f"frame {index}"))
         if current.batch.shape[0] != 1:
             raise InputError(f"stream takes single frames, but frame {index} is a batch of {current.batch.shape[0]}.")
         if previous is not None:
@@ -105,7 +108,7 @@ def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], 
             if not isinstance(frame, torch.Tensor):
                 flows = [flow.movedim(0, -1).contiguous().numpy() for flow in flows]
             yield tuple(flows) if backward else flows[0]
-        previous = current
+        previous, before = current, frame
 
 
 def _between(
