@@ -88,6 +88,12 @@ def read_frames(
     ]
 
 
+def read_images(sources: Sequence[str | os.PathLike | Still]) -> list[np.ndarray]:
+    """As `read_frames`, each reduced to 8 bit: `(H, W, 3)` uint8."""
+    frames = read_frames(sources)
+    return [frame if frame.dtype == np.uint8 else np.round(frame * 255).astype(np.uint8) for frame in frames]
+
+
 def read_scaled(source: str | os.PathLike | Still, value_range: Range | None) -> np.ndarray:
     """Read one picture of a sequence, `(H, W, 3)` RGB, upright: uint8 where the file holds 8 bit, else uint16 in all 16 bits.
 

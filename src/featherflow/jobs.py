@@ -185,7 +185,12 @@ def estimate_files(
             raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
     pairs = list(_plan(sequences, output, picture, suffix, backward, occlusion))
     inputs = [still.path for sequence in sequences for still in sequence]
-    check_outputs([entry for pair in pairs for entry in pair.outputs], inputs, overwrite=None if many else overwrite)
+    check_outputs(
+        [entry for pair in pairs for entry in pair.outputs],
+        inputs,
+        overwrite=None if many else overwrite,
+        sequence=frames[0] if many else None,
+    )
     for sequence in sequences:
         _warn(gaps(sequence) if many else [])
     job = FlowJob(many=many)

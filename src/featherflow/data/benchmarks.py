@@ -55,7 +55,7 @@ import numpy as np
 
 from featherflow.errors import FileError, InputError
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
-from featherflow.frames import read_image
+from featherflow.frames import read_image, read_images
 from featherflow.sequences import natural_order
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff")
@@ -107,7 +107,7 @@ class Pair:
         Raises:
             FileError: naming the first file that is missing, damaged or of another size than frame 1.
         """
-        frame1, frame2 = read_image(self.frame1), read_image(self.frame2)
+        frame1, frame2 = read_images([self.frame1, self.frame2])
         size = frame1.shape[:2]
         _same_size(frame2.shape[:2], size, self.frame2, self.frame1)
         if self.flow is None:

@@ -345,11 +345,11 @@ def check_clip_outputs(
         most: pictures for each frame of the clip, for names that stand for numbered pictures; those never take an input's place.
     """
     single = [(what, path) for what, path in outputs if path is not None and not is_numbered(path) and str(path) != "-"]
-    check_outputs(single, clip.files, overwrite)
+    check_outputs(single, clip.files, overwrite, clip.name)
     for what, path in outputs:
         if path is not None and is_numbered(path):
             count = (clip.expected or 0) * most
-            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, overwrite=None)
+            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, None, clip.name)
 
 
 def video_job(
