@@ -131,6 +131,9 @@ def test_gaps_are_said(tmp_path, capsys, caplog):
     assert len(gaps(stills(tmp_path))) == 1 and "3 apart" in gaps(stills(tmp_path))[0]
     assert run_command("estimate", tmp_path, "-o", tmp_path / "flows", *FAST) == 0
     assert "'f3.png' and 'f6.png'" in caplog.text
+    caplog.clear()
+    flow_video(tmp_path, tmp_path / "out.mp4", model="dis-ultrafast")
+    assert "'f3.png' and 'f6.png'" in caplog.text
     for path in tmp_path.glob("*.png"):
         path.unlink()
     save(tmp_path, [f"f{k}.png" for k in (10, 20, 30)])

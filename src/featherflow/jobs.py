@@ -195,12 +195,13 @@ def estimate_files(
         _warn(gaps(sequence) if many else [])
     job = FlowJob(many=many)
     runner = _Runner(settings, backward or occlusion, value_range)
-    if many and picture is not None and scale is None:
+    done = {pair for pair in pairs if skip_existing and all(path.exists() for _, path in pair.outputs)}
+    if many and picture is not None and scale is None and len(done) < len(pairs):
         scale = runner.measure(pairs)
     for index, pair in enumerate(pairs):
         if progress:
             progress(index, len(pairs))
-        if skip_existing and all(path.exists() for _, path in pair.outputs):
+        if pair in done:
             job.skipped += 1
             continue
         try:
