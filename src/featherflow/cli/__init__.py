@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from .. import __version__
 from ..errors import FeatherflowError, is_out_of_memory, printable
@@ -37,10 +37,12 @@ from .output import hold_every_name
 
 app = App(
     name="featherflow",
-    help="Dense optical flow: how every pixel moves from one frame to the next.",
+    help="Dense optical flow: how every pixel moves from one frame to the next.\n\n"
+    "Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
+    help_format="plaintext",  # in which an asterisk is an asterisk
+    default_parameter=Parameter(negative_iterable=()),
     version=__version__,
     suppress_keyboard_interrupt=False,
-    help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 for verb in (
     demo.demo,
