@@ -8,6 +8,7 @@
 | `.npz`  | NumPy archive: `flow` (H, W, 2), and `valid` (H, W) where pixels are unknown                  | NaN        |
 | `.npy`  | NumPy array (H, W, 2)                                                                         | NaN        |
 | `.flo5` | Spring: HDF5 dataset `flow` (H, W, 2); needs the extra `featherflow[flo5]`                    | NaN        |
+| `.exr`  | OpenEXR: motion vectors, or an STMap in `*stmap.exr`; needs `featherflow[exr]`, see `flow.exr` | 0 in a mask |
 
 In memory a flow is `(H, W, 2)` float32 in px, x to the right and then y down, with NaN in both components where it is
 unknown. A reader trusts no header: sizes are held against the file's length before any memory is asked for.
@@ -29,9 +30,10 @@ import numpy as np
 
 from featherflow.errors import FileError, InputError, MissingExtraError
 from featherflow.files import atomic_write
+from featherflow.flow.exr import read_exr, write_exr
 from featherflow.flow.fields import as_field, as_mask, known
 
-SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5")
+SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5", ".exr")
 
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1.666666752e9
@@ -405,6 +407,7 @@ _CODECS = {
     ".npz": (_read_npz, _write_npz),
     ".npy": (_read_npy, _write_npy),
     ".flo5": (_read_flo5, _write_flo5),
+    ".exr": (read_exr, write_exr),
 }
 
 
