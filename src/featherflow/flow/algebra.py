@@ -292,7 +292,10 @@ def _solve(flow: Tensor, known: Tensor, target: Tensor) -> Tensor:
     miss = place + value - target
     # Where a step makes matters worse, shorter ones are tried from the same place.
     length = torch.ones_like(miss[:, :1])
+    precision = 4 * torch.finfo(flow.dtype).eps * max(flow.shape[-2:])
     for number in range(_NEWTON_STEPS):
+        if bool((miss.abs() <= precision).all()):
+            break
         step = _newton(miss, slope) if number % 3 < 2 else miss
         candidate = place - length * step
         value, candidate_slope = _cell(flow, candidate)
@@ -349,9 +352,10 @@ def _weights(old: int, new: int, like: Tensor) -> Tensor:
         share = (centres - left)[:, None]
         weights = (inputs == left[:, None]) * (1 - share) + (inputs == left[:, None] + 1) * share
     else:
-        weights = (1 - (inputs - centres[:, None]).abs() * (new / old)).clamp_min(0)
+        ends = (centres[:, None] - old / new / 2, centres[:, None] + old / new / 2)
+        weights = (torch.minimum(ends[1], inputs + 0.5) - torch.maximum(ends[0], inputs - 0.5)).clamp_min(0)
         weights = weights / weights.sum(dim=1, keepdim=True)
-        # The border cuts some of the triangles, which moves their centres of gravity; what is added moves them back.
+        # Pixels that are covered in part count at their centres, which moves the mean; what is added moves it back.
         mean = weights @ inputs
         offset = inputs - mean[:, None]
         spread = (weights * offset.square()).sum(dim=1)

@@ -17,7 +17,7 @@ from .algebra import _Form, enter, pixels
 from .fields import positive
 
 _SAMPLES = 512  # random smallest samples that are tried, enough for two in three pixels to be wrong
-_JUDGES = 4096  # pixels by which a sample is judged
+_JUDGES = 1024  # pixels by which a sample is judged
 _MOST_PIXELS = 65536  # that a map is fitted to
 _STEPS = 12
 _SMALLEST_SCALE = 1e-9  # px
