@@ -1,13 +1,43 @@
 """What can go wrong, as types. Each message is one sentence for a person: what was wrong, what was expected, what to do.
 
-Library code raises these; the command line prints the sentence and exits with `exit_code`.
+Library code raises these; the command line prints the sentence and exits with `exit_code`. Messages quote names and numbers from
+files, so every message is made safe to print: see `printable`.
 """
+
+import re
+
+_MOST_DIGITS = 24
+_LONGEST = 2000  # characters of a message
+_DIGITS = re.compile(rf"\d{{{_MOST_DIGITS + 1},}}")
+#: Letters that `str.isprintable` refuses and that do no harm: spaces of other widths, as in the names of screenshots.
+_SPACES = frozenset("\u00a0\u2007\u2009\u202f\u3000")
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """`text` as one line that is safe on any terminal and not longer than `longest` characters.
+
+    Control characters, marks that turn the direction of writing and lone surrogates become escapes (`\\x1b`); numbers of more than
+    24 digits and texts that are too long lose their middle.
+    """
+    text = _DIGITS.sub(lambda match: f"{match[0][:8]}...{match[0][-4:]}", text)
+    if len(text) > longest:
+        text = f"{text[: longest - longest // 4 - 5]} ... {text[-(longest // 4) :]}"
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in _SPACES else _escaped(letter) for letter in text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
 class FeatherflowError(Exception):
     """Base of every error that featherflow raises on purpose."""
 
     exit_code = 1
+
+    def __init__(self, *args: object):
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class InputError(FeatherflowError, ValueError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .errors import InputError
-from .frames import as_batch
+from .frames import as_batches
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,8 @@ def estimate(
 
     Args:
         frame1, frame2: two frames, or two batches of frames, of one size of at least 16x16 px: paths, NumPy arrays
-            `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`.
+            `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`; both
+            are scaled alike where they are deeper than 8 bit. Equal frames have a flow of exactly zero.
         model: a network's name (`"liteflownet2"`, `"liteflownet2:tag"`), the name of a classical method
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         weights: a `.safetensors` file to use in place of the model's own weights.
@@ -71,7 +72,7 @@ def estimate(
         InputError: for frames that cannot be used or do not fit each other, or an unknown model, device or dtype.
         FileError: for image files that cannot be read. WeightsError: for a model without weights.
     """
-    first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
+    first, second = as_batches((frame1, frame2), ("frame1", "frame2"))
     if first.shape != second.shape:
         raise InputError(f"The two frames must have one size, got {_describe(first)} and {_describe(second)}.")
     method = methods_for(model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, backward)
@@ -150,14 +151,23 @@ def methods_for(
             pairs = [(first, second), (second, first)] if backward else [(first, second)]
             return [single(a, b) if part is None else tiling.estimate_in_tiles(single, a, b, part) for a, b in pairs]
 
-    if not refine:
-        return method
-
     def refined(first, second):
         pairs = [(first, second), (second, first)]
-        return [classical.refine(a, b, flow, refine, where) for (a, b), flow in zip(pairs, method(first, second), strict=False)]
+        flows = method(first, second)
+        if refine:
+            flows = [classical.refine(a, b, flow, refine, where) for (a, b), flow in zip(pairs, flows, strict=False)]
+        return [still_where_equal(flow, first, second) for flow in flows]
 
     return refined
+
+
+def still_where_equal(flow: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Flow `(B, 2, H, W)` of two batches of frames, and exactly zero for each two frames that are equal."""
+    equal = [index for index, pair in enumerate(zip(first, second, strict=True)) if pair[0].equal(pair[1])]
+    if equal:
+        flow = flow.clone()  # it may be an inference tensor
+        flow[equal] = 0
+    return flow
 
 
 def largest_whole(network, engine: str, dtype: str) -> int:

@@ -23,6 +23,7 @@ from .estimation import (
     network_for,
     run_network_from,
     starts_from_flow,
+    still_where_equal,
     usual_enlargement,
     with_reach,
 )
@@ -100,7 +101,7 @@ def _flows(frames: Iterable, between: Callable[[_Frame, _Frame], torch.Tensor], 
                 is_now, was = (f"{x.batch.shape[-1]}x{x.batch.shape[-2]}" for x in (current, previous))
                 raise InputError(f"The frames must have one size, but frame {index} is {is_now} and the one before {was}.")
             pairs = [(previous, current), (current, previous)] if backward else [(previous, current)]
-            flows = [between(first, second)[0] for first, second in pairs]
+            flows = [still_where_equal(between(a, b), a.batch, b.batch)[0] for a, b in pairs]
             if not isinstance(frame, torch.Tensor):
                 flows = [flow.movedim(0, -1).contiguous().numpy() for flow in flows]
             yield tuple(flows) if backward else flows[0]

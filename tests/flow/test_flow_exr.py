@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 
-from featherflow.errors import FileError
+from featherflow.errors import FileError, LimitError
 from featherflow.flow import decode_flow, encode_flow, read_flow, write_flow
 
 OpenEXR = pytest.importorskip("OpenEXR")
@@ -122,3 +122,8 @@ def test_other_channels_are_named():
         decode_flow("x.exr", exr({"Z": np.ones(SIZE, np.float32)}))
     with pytest.raises(FileError, match="no STMap"):
         decode_flow("x_stmap.exr", exr({"Z": np.ones(SIZE, np.float32)}))
+
+
+def test_more_pixels_than_are_taken(flow):
+    with pytest.raises(LimitError, match="max_pixels"):
+        decode_flow("x.exr", encode_flow("x.exr", flow), max_pixels=100)

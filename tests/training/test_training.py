@@ -275,7 +275,9 @@ def test_recipes_take_changes_as_text():
         get_recipe("modern/liteflownet2", {"network": "x"})
     recipe = get_recipe("modern/liteflownet2", {"scene.small": "0.3,1.5", "scene.large": "32", "scene.layers": "2,4"})
     assert recipe.scene == {"small": (0.3, 1.5), "large": 32.0, "layers": (2, 4)}
-    for change in ({"scene.small": "0.3"}, {"scene.width": "64"}, {"scene.colour": "1"}):
+    recipe = get_recipe("modern/liteflownet2", {"options.convex_upsampling": "true", "frozen": "netc.*,nete.*"})
+    assert recipe.options["convex_upsampling"] is True and recipe.options["octaves"] == 1 and recipe.frozen == ("netc.*", "nete.*")
+    for change in ({"scene.small": "0.3"}, {"scene.width": "64"}, {"scene.colour": "1"}, {"options.colour": "1"}):
         with pytest.raises(InputError):
             get_recipe("modern/liteflownet2", change)
     assert all(featherflow.networks.get(recipe.network) for recipe in RECIPES.values())

@@ -341,7 +341,7 @@ def test_damaged_port_entries():
     entries = port_file("mmflow", random_network("liteflownet2"))
     key = "decoder.decoders.level4.NetS.layers.1.conv"
     for value, said in (
-        (torch.ones(1).expand(10**6, 10**6), r"NetS.layers.1.conv' of .* shape \(1000000, 1000000\)"),
+        (torch.ones(1).expand(10**6, 10**6), r"NetS.layers.1.conv.weight' of .* shape \(1000000, 1000000\)"),
         (torch.ones(128, 128, 3, 3, dtype=torch.int64), "floating-point numbers, got int64"),
     ):
         with pytest.raises(WeightsError, match=said):

@@ -11,6 +11,7 @@ from random_networks import random_network
 from featherflow import networks
 from featherflow.errors import WeightsError
 from featherflow.weights import import_weights, import_weights_to, lineage, load
+from featherflow.weights.checkpoints import unwrapped
 from featherflow.weights.containers import Contents
 
 FOLDERS = {
@@ -50,7 +51,7 @@ def test_official_files_are_taken(name, official):
     network.load_state_dict(imported.state_dict)
     release = lineage.release_of(name)
     assert imported.info.licence_weights == release.licence_weights and release.title in imported.info.recipe
-    bare = lineage.unprefixed(entries)
+    bare = unwrapped(entries)
     assert all(torch.equal(tensor, bare[key]) for key, tensor in network.state_dict().items())
 
 

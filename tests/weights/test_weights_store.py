@@ -129,7 +129,8 @@ def test_files_that_do_not_fit(case, tmp_path, small_network):
         ({"architecture": "liteflownetx", "options": '{"warp": true}'}, "no option 'warp'"),
         ({"architecture": "liteflownetx", "options": '{"features": [[8]]}'}, "options .* make no liteflownetx"),
         ({"architecture": "liteflownetx", "options": '{"subpixel": [1000000000]}'}, "convs.0.weight"),
-        ({"architecture": "liteflownetx", "options": '{"subpixel": [100000000000000000000]}'}, "make no liteflownetx"),
+        ({"architecture": "liteflownetx", "options": '{"subpixel": [100000000000000000000]}'}, "'options' cannot be read"),
+        ({"architecture": "liteflownetx", "options": f'{{"subpixel": {[8] * 3000}}}'}, "'options' cannot be read"),
     ],
 )
 def test_metadata_that_lie(metadata, said, tmp_path, small_network):

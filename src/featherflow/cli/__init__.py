@@ -32,6 +32,7 @@ from . import (
     video,
     weights,
 )
+from .output import hold_every_name
 
 app = App(
     name="featherflow",
@@ -64,6 +65,7 @@ app.command(data.app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
+    hold_every_name()
     try:
         app(arguments)
     except FeatherflowError as error:

@@ -8,12 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .options import CLIP, ESTIMATION, Clip, Estimation
+from .writing import WRITING, Writing
 
 
 def video(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[Path | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
     view: str = "colour",
     flow_dir: Path | None = None,
     format: str = "flo",
@@ -26,6 +27,7 @@ def video(
     warm_start: bool = False,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,
+    writing: Writing = WRITING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show the flow of a clip as a video, and write it as flow files. Ctrl-C keeps what is done.
@@ -41,13 +43,14 @@ def video(
     source
         A video file, a folder or quoted glob of images, a camera's number (0), or - for raw frames on standard input.
     output
-        Video to write: .mp4, .mkv or .webm.
+        Video to write: .mp4, .mkv, .webm or .mov (ProRes); - for frames on standard output (YUV4MPEG2); or numbered PNG files,
+        e.g. out/%06d.png.
     view
         What it shows: colour, arrows, side-by-side or overlay.
     flow_dir
         Folder to write flow files into, named by number of frame.
     format
-        Of the flow files: flo, png16 (KITTI), npz, pfm or flo5.
+        Of the flow files: flo, png16 (KITTI), npz, pfm, flo5 or exr.
     stride
         Take every so manieth frame.
     size
@@ -84,7 +87,8 @@ def video(
             occlusion=occlusion,
             warm_start=warm_start,
             **clip.settings(),
+            **writing.settings(),
             **estimation.settings(),
             progress=progress,
         )
-    show_results([result], as_json=json)
+    show_results([result], as_json=json, to_error=str(output) == "-")

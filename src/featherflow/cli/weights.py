@@ -144,4 +144,7 @@ def _report(path: Path, imported) -> None:
 
 
 def _text(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    """A fact as one line; it may come from a file of anybody."""
+    from ..errors import printable
+
+    return printable(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value), 8000)

@@ -1,4 +1,4 @@
-"""Built engines on disk: one folder each in the user's cache, complete or not there at all."""
+"""Built engines on disk: one folder each in the user's cache, complete and undamaged or taken for not there at all."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import functools
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sys
-import time
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from .. import __version__
 from ..errors import FileError
-from ..files import atomic_write
+from ..files import atomic_write, full_disk_told, sweep, temporary_path
 
 _RECORD = "build.json"
-_STALE = 24 * 3600  # s after which an unfinished build is taken for abandoned
+_LOCKS = ".locks"
+_CHUNK = 1 << 20
+# Exporters keep state of the process; threads that want different builds take turns.
+_making = threading.RLock()
 
 
 def folder() -> Path:
@@ -42,63 +46,132 @@ def key(**facts: object) -> str:
 
 
 def find(name: str) -> Path | None:
-    """The folder of a complete build, or None."""
+    """The folder of a build, every file of which is as it was written; or None."""
     place = folder() / name
-    return place if (place / _RECORD).is_file() else None
+    return None if _sound(place) is None else place
 
 
 def read(place: Path) -> dict:
-    """What was recorded with a build."""
-    return json.loads((place / _RECORD).read_text())
+    """What was recorded with a build.
+
+    Raises:
+        FileError: for a build that has been damaged or removed since it was found.
+    """
+    record = _sound(place)
+    if record is None:
+        raise FileError(f"The engine in {place} has been damaged; run again and it is built anew.")
+    return record
 
 
 def record_check(place: Path, conditions: str, check: dict) -> None:
-    """Add to a build what was measured with it. Of two that write at once one wins; the other measures again some time."""
-    record = read(place)
-    record["checks"][conditions] = check
-    with atomic_write(place / _RECORD) as file:
-        file.write(json.dumps(record, indent=2).encode())
+    """Add to a build what was measured with it."""
+    with _turn(place.name):
+        record = read(place)
+        record["checks"][conditions] = check
+        files = json.loads((place / _RECORD).read_text())["files"]
+        with atomic_write(place / _RECORD) as file:
+            file.write(_sealed(record, files))
 
 
 def build(name: str, make: Callable[[Path], dict]) -> Path:
-    """The folder of a build, made by `make` if it is not there yet.
+    """The folder of a build, made by `make` if it is not there yet, or damaged. One builds; the others wait and take that.
 
     Args:
-        make: fills an empty folder and returns what to record. It may run in several processes at once: each works in a folder
-            of its own, the first to finish renames it into place, and the others take that one.
+        make: fills an empty folder and returns what to record.
 
     Raises:
         FileError: for a cache folder that cannot be written; and what `make` raises.
     """
     if (place := find(name)) is not None:
         return place
-    _remove_abandoned()
-    temporary = folder() / f".unfinished-{secrets.token_hex(8)}"
-    target = folder() / name
     try:
-        temporary.mkdir(parents=True)
-        record = make(temporary)
-        (temporary / _RECORD).write_text(json.dumps(record, indent=2))
-        try:
-            os.replace(temporary, target)
-        except OSError:
-            if find(name) is None:
-                raise
+        folder().mkdir(parents=True, exist_ok=True)
+        with _turn(name):
+            return find(name) or _build(name, make)
     except OSError as error:
         if isinstance(error, FileError):
             raise
         raise FileError(f"The engine cannot be kept in {folder()}: {error.strerror or error}.") from error
+
+
+def _build(name: str, make: Callable[[Path], dict]) -> Path:
+    sweep(folder())
+    temporary, target = temporary_path(folder(), "folder"), folder() / name
+    try:
+        temporary.mkdir()
+        with full_disk_told(temporary):
+            record = make(temporary)
+            digests = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
+            (temporary / _RECORD).write_bytes(_sealed(record, digests))
+        if os.path.lexists(target):  # damaged
+            damaged = temporary_path(folder(), "folder")
+            os.replace(target, damaged)
+            _remove(damaged)
+        try:
+            os.replace(temporary, target)
+        except OSError:
+            if find(name) is None:  # where locks do not work, another process may have been faster
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
-def _remove_abandoned() -> None:
-    """Folders that an interrupted program could not take away itself."""
-    for left in folder().glob(".unfinished-*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE:
-                shutil.rmtree(left, ignore_errors=True)
+def _remove(place: Path) -> None:
+    if place.is_dir() and not place.is_symlink():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _turn(name: str) -> Iterator[None]:
+    """Alone among all threads and processes with the build of this name; a lock ends with its process."""
+    locks = folder() / _LOCKS
+    with _making, contextlib.ExitStack() as stack:
+        locks.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(NotImplementedError):  # file systems without locks
+            stack.enter_context(FileLock(locks / name))
+        yield
+
+
+def _sound(place: Path) -> dict | None:
+    """The record of a build whose files are all as they were written, or None."""
+    try:
+        content = json.loads((place / _RECORD).read_bytes())
+        record, files = content["record"], content["files"]
+        if content["seal"] != _seal(record, files) or not isinstance(record, dict):
+            return None
+        for name, digest in files.items():
+            status = (place / name).stat()
+            if _digest_of(place / name, status.st_size, status.st_mtime_ns, status.st_ino) != digest:
+                return None
+        return record
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def _sealed(record: dict, files: dict[str, str]) -> bytes:
+    """A build's record and the digests of its files, with a seal over both, as JSON."""
+    return json.dumps({"record": record, "files": files, "seal": _seal(record, files)}, indent=2).encode()
+
+
+def _seal(record: dict, files: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps([record, files], sort_keys=True).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of(path: Path, size: int, changed: int, number: int) -> str:
+    """Digest of a file; read again only when the file is another one or was written to."""
+    return _digest(path)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @functools.cache

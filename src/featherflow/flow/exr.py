@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..errors import FileError, MissingExtraError
+from ..errors import FileError, LimitError, MissingExtraError
 
 # The most that the file's lossless compressions (deflate) expand.
 _MOST_EXPANDED = 1032
@@ -32,16 +32,25 @@ def is_stmap(path: Path) -> bool:
     return path.stem.lower().endswith("stmap")
 
 
-def read_exr(path: Path, file: BinaryIO, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The flow `(H, W, 2)` float32 [px] in a file, y down, and where it is known."""
-    header = _open(path, file, header_only=True).parts[0].header
+def read_exr(path: Path, file: BinaryIO, size: int, most: float) -> tuple[np.ndarray, np.ndarray]:
+    """The flow `(H, W, 2)` float32 [px] in the first picture of a file, y down, and where it is known.
+
+    Args:
+        most: pixels that are taken, width times height; the channels of all pictures may hold eight times as many numbers.
+    """
+    heads = [part.header for part in _open(path, file, header_only=True).parts]
+    header = heads[0]
     left, top, right, bottom = _window(header["dataWindow"])
     frame_left, frame_top, frame_right, frame_bottom = _window(header["displayWindow"])
     width, height = frame_right - frame_left, frame_bottom - frame_top
     channels = [channel.name for channel in header["channels"]]
-    claimed = 2 * max((right - left) * (bottom - top), width * height) * max(len(channels), 2)
-    if min(width, height, right - left, bottom - top) < 1 or claimed > _MOST_EXPANDED * size:
+    numbers = sum(_numbers(head) for head in heads)  # the library unpacks all there is
+    if min(width, height, right - left, bottom - top) < 1 or 2 * numbers > _MOST_EXPANDED * size:
         raise FileError(f"{path} claims a frame of {width} x {height} pixels, which its {size} bytes cannot hold")
+    if width * height > most or numbers > 8 * most:
+        raise LimitError(f"{path} claims a size of {width} x {height} pixels: at most {most:.0f} in all are taken (max_pixels)")
+    if any("deep" in str(head["type"]) for head in heads):
+        raise FileError(f"{path} holds deep pixels, of any number in one place: expected one value for each")
     names, known_name = _names(path, channels)
     file.seek(0)
     parts = _open(path, file, header_only=False).parts
@@ -122,6 +131,12 @@ def _window(box) -> tuple[int, int, int, int]:
     """Left, top, right and bottom, the last two beyond the last pixel."""
     (left, top), (right, bottom) = box
     return int(left), int(top), int(right) + 1, int(bottom) + 1
+
+
+def _numbers(header: dict) -> int:
+    """How many numbers a picture claims to hold."""
+    left, top, right, bottom = _window(header["dataWindow"])
+    return max(right - left, 0) * max(bottom - top, 0) * len(header["channels"])
 
 
 def _open(path: Path, file: BinaryIO, header_only: bool):

@@ -8,10 +8,11 @@
 | `.npz`  | NumPy archive: `flow` (H, W, 2), and `valid` (H, W) where pixels are unknown                  | NaN        |
 | `.npy`  | NumPy array (H, W, 2)                                                                         | NaN        |
 | `.flo5` | Spring: HDF5 dataset `flow` (H, W, 2); needs the extra `featherflow[flo5]`                    | NaN        |
-| `.exr`  | OpenEXR: motion vectors, or an STMap in `*stmap.exr`; needs `featherflow[exr]`, see `flow.exr` | 0 in a mask |
+| `.exr`  | OpenEXR motion vectors, or STMap in `*stmap.exr`, see `flow.exr`; needs `featherflow[exr]`     | a mask     |
 
 In memory a flow is `(H, W, 2)` float32 in px, x to the right and then y down, with NaN in both components where it is
-unknown. A reader trusts no header: sizes are held against the file's length before any memory is asked for.
+unknown. A reader trusts no header: sizes are held against the file's length before any memory is asked for, and those of formats
+that compress against `MOST_PIXELS` before anything is unpacked.
 """
 
 import contextlib
@@ -28,12 +29,15 @@ from typing import BinaryIO
 
 import numpy as np
 
-from featherflow.errors import FileError, InputError, MissingExtraError
-from featherflow.files import atomic_write
-from featherflow.flow.exr import read_exr, write_exr
-from featherflow.flow.fields import as_field, as_mask, known
+from ..errors import FileError, InputError, LimitError, MissingExtraError
+from ..files import atomic_write
+from .exr import read_exr, write_exr
+from .fields import as_field, as_mask, known
 
 SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5", ".exr")
+
+#: Most pixels of a flow in a format that compresses, unless a caller asks for another limit: a little more than 7680 x 4320.
+MOST_PIXELS = 1 << 25
 
 FLO_MAGIC = 202021.25
 FLO_UNKNOWN = 1.666666752e9
@@ -42,34 +46,46 @@ KITTI_STEPS_PER_PIXEL = 64
 
 # No deflate stream expands by more than this, so a header that promises more than that from the bytes at hand lies.
 _MOST_DEFLATE_EXPANDS = 1032
+_UNPACK_PIECE = 1 << 20  # bytes unpacked at a time where they are only counted
+_MOST_NUMBER = 16  # bytes of a number: those of NumPy's longest real one
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def read_flow(path: str | os.PathLike) -> np.ndarray:
+def read_flow(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
     """Read a flow file.
+
+    `max_pixels`: most pixels, width times height, that are taken. Without it, `MOST_PIXELS` for the formats that compress (`.png`,
+    `.npz`, `.flo5`), of which a small file can stand for a large flow, and no limit but the file's own size for the others.
 
     Returns `(H, W, 2)` float32 [px], x to the right and then y down, NaN in both components of unknown pixels.
 
-    Raises `InputError` for a suffix that is none of `SUFFIXES`, `FileError` for a file that is missing, damaged or of
-    another format, and `MissingExtraError` for `.flo5` without h5py.
+    Raises `InputError` for a suffix that is none of `SUFFIXES`, `LimitError` for more pixels than are taken, `FileError` for a file
+    that is missing, damaged or of another format, and `MissingExtraError` for `.flo5` without h5py.
     """
     path = Path(path)
     reader, _ = _codec(path)
     with _open(path) as (file, size):
-        flow, valid = reader(path, file, size)
+        flow, valid = reader(path, file, size, _most(path, max_pixels))
     return _with_unknown(flow, valid)
 
 
-def decode_flow(name: str, data: bytes) -> np.ndarray:
+def decode_flow(name: str, data: bytes, *, max_pixels: int | None = None) -> np.ndarray:
     """The flow in the bytes of a file of that name: `read_flow` for what came by other ways than a disk.
 
-    Returns and raises as `read_flow` does.
+    Takes `max_pixels`, returns and raises as `read_flow` does.
     """
     path = Path(name)
     reader, _ = _codec(path)
     if not data:
         raise FileError(f"{path} is empty: expected a flow file, found zero bytes")
-    return _with_unknown(*reader(path, io.BytesIO(data), len(data)))
+    return _with_unknown(*reader(path, io.BytesIO(data), len(data), _most(path, max_pixels)))
+
+
+def _most(path: Path, max_pixels: int | None) -> float:
+    """Most pixels that are taken from a file of this name."""
+    if max_pixels is not None:
+        return max_pixels
+    return MOST_PIXELS if path.suffix.lower() in (".png", ".npz", ".flo5", ".exr") else math.inf
 
 
 def _with_unknown(flow: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
@@ -126,7 +142,7 @@ def encode_flow(name: str | os.PathLike, flow, valid=None) -> bytes:
 # Middlebury .flo ------------------------------------------------------------------------------------------------------
 
 
-def _read_flo(path: Path, file: BinaryIO, size: int):
+def _read_flo(path: Path, file: BinaryIO, size: int, most: float):
     header = file.read(12)
     if len(header) < 12:
         raise FileError(f"{path} is cut short: a .flo file starts with 12 bytes of header, but this one has {size}")
@@ -134,6 +150,7 @@ def _read_flo(path: Path, file: BinaryIO, size: int):
     if magic != FLO_MAGIC:
         raise FileError(f"{path} is not a .flo file: expected the magic number {FLO_MAGIC}, found {magic:g}")
     _check_dimensions(path, width, height)
+    _check_most(path, width, height, most)
     _check_size(path, width, height, expected=12 + 8 * width * height, found=size)
     return _read_floats(path, file, "<f4", (height, width, 2)), None
 
@@ -150,7 +167,7 @@ def _write_flo(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 _PFM_HEADER = re.compile(rb"(P[Ff])\s+(-?\d{1,20})\s+(-?\d{1,20})\s+([-+]?[0-9.]+(?:[eE][-+]?\d+)?)(?:\r\n|\s)")
 
 
-def _read_pfm(path: Path, file: BinaryIO, size: int):
+def _read_pfm(path: Path, file: BinaryIO, size: int, most: float):
     start = file.read(256)
     match = _PFM_HEADER.match(start)
     if match is None:
@@ -165,6 +182,7 @@ def _read_pfm(path: Path, file: BinaryIO, size: int):
     if scale == 0 or not math.isfinite(scale):
         raise FileError(f"{path} has the .pfm scale {_quote(match[4])}: expected a number that is not zero")
     _check_dimensions(path, width, height)
+    _check_most(path, width, height, most)
     _check_size(path, width, height, expected=match.end() + 12 * width * height, found=size)
     file.seek(match.end())
     # The scale's sign is the byte order; its size is a unit that flow files do not use.
@@ -182,11 +200,11 @@ def _write_pfm(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 # KITTI .png -----------------------------------------------------------------------------------------------------------
 
 
-def _read_kitti(path: Path, file: BinaryIO, size: int):
+def _read_kitti(path: Path, file: BinaryIO, size: int, most: float):
     import png
 
     data = file.read()
-    width, height = _check_png(path, data)
+    width, height = _check_png(path, data, most)
     try:
         rows = png.Reader(bytes=data).read()[2]
         values = np.empty((height, width * 3), np.uint16)
@@ -199,11 +217,13 @@ def _read_kitti(path: Path, file: BinaryIO, size: int):
     if count != height:
         raise FileError(f"{path} is a damaged PNG file: expected {height} rows, found {count}")
     values = values.reshape(height, width, 3)
-    flow = (values[..., :2].astype(np.float32) - KITTI_OFFSET) / KITTI_STEPS_PER_PIXEL
+    flow = values[..., :2].astype(np.float32)
+    flow -= KITTI_OFFSET
+    flow /= KITTI_STEPS_PER_PIXEL
     return flow, values[..., 2] > 0
 
 
-def _check_png(path: Path, data: bytes) -> tuple[int, int]:
+def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
     """Width and height of a PNG whose form is that of a KITTI flow and whose pixel data is as long as it claims."""
     if not data.startswith(_PNG_SIGNATURE):
         raise FileError(f"{path} is not a PNG file: expected the PNG signature, found {_quote(data[:8])}")
@@ -237,14 +257,28 @@ def _check_png(path: Path, data: bytes) -> tuple[int, int]:
     packed = b"".join(packed)
     if least > len(packed) * _MOST_DEFLATE_EXPANDS:
         raise FileError(f"{path} claims {width} x {height} pixels, but its {len(packed)} bytes of pixel data cannot hold as many")
+    _check_most(path, width, height, most_pixels)
     try:
-        found = len(zlib.decompressobj().decompress(packed, most + 1))
+        found = _unpacked_length(packed, most)
     except zlib.error as error:
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
     if not least < found <= most:
         amount = "more" if found > most else str(found)
         raise FileError(f"{path} claims {width} x {height} pixels, {least + height} bytes of pixel data, but holds {amount}")
     return width, height
+
+
+def _unpacked_length(packed: bytes, most: int) -> int:
+    """Bytes that a deflate stream unpacks to, counted piece by piece; more than `most` where it goes on beyond that."""
+    unpacker, found = zlib.decompressobj(), 0
+    for start in range(0, len(packed), _UNPACK_PIECE // 16):
+        rest = packed[start : start + _UNPACK_PIECE // 16]
+        while rest and found <= most and not unpacker.eof:
+            found += len(unpacker.decompress(rest, _UNPACK_PIECE))
+            rest = unpacker.unconsumed_tail
+        if found > most or unpacker.eof:
+            break
+    return found
 
 
 def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
@@ -271,11 +305,11 @@ def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 # NumPy .npz and .npy --------------------------------------------------------------------------------------------------
 
 
-def _read_npy(path: Path, file: BinaryIO, size: int):
-    return _read_npy_flow(path, file, size, "the array"), None
+def _read_npy(path: Path, file: BinaryIO, size: int, most: float):
+    return _read_npy_flow(path, file, size, "the array", most), None
 
 
-def _read_npz(path: Path, file: BinaryIO, size: int):
+def _read_npz(path: Path, file: BinaryIO, size: int, most: float):
     try:
         with zipfile.ZipFile(file) as archive:
             members = {member.filename: member for member in archive.infolist()}
@@ -283,18 +317,15 @@ def _read_npz(path: Path, file: BinaryIO, size: int):
                 keys = ", ".join(sorted(name.removesuffix(".npy") for name in members)) or "nothing"
                 raise FileError(f"{path} holds no flow: expected the key 'flow', found {_shorten(keys)}")
             with _open_member(path, archive, members["flow.npy"], size) as (member, length):
-                flow = _read_npy_flow(path, member, length, "'flow'")
+                flow = _read_npy_flow(path, member, length, "'flow'", most)
             if "valid.npy" not in members:
                 return flow, None
             with _open_member(path, archive, members["valid.npy"], size) as (member, length):
-                valid = _read_npy_array(path, member, length, "'valid'")
-    except FileError:
+                return flow, _read_npy_valid(path, member, length, flow.shape[:2])
+    except (FileError, InputError):
         raise
     except Exception as error:  # beside BadZipFile, damage to names, sizes and streams raises many kinds
         raise FileError(f"{path} is not a readable .npz archive: {_first_line(error)}") from error
-    if valid.shape != flow.shape[:2] or valid.dtype.kind not in "bfiu":
-        raise FileError(f"{path} holds a 'valid' of shape {valid.shape} and type {valid.dtype}: expected booleans {flow.shape[:2]}")
-    return flow, valid != 0
 
 
 @contextlib.contextmanager
@@ -308,35 +339,57 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
         yield file, member.file_size
 
 
-def _read_npy_flow(path: Path, file: BinaryIO, size: int, what: str) -> np.ndarray:
-    values = _read_npy_array(path, file, size, what)
-    if values.ndim != 3 or values.shape[2] != 2 or values.size == 0:
-        raise FileError(f"{path} holds no flow: expected {what} of shape (H, W, 2), found {values.shape}")
-    if values.dtype.kind not in "fiu":
-        raise FileError(f"{path} holds no flow: expected {what} to hold real numbers, found the type {values.dtype}")
+def _read_npy_flow(path: Path, file: BinaryIO, size: int, what: str, most: float) -> np.ndarray:
+    shape, order, dtype = _read_npy_header(path, file, what)
+    if len(shape) != 3 or shape[2] != 2 or 0 in shape:
+        raise FileError(f"{path} holds no flow: expected {what} of shape (H, W, 2), found {_shorten(shape)}")
+    if dtype.kind not in "fiu" or dtype.itemsize > _MOST_NUMBER:
+        raise FileError(f"{path} holds no flow: expected {what} to hold real numbers, found the type {_shorten(dtype)}")
+    _check_length(path, file, size, what, shape, dtype)
+    _check_most(path, shape[1], shape[0], most)
+    values = _read_npy_array(path, file, what, shape, order, dtype)
     with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, hence unknown
         return values.astype(np.float32, order="C")
 
 
-def _read_npy_array(path: Path, file: BinaryIO, size: int, what: str) -> np.ndarray:
-    """The array of an .npy stream of `size` bytes. NumPy's own reader would allocate what the header claims."""
+def _read_npy_valid(path: Path, file: BinaryIO, size: int, wanted: tuple[int, int]) -> np.ndarray:
+    shape, order, dtype = _read_npy_header(path, file, "'valid'")
+    if shape != wanted or dtype.kind not in "bfiu" or dtype.itemsize > _MOST_NUMBER:
+        found = f"{_shorten(shape)} and type {_shorten(dtype)}"
+        raise FileError(f"{path} holds a 'valid' of shape {found}: expected booleans {wanted}")
+    _check_length(path, file, size, "'valid'", shape, dtype)
+    return _read_npy_array(path, file, "'valid'", shape, order, dtype) != 0
+
+
+def _read_npy_header(path: Path, file: BinaryIO, what: str) -> tuple[tuple[int, ...], str, np.dtype]:
+    """Shape, order ("C" or "F") and type of an .npy stream, whose numbers come next."""
     try:
         version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
     except Exception as error:  # NumPy parses the header as Python, so damage raises whatever a tokenizer can
         raise FileError(f"{path} does not hold a readable NumPy array: {_first_line(error)}") from error
     if dtype.hasobject:
         raise FileError(f"{path} holds Python objects in {what}: expected numbers, and will not unpickle")
+    if min(shape, default=0) < 0:
+        raise FileError(f"{path} claims {what} to have shape {_shorten(shape)}: expected no negative sides")
+    return shape, "F" if fortran else "C", dtype
+
+
+def _check_length(path: Path, file: BinaryIO, size: int, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Hold what the header of an .npy stream of `size` bytes claims against what is left of it."""
     length, rest = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if min(shape, default=0) < 0 or length != rest:
+    if length != rest:
         raise FileError(f"{path} claims {what} to have shape {_shorten(shape)}, {length} bytes of {dtype}, but holds {rest} bytes")
+
+
+def _read_npy_array(path: Path, file: BinaryIO, what: str, shape: tuple[int, ...], order: str, dtype: np.dtype) -> np.ndarray:
+    """The numbers of an .npy stream. NumPy's own reader would allocate what the header claims."""
+    length = math.prod(shape) * dtype.itemsize
     data = file.read(length)
     if len(data) != length:
         raise FileError(f"{path} is cut short: expected {length} bytes of {what}, found {len(data)}")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
+    return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
 def _write_npy(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
@@ -365,11 +418,13 @@ def _h5py(path: Path):
     return h5py
 
 
-def _read_flo5(path: Path, file: BinaryIO, size: int):
+def _read_flo5(path: Path, file: BinaryIO, size: int, most: float):
     h5py = _h5py(path)
     try:
         with h5py.File(file, "r") as archive:
-            dataset = archive.get("flow")
+            # A link could lead to another file; only what is stored here is read.
+            link = archive.get("flow", getlink=True)
+            dataset = archive["flow"] if isinstance(link, h5py.HardLink) else None
             if not isinstance(dataset, h5py.Dataset):
                 keys = ", ".join(sorted(archive)) or "nothing"
                 raise FileError(f"{path} holds no flow: expected the dataset 'flow', found {_shorten(keys)}")
@@ -377,16 +432,31 @@ def _read_flo5(path: Path, file: BinaryIO, size: int):
                 raise FileError(f"{path} holds no flow: expected 'flow' of shape (H, W, 2), found {_shorten(dataset.shape)}")
             if dataset.dtype.kind not in "fiu":
                 raise FileError(f"{path} holds no flow: expected 'flow' to hold real numbers, found {dataset.dtype}")
+            _check_hdf5_storage(path, h5py, dataset)
             # HDF5 fills what was never stored, so a small file can claim any shape.
             stored, claimed = dataset.id.get_storage_size(), dataset.size * dataset.dtype.itemsize
             if stored > size or claimed > stored * _MOST_DEFLATE_EXPANDS:
                 raise FileError(f"{path} claims a flow of shape {dataset.shape}, {claimed} bytes, but holds {min(stored, size)}")
+            _check_most(path, dataset.shape[1], dataset.shape[0], most)
             with np.errstate(over="ignore"):
                 return dataset[()].astype(np.float32), None
-    except FileError:
+    except (FileError, InputError):
         raise
     except Exception as error:  # h5py turns the library's faults into OSError, RuntimeError, ValueError, KeyError, ...
         raise FileError(f"{path} is not a readable HDF5 file: {_first_line(error)}") from error
+
+
+def _check_hdf5_storage(path: Path, h5py, dataset) -> None:
+    """Refuse a dataset whose bytes lie elsewhere, or that unpacks by other ways than deflate."""
+    plan = dataset.id.get_create_plist()
+    if dataset.is_virtual or plan.get_layout() == h5py.h5d.VIRTUAL or plan.get_external_count():
+        raise FileError(f"{path} stores its flow in other files, which are not read: expected it to be stored in this one")
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    known_filters = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+    if len(set(filters)) < len(filters) or not set(filters) <= set(known_filters):
+        raise FileError(f"{path} packs its flow by the HDF5 filters {filters}: expected deflate, with shuffle and checksum at most")
+    if dataset.chunks is not None and any(part > whole for part, whole in zip(dataset.chunks, dataset.shape, strict=True)):
+        raise FileError(f"{path} packs its flow in pieces of {dataset.chunks}: expected none larger than the flow {dataset.shape}")
 
 
 def _write_flo5(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
@@ -441,6 +511,11 @@ def _open(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 def _check_dimensions(path: Path, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise FileError(f"{path} claims a size of {width} x {height} pixels: expected both to be at least 1")
+
+
+def _check_most(path: Path, width: int, height: int, most: float) -> None:
+    if width * height > most:
+        raise LimitError(f"{path} claims a size of {width} x {height} pixels: at most {most:.0f} in all are taken (max_pixels)")
 
 
 def _check_size(path: Path, width: int, height: int, expected: int, found: int) -> None:

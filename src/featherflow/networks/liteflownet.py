@@ -31,6 +31,7 @@ from ..ops import (
     channel_softmax,
     check_frames,
     constant,
+    convex_upsample,
     convolve_leaky,
     correlate,
     downsample,
@@ -41,6 +42,7 @@ from ..ops import (
     local_convolution,
     reach,
     resize,
+    resize_flow,
     sum_in_strips,
     warp,
 )
@@ -97,6 +99,9 @@ class LiteFlowNetConfig:
     #: their size, this many times over, and level 6 starts from what it found there: motions of twice the length in reach,
     #: for a quarter more operations.
     octaves: int = 0
+    #: Ours, off in all official networks: the finest flow is enlarged to the frame by weights of its own at each pixel, made from
+    #: the last hidden features of S and R, instead of bilinearly.
+    convex_upsampling: bool = False
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -185,6 +190,8 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
     if config.octaves > _MOST_OCTAVES or (config.octaves and config.finest_level == COARSEST_LEVEL):
         most = 0 if config.finest_level == COARSEST_LEVEL else _MOST_OCTAVES
         raise InputError(f"Option 'octaves' must be from 0 to {most} here, got {config.octaves}.")
+    if config.convex_upsampling and (config.pseudo_level or not (config.subpixel and config.regularization)):
+        raise InputError("Option 'convex_upsampling' needs hidden features of S and R at the finest level.")
     return config
 
 
@@ -438,6 +445,23 @@ class PseudoLevel(nn.Module):
         return FlowEstimate(2, None, u_subpixel, u_regularized, None, None)
 
 
+class ConvexUpsampling(nn.Module):
+    """Enlarges the finest flow to the frame: each pixel is a convex combination of the 3x3 flows around it (RAFT, section 3.3)."""
+
+    def __init__(self, config: LiteFlowNetConfig, hidden: int = 64):
+        super().__init__()
+        self.factor = 2 ** (config.finest_level - 1)
+        self.hidden = conv(config.subpixel[-1] + config.regularization[-1], hidden, 3)
+        self.logits = conv(hidden, 9 * self.factor**2, 1)
+
+    def forward(self, estimate: FlowEstimate) -> Tensor:
+        """`(B, 2, factor*H, factor*W)` [px of the frame]."""
+        features = join_channels(estimate.hidden_subpixel, estimate.hidden_regularization, dtype=estimate.hidden_subpixel.dtype)
+        logits = self.logits(convolve_leaky(self.hidden, features, SLOPE))
+        with full_precision(logits):
+            return convex_upsample(estimate.last * (FLOW_SCALE / self.factor), logits, self.factor)
+
+
 # ------------------------------------------------------------------------------------------------ the network
 
 
@@ -509,6 +533,7 @@ class LiteFlowNet(nn.Module):
         self.netc = NetC(config.features)
         self.nete = nn.ModuleDict({f"level{level}": FlowLevel(config, level) for level in config.levels})
         self.pseudo = PseudoLevel(config) if config.pseudo_level else None
+        self.upsampling = ConvexUpsampling(config) if config.convex_upsampling else None
 
     @property
     def largest_whole(self) -> int:
@@ -588,5 +613,7 @@ class LiteFlowNet(nn.Module):
         """The finest estimate at the size of the frame, or another: `(B, 2, *size)` float32 [px of that size]."""
         u, factor = estimate.last, 2 ** (estimate.level - 1)
         height, width = (factor * side for side in u.shape[-2:])
+        if self.upsampling is not None:
+            return resize_flow(self.upsampling(estimate), size)
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

@@ -48,7 +48,7 @@ def trained(network: nn.Module) -> list[nn.Parameter]:
 
 
 def _is_answer(module_name: str) -> bool:
-    return module_name.endswith(("flow", "mask.1")) or ".distance" in module_name
+    return module_name.endswith(("flow", "mask.1", "logits")) or ".distance" in module_name
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -15,12 +12,13 @@ import torch
 from torch import Tensor
 
 from .. import networks
-from ..errors import FeatherflowError, FileError, WeightsError
+from ..errors import FeatherflowError, WeightsError
 from ..networks.liteflownet import LiteFlowNetConfig
 from ..ops import bilinear_upsampling_kernel
 from . import catalogue, lineage, store
 from .caffe import read_caffemodel
-from .containers import MOST_BYTES, Contents, read_contents
+from .checkpoints import check_floating, is_safetensors, is_torch, safetensors_entries, torch_entries
+from .containers import Contents, read_contents
 from .info import WeightsInfo, parse_name
 from .ports import OFFICIAL, Origin, constant_remarks, distance_remarks, normalize, recognize
 from .torch7 import is_torch7
@@ -59,7 +57,7 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
     architecture, tag = catalogue.checked_name(name)
     tag = tag or DEFAULT_TAG
     contents = file if isinstance(file, Contents) else read_contents(file)
-    if _is_safetensors(contents.data):
+    if is_safetensors(contents.data):
         own = _own_weights(contents, file, architecture, tag)
         if own is not None:
             return own
@@ -77,7 +75,7 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
     if not official:
         entries = normalize(entries)
     fit = _chosen_fit(entries, origin, architecture, contents.name)
-    state, remarks = _state(fit, entries, origin)
+    state, remarks = _state(fit, entries, origin, contents.name)
     info = WeightsInfo(
         architecture=architecture,
         tag=tag,
@@ -151,10 +149,10 @@ def _with_tag(name: str) -> tuple[str, str]:
 def _entries(contents: Contents) -> tuple[dict[str, Tensor], bool]:
     """Tensors of a file by name, and whether it is a Caffe model."""
     data, name = contents
-    if _is_safetensors(data):
-        return _safetensors_entries(data, name), False
-    if data.startswith(b"PK\x03\x04") or data[:1] == b"\x80":
-        return _torch_entries(data, name), False
+    if is_safetensors(data):
+        return safetensors_entries(data, name), False
+    if is_torch(data):
+        return torch_entries(data, name), False
     if is_torch7(data):
         return lineage.spynet_entries(contents), False
     entries = {}
@@ -163,20 +161,6 @@ def _entries(contents: Contents) -> tuple[dict[str, Tensor], bool]:
             kind = _KINDS[index] if index < len(_KINDS) else str(index)
             entries[f"{layer.name}.{kind}"] = torch.from_numpy(blob)
     return entries, True
-
-
-def _is_safetensors(data: bytes) -> bool:
-    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
-
-
-def _safetensors_entries(data: bytes, name: str) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load
-
-    try:
-        return load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise FileError(f"{name} is a damaged safetensors file ({error}).") from error
 
 
 def _own_weights(contents: Contents, file: object, architecture: str, tag: str) -> ImportedWeights | None:
@@ -191,49 +175,6 @@ def _own_weights(contents: Contents, file: object, architecture: str, tag: str) 
     if info.architecture != architecture:
         raise WeightsError(f"{contents.name} holds weights of {info.architecture}, not of {architecture}.")
     return ImportedWeights(state, store.retagged(info, tag), [])
-
-
-class _Disregarded:
-    """Stands in for a NumPy number, such as a score kept beside the weights; what it held is dropped."""
-
-    def __init__(self, *_):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-
-_NUMPY_SCALARS = [(_Disregarded, name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")]
-
-
-def _torch_entries(data: bytes, name: str) -> dict[str, Tensor]:
-    """Tensors of a PyTorch checkpoint, read without running any code that it may hold."""
-    if data.startswith(b"PK"):
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                unpacked = sum(member.file_size for member in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, OSError) as error:
-            raise FileError(f"{name} is a damaged or truncated PyTorch file; download it again.") from error
-        if unpacked > MOST_BYTES:
-            raise FileError(f"{name} holds more than {MOST_BYTES >> 20} MiB, too much for a weight file; it was not opened.")
-    try:
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
-            loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
-            raise WeightsError(
-                f"{name} holds more than tensors and could run code when opened, so it was refused; "
-                "save its state_dict alone with torch.save, and import that."
-            ) from error
-        raise FileError(f"{name} is a damaged PyTorch file; download it again.") from error
-    except Exception as error:  # a damaged pickle can raise anything
-        raise FileError(f"{name} is not a PyTorch file, or is damaged or truncated.") from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
-            loaded = loaded[wrapper]
-    if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{name} holds no state dict; a checkpoint with named tensors was expected.")
-    return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 # ------------------------------------------------------------------------------------------------ fitting
@@ -303,13 +244,12 @@ def _chosen_fit(entries: Mapping[str, Tensor], origin: Origin, architecture: str
     raise WeightsError(asked.problem)
 
 
-def _state(fit: _Fit, entries: Mapping[str, Tensor], origin: Origin) -> tuple[dict[str, Tensor], list[str]]:
+def _state(fit: _Fit, entries: Mapping[str, Tensor], origin: Origin, source: str) -> tuple[dict[str, Tensor], list[str]]:
     """The network's state dict, complete and finite, and remarks."""
     state = {}
     for name, entry in fit.matched.items():
         tensor = entries[entry]
-        if not tensor.is_floating_point():
-            raise WeightsError(f"Entry '{entry}' must hold floating-point numbers, got {str(tensor.dtype).removeprefix('torch.')}.")
+        check_floating(entry, tensor, source)
         state[name] = tensor.detach().reshape(fit.shapes[name]).float()
         if not store.all_finite(state[name]):
             raise WeightsError(f"Layer '{entry.rpartition('.')[0]}' holds values that are not finite.")

@@ -7,12 +7,15 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from ..errors import InputError, WeightsError
+from ..errors import InputError, WeightsError, printable
 
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _JSON_FIELDS = ("options", "scores")
 _INTEGER_FIELDS = ("samples_seen", "enlarge_below")
 _FORMAT = "featherflow 1"
+_LONGEST_TEXT = 4000  # characters of a field
+_MOST_VALUES = 2000  # of a field in JSON
+_MOST_NUMBER = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -94,11 +97,31 @@ class WeightsInfo:
                     values[spec.name] = json.loads(text)
                     if not isinstance(values[spec.name], dict):
                         raise ValueError("not an object")
+                    _check_size(values[spec.name])
+                elif spec.name in _INTEGER_FIELDS:
+                    values[spec.name] = int(text)
                 else:
-                    values[spec.name] = int(text) if spec.name in _INTEGER_FIELDS else text
+                    values[spec.name] = printable(text, _LONGEST_TEXT)
             except (ValueError, RecursionError) as error:
                 raise WeightsError(f"The metadata of {source} are damaged: '{spec.name}' cannot be read.") from error
         return cls(**values)
+
+
+def _check_size(value: object) -> int:
+    """How many values JSON holds. A network is made of its options, so none of them may ask for a network without end.
+
+    Raises:
+        ValueError: for more than any weights of ours have, or for numbers beyond those of any network.
+    """
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        count = 1 + sum(map(_check_size, inner))
+        if count > _MOST_VALUES:
+            raise ValueError("more values than there can be")
+        return count
+    if isinstance(value, int) and abs(value) > _MOST_NUMBER:
+        raise ValueError("a number beyond any that there can be")
+    return 1
 
 
 def parse_name(name: str) -> tuple[str, str]:

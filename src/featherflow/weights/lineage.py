@@ -17,12 +17,13 @@ from torch import Tensor
 
 from .. import networks
 from ..errors import FileError, WeightsError
+from .checkpoints import check_floating
 from .containers import Contents, read_contents
 from .torch7 import convolutions, read_torch7
 
 Entries = Mapping[str, Tensor]
 
-_PREFIX = "module."
+_COUNT = "num_batches_tracked"  # the one entry of any network that is a whole number
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,6 @@ def release_of(architecture: str) -> Release | None:
     return next((release for release in RELEASES if architecture in release.networks), None)
 
 
-def unprefixed(entries: Entries) -> dict[str, Tensor]:
-    """Entries without the prefix that a parallel wrapper puts before every name."""
-    wrapped = bool(entries) and all(key.startswith(_PREFIX) for key in entries)
-    return {key.removeprefix(_PREFIX) if wrapped else key: tensor for key, tensor in entries.items()}
-
-
 def official_state(entries: Entries, architecture: str, source: str = "the file") -> dict[str, Tensor]:
     """State dict of one of our networks from the entries of an official file.
 
@@ -108,20 +103,22 @@ def official_state(entries: Entries, architecture: str, source: str = "the file"
         WeightsError: naming the first entry that is missing, mis-shaped or unknown, or not finite, or a second name of a module
             that holds other numbers than the first.
     """
-    entries = unprefixed(entries)
     problem = misfit(entries, architecture, source)
     if problem:
         raise WeightsError(problem)
     _check_twins(entries, source)
     state = {name: entries[name].detach() for name in shapes(architecture)}
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if name.endswith(_COUNT):
+            continue
+        check_floating(name, tensor, source)
+        if not tensor.isfinite().all():
             raise WeightsError(f"Entry '{name}' of {source} holds values that are not finite.")
     return state
 
 
 def misfit(entries: Entries, architecture: str, source: str) -> str:
-    """The first thing about un-prefixed entries that does not fit a network, in one sentence; empty where all does."""
+    """The first thing about entries that does not fit a network, in one sentence; empty where all does."""
     wanted = shapes(architecture)
     for name, shape in wanted.items():
         if name not in entries:
@@ -140,7 +137,6 @@ def chosen(entries: Entries, architecture: str, source: str) -> str:
 
     Where another network fits, or is nearer, the sentence names it.
     """
-    entries = unprefixed(entries)
     ours = release_of(architecture) is not None
     problem = misfit(entries, architecture, source) if ours else ""
     if ours and not problem:

@@ -229,13 +229,8 @@ ORIGINS = (
 
 
 def normalize(entries: Entries) -> dict[str, Tensor]:
-    """Entries under the names of the tables: without the prefix of a parallel wrapper; sniklaus' files say module for net."""
-    wrapper = "module."
-    wrapped = bool(entries) and all(key.startswith(wrapper) for key in entries)
-    return {
-        re.sub(r"(^|\.)module(?=[A-Z])", r"\1net", key.removeprefix(wrapper) if wrapped else key): tensor
-        for key, tensor in entries.items()
-    }
+    """Entries under the names of the tables: sniklaus' files say module for net."""
+    return {re.sub(r"(^|\.)module(?=[A-Z])", r"\1net", key): tensor for key, tensor in entries.items()}
 
 
 def recognize(entries: Entries) -> Origin | None:

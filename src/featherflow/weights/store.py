@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
 from ..files import atomic_write
+from .checkpoints import MOST_HEADER, check_header
 from .info import WeightsInfo
 
 __all__ = ["WeightsInfo", "check_state", "describe_file", "layout", "read_info", "read_weights", "save_weights"]
@@ -96,7 +97,7 @@ def save_weights(
             raise WeightsError(f"Tensor '{name}' holds values too large for float16; store the weights as float32.")
     # Tensors that share memory would be refused by safetensors.
     data = save({name: tensor.clone() for name, tensor in stored.items()}, info.to_metadata())
-    with atomic_write(path) as file:
+    with atomic_write(path, durable=True) as file:
         file.write(data)
 
 
@@ -161,9 +162,13 @@ def _opened(path: str | os.PathLike):
     if path.is_dir():
         raise FileError(f"{path} is a folder; a weight file was expected.")
     try:
+        with path.open("rb") as file:
+            check_header(file.read(8 + MOST_HEADER), path.stat().st_size, str(path))
         return safe_open(path, framework="pt")
     except SafetensorError as error:
         raise FileError(f"{path} is not a safetensors file, or is truncated ({error}).") from error
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
 

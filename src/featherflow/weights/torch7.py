@@ -34,6 +34,7 @@ _ARRAY_CLASS = re.compile(r"torch\.(Cuda)?(Byte|Char|Short|Int|Long|Half|Float|D
 _PARALLEL = "nn.DataParallelTable"
 _MOST_DEPTH = 100
 _MOST_DIMENSIONS = 32
+_MOST_COPIES = 4  # times the file, that its tensors may take: several may stand on one storage
 
 
 @dataclass
@@ -75,7 +76,7 @@ class _Reader:
     def __init__(self, data: bytes, source: str):
         self.data, self.position, self.source = memoryview(data), 0, source
         self.known: dict[int, object] = {}
-        self.depth = 0
+        self.depth = self.copied = 0
 
     def take(self, length: int) -> memoryview:
         left = len(self.data) - self.position
@@ -154,7 +155,8 @@ class _Reader:
 
     def storage(self, dtype: np.dtype) -> np.ndarray:
         (length,) = self.int64s(1)
-        return np.frombuffer(self.take(length * dtype.itemsize), dtype)
+        data = self.take(length * dtype.itemsize)
+        return np.frombuffer(data, dtype) if length else np.empty(0, dtype)
 
     def tensor(self, dtype: np.dtype) -> np.ndarray:
         dimensions = self.int32()
@@ -174,26 +176,35 @@ class _Reader:
         last = offset - 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
         if last >= len(storage) or math.prod(sizes) > len(storage):
             raise _Malformed(f"a tensor of sizes {sizes} reaches beyond its {len(storage)} numbers")
-        strides = tuple(stride * dtype.itemsize for stride in strides)
+        self.copied += math.prod(sizes) * dtype.itemsize
+        if self.copied > _MOST_COPIES * len(self.data):
+            raise _Malformed(f"its tensors take more than {_MOST_COPIES} times its own size")
+        # Along a side of one number nothing is stepped, so that any stride may stand there, even one that no machine can hold.
+        strides = tuple(stride * dtype.itemsize if size > 1 else 0 for size, stride in zip(sizes, strides, strict=True))
         return np.lib.stride_tricks.as_strided(storage[offset - 1 :], sizes, strides).copy()
 
 
 # ------------------------------------------------------------------------------------------------ networks
 
 
-def convolutions(value: object, source: str) -> list[tuple[np.ndarray, np.ndarray]]:
+def convolutions(value: object, source: str, met: set[int] | None = None) -> list[tuple[np.ndarray, np.ndarray]]:
     """Weight `(out, in, h, w)` and bias `(out,)` of the convolutions of a chain, first to last.
 
     Takes nested `nn.Sequential` of convolutions (of nn or cudnn, also those whose weight is a matrix) and ReLUs; of copies in an
     `nn.DataParallelTable` the first.
 
     Raises:
-        WeightsError: for any other layer, or a convolution without proper weight and bias.
+        WeightsError: for any other layer, a convolution without proper weight and bias, or a chain that stands in several places:
+            chains of references to chains could stand for more layers than there are bytes in the world.
     """
+    met = set() if met is None else met
     if not isinstance(value, Torch7Object):
         raise WeightsError(f"{source} holds no network.")
     kind = value.kind.rpartition(".")[2]
     if kind in ("Sequential", "DataParallelTable"):
+        if id(value) in met:
+            raise WeightsError(f"{source} holds a chain of layers that stands in several places.")
+        met.add(id(value))
         modules = value.fields.get("modules")
         if not isinstance(modules, dict):
             raise WeightsError(f"{source} holds a chain of layers without layers.")
@@ -201,7 +212,7 @@ def convolutions(value: object, source: str) -> list[tuple[np.ndarray, np.ndarra
             modules = {1: modules.get(1)}
         if sorted(map(repr, modules)) != sorted(map(repr, range(1, len(modules) + 1))):
             raise WeightsError(f"{source} holds a chain whose layers are not numbered 1 to {len(modules)}.")
-        return [pair for position in range(1, len(modules) + 1) for pair in convolutions(modules[position], source)]
+        return [pair for position in range(1, len(modules) + 1) for pair in convolutions(modules[position], source, met)]
     if kind == "ReLU":
         return []
     if kind not in ("SpatialConvolution", "SpatialConvolutionMM"):
@@ -212,7 +223,8 @@ def convolutions(value: object, source: str) -> list[tuple[np.ndarray, np.ndarra
     if weight.ndim == 2:
         shape = [value.fields.get(key) for key in ("nOutputPlane", "nInputPlane", "kH", "kW")]
         if not all(isinstance(side, int) and side > 0 for side in shape) or math.prod(shape) != weight.size:
-            raise WeightsError(f"{source} holds a convolution whose weight does not fit its numbers {shape}.")
+            numbers = [side if isinstance(side, int) else "?" for side in shape]  # tables that hold one another print without end
+            raise WeightsError(f"{source} holds a convolution whose weight does not fit its numbers {numbers}.")
         weight = weight.reshape(shape)
     if weight.ndim != 4 or bias.shape != weight.shape[:1]:
         raise WeightsError(f"{source} holds a convolution with a weight of shape {weight.shape} and a bias of {bias.shape}.")
