@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from .options import Estimation, EstimationOptions
 
 _ESTIMATION = EstimationOptions(refine=3)
+_SIGNED = Parameter(allow_leading_hyphen=True)
 
 
 def piv(
@@ -20,18 +21,18 @@ def piv(
     pairing: str = "auto",
     dt: float | None = None,
     px_per_mm: float | None = None,
-    origin: str | None = None,
+    origin: Annotated[str | None, _SIGNED] = None,
     y_down: Annotated[bool, Parameter(negative="")] = False,
-    spacing: int = 8,
+    spacing: int = 4,
     mask: Path | None = None,
     outliers: Annotated[float, Parameter(negative="")] = 2.0,
     noise: float = 0.1,
-    u_limits: str | None = None,
-    v_limits: str | None = None,
+    u_limits: Annotated[str | None, _SIGNED] = None,
+    v_limits: Annotated[str | None, _SIGNED] = None,
     deviations: float | None = None,
     disagreement: float | None = None,
     replace: bool = True,
-    range: str | None = None,
+    range: Annotated[str | None, _SIGNED] = None,
     estimation: Estimation = _ESTIMATION,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:

@@ -105,7 +105,7 @@ class VelocityField:
         return int((self.kind == kind).sum())
 
 
-def on_grid(flow, spacing: int = 8, mask=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def on_grid(flow, spacing: int = 4, mask=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mean displacement in squares of `spacing` pixels.
 
     Args:

@@ -27,7 +27,8 @@ Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 PIXELS = Calibration()
 USUAL = Validation()
-REFINE = 3  # steps, by which particle images gain most
+REFINE = 3  # steps, by which particle images gain
+SPACING = 4  # px; what a flow resolves of turbulence is lost in larger squares
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def measure(
     frame2,
     *,
     calibration: Calibration = PIXELS,
-    spacing: int = 8,
+    spacing: int = SPACING,
     mask=None,
     validation: Validation = USUAL,
     estimate: Estimate | None = None,
@@ -99,7 +100,7 @@ def from_flow(
     flow,
     *,
     calibration: Calibration = PIXELS,
-    spacing: int = 8,
+    spacing: int = SPACING,
     mask=None,
     validation: Validation = USUAL,
     backward=None,
@@ -108,14 +109,14 @@ def from_flow(
 
     Args: as `measure`; backward: the flow from frame 2 to frame 1, which `validation.max_disagreement` needs.
     """
-    field = as_field(flow)
+    field = as_field(flow, dtype=np.float64)
     height = field.shape[0]
     if validation.max_disagreement is not None:
         if backward is None:
             raise InputError("A largest disagreement of there and back needs the backward flow.")
         with np.errstate(invalid="ignore"):  # what leaves the frame has no way back, and is not judged
             apart = forward_backward_consistency(field, backward) > validation.max_disagreement
-        field = np.where(apart[..., None], np.float32(np.nan), field)
+        field = np.where(apart[..., None], np.nan, field)
     grid, x, y = on_grid(field, spacing, mask)
     kind = np.where(np.isnan(grid[..., 0]), Kind.REJECTED, Kind.MEASURED)
     masked = np.zeros(kind.shape, bool)
@@ -140,7 +141,7 @@ def measure_files(
     pairing: str = "auto",
     mask: str | os.PathLike | None = None,
     calibration: Calibration = PIXELS,
-    spacing: int = 8,
+    spacing: int = SPACING,
     validation: Validation = USUAL,
     value_range: Range | None = None,
     estimate: Estimate | None = None,

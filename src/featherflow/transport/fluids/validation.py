@@ -59,7 +59,8 @@ def universal_outliers(u: np.ndarray, v: np.ndarray, threshold: float = 2.0, noi
         noise: usual noise of a displacement [px], 0.1 in the paper.
 
     Returns:
-        Boolean `(ny, nx)`. What has fewer than three known neighbours is not judged.
+        Boolean `(ny, nx)`. What has fewer than three known neighbours is not judged; beside gaps and edges, missing neighbours
+        continue the others linearly.
 
     Source: Westerweel, Scarano, "Universal outlier detection for PIV data", Experiments in Fluids 39, 2005, equation (2).
     """
@@ -71,19 +72,46 @@ def universal_outliers(u: np.ndarray, v: np.ndarray, threshold: float = 2.0, noi
 def _normalised_residual(values: np.ndarray, noise: float) -> np.ndarray:
     height, width = values.shape
     padded = np.pad(values.astype(np.float64), 1, constant_values=np.nan)
-    shifts = [(dy, dx) for dy in range(3) for dx in range(3) if (dy, dx) != (1, 1)]
-    around = np.stack([padded[dy : dy + height, dx : dx + width] for dy, dx in shifts])
-    median = _median(around)
-    return np.abs(values - median) / (_median(np.abs(around - median)) + noise)
+    around = {
+        (dy, dx): padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+        for dy in (-1, 0, 1)
+        for dx in (-1, 0, 1)
+        if (dy, dx) != (0, 0)
+    }
+    enough = sum(~np.isnan(neighbour) for neighbour in around.values()) >= _FEWEST_NEIGHBOURS
+    stack = np.stack(list(_completed(around).values()))
+    median = _median(stack)
+    residual = np.abs(values - median) / (_median(np.abs(stack - median)) + noise)
+    return np.where(enough, residual, np.nan)
+
+
+def _completed(around: dict[tuple[int, int], np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+    """Neighbours, of which those that are missing continue the others linearly, so that the centre is in the middle of them.
+
+    Otherwise every vector at a wall with shear would be an outlier: all its neighbours lie on one side.
+    """
+    full = dict(around)
+
+    def fill(place: tuple[int, int], continued: np.ndarray) -> None:
+        full[place] = np.where(np.isnan(full[place]), continued, full[place])
+
+    for dy in (-1, 1):
+        for dx in (-1, 1):
+            fill((dy, dx), 2 * around[0, dx] - around[-dy, dx])
+            fill((dy, dx), 2 * around[dy, 0] - around[dy, -dx])
+    for near in (-1, 1):
+        for side in (-1, 1):
+            fill((near, 0), full[near, side] + around[-near, 0] - around[-near, side])
+            fill((0, near), full[side, near] + around[0, -near] - around[side, -near])
+    return full
 
 
 def _median(around: np.ndarray) -> np.ndarray:
-    """Median over the first axis of what is known; NaN where fewer than three are."""
+    """Median over the first axis of what is known; NaN where nothing is."""
     ordered = np.sort(around, axis=0)  # NaN comes last
     count = (~np.isnan(around)).sum(axis=0)
-    low, high = (np.maximum(count - 1, 0) // 2)[None], (np.maximum(count, 1) // 2)[None]
-    middle = (np.take_along_axis(ordered, low, 0)[0] + np.take_along_axis(ordered, high, 0)[0]) / 2
-    return np.where(count >= _FEWEST_NEIGHBOURS, middle, np.nan)
+    low, high = (np.maximum(count - 1, 0) // 2)[None], (count // 2).clip(max=len(around) - 1)[None]
+    return (np.take_along_axis(ordered, low, 0)[0] + np.take_along_axis(ordered, np.maximum(high, low), 0)[0]) / 2
 
 
 def rejected(grid: np.ndarray, validation: Validation, velocity_per_px: float, y_sign: float) -> np.ndarray:

@@ -144,15 +144,15 @@ def _vti(field: VelocityField) -> bytes:
     def ordered(values: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(values[::down, ::left].T[..., None])
 
-    steps = [abs(axis[1] - axis[0]) if len(axis) > 1 else 1.0 for axis in (field.x, field.y)]
+    # Python's own numbers: pyevtk prints them as they are.
+    steps = [float(abs(axis[1] - axis[0])) if len(axis) > 1 else 1.0 for axis in (field.x, field.y)]
+    corner = (float(field.x.min()), float(field.y.min()), 0.0)
     u, v = ordered(field.u), ordered(field.v)
     data = {"velocity": (u, v, np.where(np.isnan(u), np.nan, 0.0))}
     data |= {name: ordered(getattr(field, name)) for name in ("vorticity", "divergence", "shear")}
     data["kind"] = ordered(field.kind)
     with tempfile.TemporaryDirectory() as folder:
-        name = imageToVTK(
-            str(Path(folder) / "field"), origin=(field.x.min(), field.y.min(), 0.0), spacing=(*steps, 1.0), pointData=data
-        )
+        name = imageToVTK(str(Path(folder) / "field"), origin=corner, spacing=(*steps, 1.0), pointData=data)
         return Path(name).read_bytes()
 
 
