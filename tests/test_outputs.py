@@ -9,6 +9,7 @@ from clips import moving, read_clip, write_clip
 from helpers import run_command
 from PIL import Image
 
+from featherflow import Estimator
 from featherflow.errors import InputError
 from featherflow.flow import read_flow
 from featherflow.outputs import check_outputs
@@ -170,15 +171,7 @@ def test_seconds_are_those_of_estimation(work, capsys, monkeypatch):
     """Loading is apart: a model that takes half a second to load does not take half a second for a pair."""
     import time
 
-    import featherflow.jobs as jobs
-
-    original = jobs.method_for
-
-    def slow(*args, **settings):
-        time.sleep(0.5)
-        return original(*args, **settings)
-
-    monkeypatch.setattr(jobs, "method_for", slow)
+    monkeypatch.setattr("featherflow.inference.estimator._check_classical", lambda *_: time.sleep(0.5))
     assert run_command("estimate", "frames", "-o", "x", "--json", *FAST) == 0
     said = json.loads(capsys.readouterr().out)
     assert said[0]["load_seconds"] >= 0.5 > said[0]["seconds"] and said[1]["load_seconds"] == 0
@@ -196,4 +189,4 @@ def test_check_outputs_knows_files_by_more_than_their_names(tmp_path):
 
 def test_flow_video_in_python_too(work):
     with pytest.raises(InputError, match=r"take the place of 'clip\.mkv'"):
-        flow_video("clip.mkv", "clip.mkv", model="dis-ultrafast")
+        flow_video("clip.mkv", "clip.mkv", estimator=Estimator("dis-ultrafast"))

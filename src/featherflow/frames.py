@@ -378,11 +378,8 @@ def to_unit(array: np.ndarray, name: str, value_range: Range | None = None) -> n
         value_range = (0.0, 65535.0) if array.dtype == np.uint16 else common_range([array])
     if value_range is None:
         unit = array.astype(np.float32)
-        if unit.size and (unit.min() < -1e-3 or unit.max() > 1 + 1e-3):
-            raise InputError(
-                f"{name} is floating point and must lie in [0, 1], got {unit.min():.4g} to {unit.max():.4g}; scale it, or name the "
-                "numbers that are black and white (--range LOW,HIGH)."
-            )
+        if unit.size:
+            _check_unit(unit.min(), unit.max(), name)
         return unit.clip(0.0, 1.0)
     low, high = value_range
     return ((array.astype(np.float64) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
@@ -394,13 +391,19 @@ def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None
     Args:
         value_range: the numbers that become 0 and 1 in frames deeper than 8 bit. Default: as at the top of this module.
     """
+    places = [_place(frame) for frame in frames]
+    if value_range is None and None not in places:
+        ready = [_in_place(frame, name) for frame, name in zip(frames, names, strict=True)]
+        if all(batch is not None for batch in ready):
+            return ready
     parts = [_arrays(frame, name) for frame, name in zip(frames, names, strict=True)]
     common = common_range([array for part in parts for array, _ in part])
-    return [_as_one(part, name, value_range, common) for part, name in zip(parts, names, strict=True)]
+    batches = [_as_one(part, name, value_range, common) for part, name in zip(parts, names, strict=True)]
+    return [batch if place is None else batch.to(place) for batch, place in zip(batches, places, strict=True)]
 
 
 def as_batch(frame, name: str = "the frame", value_range: Range | None = None):
-    """Any form of a frame, or of a batch of frames, as a tensor `(B, 3, H, W)` float32 RGB in [0, 1].
+    """Any form of a frame, or of a batch of frames, as a tensor `(B, 3, H, W)` float32 RGB in [0, 1], on the device of a tensor.
 
     Args:
         frame: a path; a Pillow image; a NumPy array `(H, W)`, `(H, W, C)` or `(B, H, W, C)`; a tensor `(C, H, W)` or
@@ -412,7 +415,66 @@ def as_batch(frame, name: str = "the frame", value_range: Range | None = None):
     Raises:
         InputError: for any other type, shape, dtype or range, NaN, or less than 16 px on a side; FileError as `read_image`.
     """
-    return _as_one(_arrays(frame, name), name, value_range)
+    place = _place(frame)
+    if place is not None and value_range is None and (ready := _in_place(frame, name)) is not None:
+        return ready
+    batch = _as_one(_arrays(frame, name), name, value_range)
+    return batch if place is None else batch.to(place)
+
+
+def _place(frame):
+    """The device of a tensor, or of a list of them, that is not on the CPU; else None."""
+    import torch
+
+    first = frame[0] if isinstance(frame, list | tuple) and frame else frame
+    return first.device if isinstance(first, torch.Tensor) and first.device.type != "cpu" else None
+
+
+def _in_place(frame, name: str):
+    """A tensor `(C, H, W)` or `(B, C, H, W)`, or a list of them, as a batch that never leaves its device; None where the numbers of
+    several frames decide how each is scaled.
+
+    Raises: as `as_batch`.
+    """
+    import torch
+
+    if isinstance(frame, list | tuple):
+        parts = [_in_place(part, f"{name}[{index}]") for index, part in enumerate(frame)]
+        return None if any(part is None for part in parts) else _one_batch(parts)
+    if not isinstance(frame, torch.Tensor) or not (frame.dtype == torch.uint8 or frame.is_floating_point()):
+        return None
+    _check_channels(frame, name)
+    batch = frame.detach() if frame.ndim == 4 else frame.detach()[None]
+    batch = batch[:, :1].expand(-1, 3, -1, -1) if batch.shape[1] < 3 else batch[:, :3]
+    unit = batch.float()
+    if batch.dtype == torch.uint8:
+        unit = unit / 255.0
+    else:
+        low, high = (float(number) for number in torch.stack((unit.amin(), unit.amax())))  # NaN, if any number is
+        if not np.isfinite((low, high)).all():
+            raise InputError(f"{name} holds NaN or infinite values; expected finite numbers.")
+        _check_unit(low, high, name)
+        unit = unit.clamp(0.0, 1.0)
+    _check_size(unit, name)
+    return unit.contiguous(memory_format=torch.channels_last)
+
+
+def _check_channels(tensor, name: str) -> None:
+    if tensor.ndim not in (3, 4) or tensor.shape[-3] not in (1, 3, 4):
+        raise InputError(f"{name} as a tensor must be (C, H, W) or (B, C, H, W) with C = 1, 3 or 4, got {tuple(tensor.shape)}.")
+
+
+def _check_unit(low: float, high: float, name: str) -> None:
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise InputError(
+            f"{name} is floating point and must lie in [0, 1], got {low:.4g} to {high:.4g}; scale it, or name the "
+            "numbers that are black and white (--range LOW,HIGH)."
+        )
+
+
+def _check_size(batch, name: str) -> None:
+    if min(batch.shape[-2:]) < _SMALLEST_FRAME:
+        raise InputError(f"{name} is {_size(batch)} px; the smallest that is taken is {_SMALLEST_FRAME}x{_SMALLEST_FRAME}.")
 
 
 def _arrays(frame, name: str) -> list[tuple[np.ndarray, str]]:
@@ -428,22 +490,24 @@ def _arrays(frame, name: str) -> list[tuple[np.ndarray, str]]:
     if isinstance(frame, torch.Tensor):
         array = frame.detach().cpu()
         array = (array.float() if array.dtype in (torch.bfloat16, torch.float16) else array).numpy()
-        if array.ndim not in (3, 4) or array.shape[-3] not in (1, 3, 4):
-            raise InputError(f"{name} as a tensor must be (C, H, W) or (B, C, H, W) with C = 1, 3 or 4, got {tuple(frame.shape)}.")
+        _check_channels(frame, name)
         return [(np.moveaxis(array, -3, -1), name)]
     if isinstance(frame, np.ndarray):
         if frame.ndim in (3, 4) and frame.shape[-1] == 2:
             raise InputError(f"{name} must be (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), got {frame.shape}.")
-        return [(frame, name)]
+        return [(frame.astype(frame.dtype.newbyteorder("="), copy=False), name)]
     if hasattr(frame, "convert") and hasattr(frame, "mode"):
         return [(_from_pillow(frame), name)]
     raise InputError(f"{name} must be a path, a NumPy array, a Pillow image or a tensor, got {type(frame).__name__}.")
 
 
 def _as_one(parts: list[tuple[np.ndarray, str]], name: str, value_range: Range | None, common: Range | None = None):
+    return _one_batch([_tensor(array, part, _own(array, value_range, common)) for array, part in parts])
+
+
+def _one_batch(batches: list):
     import torch
 
-    batches = [_tensor(array, part, _own(array, value_range, common)) for array, part in parts]
     if len({batch.shape[1:] for batch in batches}) > 1:
         sizes = ", ".join(sorted({_size(batch) for batch in batches}))
         raise InputError(f"The frames of a batch must have one size, got {sizes}.")
@@ -455,8 +519,7 @@ def _tensor(array: np.ndarray, name: str, value_range: Range | None):
 
     array = _to_three_channels(to_unit(array, name, value_range), name)
     batch = torch.from_numpy(np.ascontiguousarray(array if array.ndim == 4 else array[None])).permute(0, 3, 1, 2)
-    if min(batch.shape[-2:]) < _SMALLEST_FRAME:
-        raise InputError(f"{name} is {_size(batch)} px; the smallest that is taken is {_SMALLEST_FRAME}x{_SMALLEST_FRAME}.")
+    _check_size(batch, name)
     return batch
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from .errors import FeatherflowError, FileError, InputError
-from .estimation import estimate, method_for
 from .flow import SUFFIXES, measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
 from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count, read_frames, write_image
+from .inference import Estimator
 from .outputs import FLOW_FORMATS, check_outputs, make_folder
 from .sequences import by_folder, gaps, stills
 
@@ -136,8 +136,8 @@ def estimate_files(
     overwrite: bool = False,
     skip_existing: bool = False,
     keep_going: bool = False,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **settings: object,
 ) -> FlowJob:
     """Flow between image files, written to files.
 
@@ -155,8 +155,8 @@ def estimate_files(
         overwrite: let the result for two frames take the place of one of them.
         skip_existing: leave out pairs whose files are all there, as a run that was stopped left them.
         keep_going: note a pair that cannot be done and go on with the next.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
         progress: called with (pairs done, pairs in all).
-        settings: model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, as `featherflow.estimate`.
 
     Raises:
         InputError: for frames or names that cannot be used, before anything is computed where the names alone tell;
@@ -189,7 +189,7 @@ def estimate_files(
     for sequence in sequences:
         _warn(gaps(sequence) if many else [])
     job = FlowJob(many=many)
-    runner = _Runner(settings, backward or occlusion, value_range)
+    runner = _Runner(Estimator() if estimator is None else estimator, backward or occlusion, value_range)
     if many and picture is not None and scale is None:
         scale = runner.measure(pairs)
     for index, pair in enumerate(pairs):
@@ -212,15 +212,11 @@ def estimate_files(
 class _Runner:
     """Estimates pairs of files, and measures what that takes."""
 
-    def __init__(self, settings: dict, both: bool, value_range: Range | None):
-        from .weights import default_model
-
-        self.settings, self.both, self.value_range = settings, both, value_range
-        self.model = settings.get("model") or default_model()
-        self.load_seconds = self.build_seconds = 0.0
+    def __init__(self, estimator: Estimator, both: bool, value_range: Range | None):
+        self.estimator, self.both, self.value_range = estimator, both, value_range
+        self.model, self.load_seconds, self.build_seconds = estimator.model, estimator.load_seconds, 0.0
         self._ready: set[tuple[int, ...]] = set()
         self._kept: dict[_Pair, tuple] = {}
-        self._loaded = False
 
     def __call__(self, pair: _Pair) -> tuple[np.ndarray, np.ndarray | None, float]:
         """Flow, backward flow and seconds of a pair."""
@@ -230,12 +226,8 @@ class _Runner:
         if frame1.shape != frame2.shape:
             sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
             raise InputError(f"'{pair.first}' and '{pair.second}' must have one size, got {sizes}.")
-        if not self._loaded:
-            started = time.perf_counter()
-            method_for(**self.settings)
-            self.load_seconds, self._loaded = time.perf_counter() - started, True
         seconds, both = self._timed(frame1, frame2)
-        if self.settings.get("engine", "auto") not in ("auto", "torch") and frame1.shape not in self._ready:
+        if self.estimator.settings.engine not in ("auto", "torch") and frame1.shape not in self._ready:
             # The first run for a size builds the engine or loads what was built; what that took is what the second takes less.
             first, (seconds, both) = seconds, self._timed(frame1, frame2)
             self.build_seconds += max(first - seconds, 0.0)
@@ -244,7 +236,7 @@ class _Runner:
 
     def _timed(self, frame1: np.ndarray, frame2: np.ndarray):
         started = time.perf_counter()
-        both = estimate(frame1, frame2, backward=self.both, **self.settings)
+        both = self.estimator.both(frame1, frame2) if self.both else self.estimator(frame1, frame2)
         return time.perf_counter() - started, both
 
     def before(self) -> tuple[float, float]:

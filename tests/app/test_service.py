@@ -4,6 +4,7 @@ import base64
 import contextlib
 import gc
 import io
+import itertools
 import signal
 import socket
 import struct
@@ -220,13 +221,13 @@ def test_without_the_extra(monkeypatch):
 @contextlib.contextmanager
 def held_estimator(monkeypatch, settings: Settings, method=None):
     """An estimator whose first batch waits until the event is set, and the sizes of the batches it ran."""
-    from featherflow import estimation
     from featherflow.app import estimator as module
+    from featherflow.inference import estimator as inference
 
     go, sizes = threading.Event(), []
 
-    def method_for(model, **options):
-        real = method or estimation.method_for(model, **options, dtype="float32")
+    def kept(model, **options):
+        real = method or inference.kept_estimator(model, **options, dtype="float32")
 
         def run(first, second):
             go.wait(30)
@@ -235,7 +236,7 @@ def held_estimator(monkeypatch, settings: Settings, method=None):
 
         return run
 
-    monkeypatch.setattr(module, "method_for", method_for)
+    monkeypatch.setattr(module, "kept_estimator", kept)
     estimator = Estimator(settings)
     try:
         yield estimator, go, sizes
@@ -275,15 +276,53 @@ def test_a_batch_is_no_larger_than_the_largest_frame(monkeypatch):
 
 def test_a_pair_that_fails_does_not_fail_its_batch(monkeypatch):
     def method(first, second):
-        if (first == 0).all(dim=(1, 2, 3)).any():
+        if any((image == 0).all() for image in first):
             raise ValueError("black")
-        return first[:, :2]
+        return np.stack(first)[..., :2]
 
     with held_estimator(monkeypatch, Settings(batch=8), method) as (estimator, go, sizes):
         jobs = [estimator.submit(Options("any"), image, image) for image in (FIRST, FIRST, FIRST * 0, FIRST)]
         go.set()
         assert [job.exception(30) is None for job in jobs] == [True, True, False, True]
     assert 3 in sizes or 4 in sizes
+
+
+def test_both_directions_look_at_each_frame_once(monkeypatch):
+    from featherflow.networks.liteflownet import LiteFlowNet
+
+    looked, encode = [], LiteFlowNet.encode
+    monkeypatch.setattr(LiteFlowNet, "encode", lambda *arguments: looked.append(1) or encode(*arguments))
+    estimator = Estimator(Settings())
+    try:
+        found = estimator.submit(Options("liteflownet2-slim", backward=True), FIRST, SECOND).result(60)
+    finally:
+        estimator.close()
+    assert len(looked) == 2
+    forward, backward = featherflow.estimate(FIRST, SECOND, "liteflownet2-slim", backward=True)
+    assert np.array_equal(found.flow, forward) and np.array_equal(found.backward, backward)
+
+
+def test_many_clients_get_their_own_flows():
+    """Eight clients, twenty pairs each: what each is told is what it would be told alone."""
+    clips = [[frame(64, 80, 100 * client + k) for k in range(21)] for client in range(8)]
+    estimator = Estimator(Settings(queue=200))
+    told: dict[int, list[np.ndarray]] = {}
+
+    def client(number: int) -> None:
+        jobs = [estimator.submit(Options("liteflownetx"), *pair) for pair in itertools.pairwise(clips[number])]
+        told[number] = [job.result(120).flow for job in jobs]
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    try:
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+    finally:
+        estimator.close()
+    for number, clip in enumerate(clips):
+        alone = [featherflow.estimate(*pair, "liteflownetx") for pair in itertools.pairwise(clip)]
+        assert all(np.array_equal(flow, expected) for flow, expected in zip(told[number], alone, strict=True))
 
 
 def test_a_pair_is_forgotten_without_waiting_for_the_garbage_collection():

@@ -5,20 +5,18 @@ import torch
 
 from featherflow import networks
 from featherflow.errors import InputError
-from featherflow.estimation import computing
+from featherflow.inference.runners.pytorch import computing
 from featherflow.networks import build
 from featherflow.networks.liteflownet import (
-    ABLATIONS,
-    COST_VOLUMES,
     LITEFLOWNET,
     LITEFLOWNET2,
-    LITEFLOWNET2_REDIRECTED,
     LITEFLOWNETX,
     LiteFlowNet,
     replace,
 )
 from featherflow.ops import downsample, resize, strips
 from featherflow.training.initialization import carry_over, initialize
+from featherflow.training.paper import ABLATIONS, COST_VOLUMES, LITEFLOWNET2_REDIRECTED
 
 # Weights, biases, fixed bilinear weights, convolutions: section 6 of the specification.
 COUNTS = {
@@ -220,7 +218,7 @@ def test_strips_change_nothing(monkeypatch, name, options):
     network = build(name, **options)
     initialize(network, torch.Generator().manual_seed(1))
     frames = torch.rand(2, 2, 3, 384, 160, generator=torch.Generator().manual_seed(2))
-    with computing("cpu", "float32"):
+    with computing(torch.device("cpu"), "float32"):
         whole = network(*frames)
         monkeypatch.setattr(strips, "LEAST", 0)
         monkeypatch.setattr(strips, "_STRIP", 0)

@@ -8,6 +8,7 @@ import pytest
 from clips import moving, read_clip, sound_packets, write_clip
 from helpers import run_command
 
+from featherflow import Estimator
 from featherflow.errors import FileError
 from featherflow.video import flow_video, open_clip
 
@@ -156,7 +157,7 @@ def test_the_start_is_the_first_frame_at_or_after_it(long_clips, name):
 
 @pytest.mark.parametrize("name", ["clip.ts", "clip.mp4"])
 def test_sound_begins_where_the_pictures_do(long_clips, tmp_path, name):
-    flow_video(long_clips / name, tmp_path / "out.mkv", start=7.0, end=8.0, scale=1, model="dis-ultrafast")
+    flow_video(long_clips / name, tmp_path / "out.mkv", start=7.0, end=8.0, scale=1, estimator=Estimator("dis-ultrafast"))
     heard = [time for time, _ in sound_packets(tmp_path / "out.mkv")]
     assert heard[0] < Fraction(1, 10) and heard[-1] > Fraction(8, 10)
 

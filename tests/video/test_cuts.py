@@ -8,6 +8,7 @@ from clips import moving, psnr, read_clip, write_clip
 from helpers import frame, run_command
 
 import featherflow
+from featherflow import Estimator
 from featherflow.errors import InputError
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video, track_video
 from featherflow.transport.stabilisation import Similarity, smooth_path
@@ -71,13 +72,13 @@ def test_equal_frames_have_exactly_no_flow(model):
 def test_interpolation_repeats_the_nearer_frame_over_a_cut(tmp_path):
     images = scene(1, 3) + scene(2, 3)
     write_clip(tmp_path / "clip.mkv", images)
-    result = interpolate_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", factor=4, model=MODEL, codec="ffv1")
+    result = interpolate_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", factor=4, estimator=Estimator(MODEL), codec="ffv1")
     pictures, _ = read_clip(tmp_path / "out.mkv")
     assert result.cuts == 1
     assert [np.array_equal(picture, images[2]) for picture in pictures[8:10]] == [True, True]
     assert [np.array_equal(picture, images[3]) for picture in pictures[10:13]] == [True, True, True]
     assert not np.array_equal(pictures[1], images[0])
-    never = interpolate_video(tmp_path / "clip.mkv", tmp_path / "never.mkv", model=MODEL, codec="ffv1", cuts=0)
+    never = interpolate_video(tmp_path / "clip.mkv", tmp_path / "never.mkv", estimator=Estimator(MODEL), codec="ffv1", cuts=0)
     torn = read_clip(tmp_path / "never.mkv")[0][5]
     assert never.cuts == 0 and max(psnr(torn, images[2]), psnr(torn, images[3])) < 25
 
@@ -105,7 +106,7 @@ def intro_and_fade(kind: str) -> list[np.ndarray]:
 def test_a_motionless_clip_is_left_alone(tmp_path, kind, model):
     images = intro_and_fade(kind)
     write_clip(tmp_path / "clip.mkv", images)
-    result = stabilise_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", model=model, codec="ffv1")
+    result = stabilise_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", estimator=Estimator(model), codec="ffv1")
     assert result.zoom == 1.0
     for picture, image in zip(read_clip(tmp_path / "out.mkv")[0], images, strict=True):
         assert np.abs(picture.astype(int) - image).max() <= 1
@@ -124,7 +125,7 @@ def test_a_new_path_begins_at_a_cut():
 def test_magnification_counts_motion_anew_after_a_cut(tmp_path):
     images = scene(1, 2, 0) + scene(2, 3, 0)
     write_clip(tmp_path / "clip.mkv", images)
-    result = magnify_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", model=MODEL, codec="ffv1", factor=10)
+    result = magnify_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", estimator=Estimator(MODEL), codec="ffv1", factor=10)
     assert result.cuts == 1
     for picture, image in zip(read_clip(tmp_path / "out.mkv")[0], images, strict=True):
         assert psnr(picture, image) > 45
@@ -133,6 +134,6 @@ def test_magnification_counts_motion_anew_after_a_cut(tmp_path):
 def test_points_outside_are_refused_first(tmp_path, capsys):
     write_clip(tmp_path / "clip.mkv", moving(3))
     with pytest.raises(InputError, match="lies outside of the frame"):
-        track_video(tmp_path / "clip.mkv", tmp_path / "t.csv", points=[(10, 10), (96, 5)], model=MODEL)
+        track_video(tmp_path / "clip.mkv", tmp_path / "t.csv", points=[(10, 10), (96, 5)], estimator=Estimator(MODEL))
     assert run_command("tracks", tmp_path / "clip.mkv", "-o", tmp_path / "t.csv", "--point", "-1,5") == 2
     assert not (tmp_path / "t.csv").exists()

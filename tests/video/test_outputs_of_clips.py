@@ -12,6 +12,7 @@ from clips import moving, psnr, read_clip, sound_packets, write_clip
 from helpers import run_command
 from PIL import Image
 
+from featherflow import Estimator
 from featherflow.errors import InputError
 from featherflow.frames import eight_bits
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video
@@ -71,7 +72,7 @@ def test_the_numbers_of_bt2020_come_back(hdr):
 
 
 def test_flow_pictures_of_hdr_are_ordinary_ones(hdr, tmp_path):
-    flow_video(hdr, tmp_path / "out.mp4", view="side-by-side", model=FAST)
+    flow_video(hdr, tmp_path / "out.mp4", view="side-by-side", estimator=Estimator(FAST))
     assert facts(tmp_path / "out.mp4") == (1, 1, 1, "yuv420p")
 
 
@@ -79,7 +80,7 @@ def test_a_note_where_depth_is_lost(tmp_path, caplog):
     for index, image in enumerate(deep(2)):
         Image.fromarray(image[..., 0]).save(tmp_path / f"{index}.png")
     with caplog.at_level(logging.WARNING):
-        interpolate_video(tmp_path / "*.png", tmp_path / "out.mp4", model=FAST, codec="vp9")
+        interpolate_video(tmp_path / "*.png", tmp_path / "out.mp4", estimator=Estimator(FAST), codec="vp9")
     assert "16 bit, of which vp9 keeps 8" in caplog.text
 
 
@@ -88,7 +89,7 @@ def test_lossless_means_that_nothing_is_lost(tmp_path, output):
     images = moving(3)
     write_clip(tmp_path / "clip.mkv", images)
     codec = "ffv1" if output.endswith("mkv") else None
-    result = interpolate_video(tmp_path / "clip.mkv", tmp_path / output, model=FAST, codec=codec)
+    result = interpolate_video(tmp_path / "clip.mkv", tmp_path / output, estimator=Estimator(FAST), codec=codec)
     if codec:
         pictures = read_clip(tmp_path / output)[0]
     else:
@@ -105,8 +106,8 @@ def test_16_bit_pictures_stay_16_bit(tmp_path):
     for index, image in enumerate(deep(2)):
         with open(tmp_path / f"{index}.png", "wb") as file:
             png.Writer(96, 64, greyscale=False, bitdepth=16).write(file, image.reshape(64, -1))
-    interpolate_video(tmp_path / "?.png", tmp_path / "out/%d.png", model=FAST)
-    interpolate_video(tmp_path / "?.png", tmp_path / "out.mkv", model=FAST, codec="ffv1")
+    interpolate_video(tmp_path / "?.png", tmp_path / "out/%d.png", estimator=Estimator(FAST))
+    interpolate_video(tmp_path / "?.png", tmp_path / "out.mkv", estimator=Estimator(FAST), codec="ffv1")
     width, height, rows, info = png.Reader(filename=str(tmp_path / "out/0.png")).read()
     assert (width, height, info["bitdepth"]) == (96, 64, 16)
     scaled = np.vstack([np.asarray(row) for row in rows]).reshape(64, 96, 3)
@@ -125,7 +126,7 @@ def test_quality_is_a_choice(tmp_path):
     assert near["4"] > near["50"] + 3
     assert run_command("interpolate", tmp_path / "clip.mkv", "-o", tmp_path / "o.mp4", "--crf", "99", "--model", FAST) == 2
     with pytest.raises(InputError, match="mpeg4 has none"):
-        flow_video(tmp_path / "clip.mkv", tmp_path / "o.mp4", codec="mpeg4", crf=5, model=FAST)
+        flow_video(tmp_path / "clip.mkv", tmp_path / "o.mp4", codec="mpeg4", crf=5, estimator=Estimator(FAST))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -134,12 +135,12 @@ def test_the_last_frame_is_held_and_sound_keeps_its_length(tmp_path, suffix):
         for index, image in enumerate(moving(4)):
             writer.write(image, Fraction(index, 25))
         writer.hold = Fraction(12, 25)
-    interpolate_video(tmp_path / "slides.mp4", tmp_path / f"out{suffix}", factor=4, model=FAST)
+    interpolate_video(tmp_path / "slides.mp4", tmp_path / f"out{suffix}", factor=4, estimator=Estimator(FAST))
     for path in (tmp_path / "slides.mp4", tmp_path / f"out{suffix}"):
         with av.open(str(path)) as container:
             assert container.duration / 1e6 == pytest.approx(0.6, abs=0.001)
     write_clip(tmp_path / "clip.mkv", moving(4), sound="aac")
-    interpolate_video(tmp_path / "clip.mkv", tmp_path / f"out{suffix}", factor=4, model=FAST)
+    interpolate_video(tmp_path / "clip.mkv", tmp_path / f"out{suffix}", factor=4, estimator=Estimator(FAST))
     assert len(sound_packets(tmp_path / f"out{suffix}")) == len(sound_packets(tmp_path / "clip.mkv"))
 
 
@@ -147,7 +148,7 @@ def test_prores_in_mov(tmp_path):
     if "prores_ks" not in av.codecs_available:
         pytest.skip("needs an encoder of ProRes")
     write_clip(tmp_path / "clip.mkv", grey(3))
-    assert interpolate_video(tmp_path / "clip.mkv", tmp_path / "out.mov", model=FAST).codec == "prores"
+    assert interpolate_video(tmp_path / "clip.mkv", tmp_path / "out.mov", estimator=Estimator(FAST)).codec == "prores"
     assert psnr(read_clip(tmp_path / "out.mov")[0][2], grey(3)[1]) > 35
     assert facts(tmp_path / "out.mov")[3] == "yuv422p10le"
 
@@ -174,7 +175,7 @@ def test_titles_and_languages_stay(tmp_path):
                 packet.stream = copies[packet.stream.index]
                 target.mux(packet)
     for name in ("out.mp4", "out.mkv"):
-        flow_video(tmp_path / "clip.mkv", tmp_path / name, model=FAST)
+        flow_video(tmp_path / "clip.mkv", tmp_path / name, estimator=Estimator(FAST))
         with av.open(str(tmp_path / name)) as container:
             tags = {key.lower(): value for key, value in container.metadata.items()}
             assert tags["title"] == "A beam that swings"
@@ -192,7 +193,7 @@ def test_magnification_carries_nothing_farther_than_the_limit(tmp_path):
     assert np.abs(free[10:-10, x].astype(int) - image[10:-10, x + 30]).mean() < 12  # carried by -30 px
     assert np.abs(held[10:-10, x].astype(int) - image[10:-10, x + 10]).mean() < 12
     write_clip(tmp_path / "clip.mkv", moving(3, dx=4))
-    said = magnify_video(tmp_path / "clip.mkv", tmp_path / "o.mp4", model=FAST, factor=20, limit=20)
+    said = magnify_video(tmp_path / "clip.mkv", tmp_path / "o.mp4", estimator=Estimator(FAST), factor=20, limit=20)
     assert said.limited_frames >= 1 and "moves too far" in said.sentence()
 
 
@@ -212,7 +213,9 @@ def test_a_band_of_frequencies_is_made_larger_and_no_drift(tmp_path):
     reach = {}
     for name, path in (("swing", swing), ("drift", drift)):
         write_clip(tmp_path / "clip.mkv", [at(shift) for shift in path], [Fraction(k, 24) for k in range(24)])
-        magnify_video(tmp_path / "clip.mkv", tmp_path / "o.mkv", factor=6, band=(2.0, 5.0), codec="ffv1", model="dis")
+        magnify_video(
+            tmp_path / "clip.mkv", tmp_path / "o.mkv", factor=6, band=(2.0, 5.0), codec="ffv1", estimator=Estimator("dis")
+        )
         pictures = read_clip(tmp_path / "o.mkv")[0]
         moved = [float(np.median(estimate(pictures[0], picture, model="dis")[20:-20, 20:-20, 0])) for picture in pictures[1:]]
         reach[name] = np.ptp(moved) / np.ptp(path)

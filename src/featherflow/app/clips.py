@@ -78,10 +78,12 @@ class Clips:
         self._folder.cleanup()
 
     def _run(self, job: ClipJob, source: Path, view: str, model: str) -> None:
+        from ..inference.estimator import kept_estimator
         from ..video import flow_video
 
         try:
-            result = flow_video(source, job.output, view=view, model=model, device=self._device, progress=self._progress(job))
+            estimator = kept_estimator(model, device=self._device)
+            result = flow_video(source, job.output, view=view, estimator=estimator, progress=self._progress(job))
             sound = " with sound" if result.sound else ""
             job.sentence = (
                 f"{result.frames} frames in {result.seconds:.1f} s; full colour is {result.scale_px:.1f} px; {result.codec}{sound}."

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..estimation import method_for
-from ..frames import as_batch
+from ..inference.estimator import kept_estimator
 from .settings import Settings
 
 
@@ -151,19 +150,23 @@ class Estimator:
 
     def _flows(self, batch: list[_Job]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
         options = batch[0].options
-        method = method_for(
+        estimator = kept_estimator(
             options.model,
             device=self._settings.device,
             iterations=options.iterations,
             refine=options.refine,
             enlarge=options.enlarge,
         )
-        first = as_batch(np.stack([job.frame1 for job in batch]), "frame1")
-        second = as_batch(np.stack([job.frame2 for job in batch]), "frame2")
-        flows = [np.ascontiguousarray(flow.permute(1, 2, 0).numpy()) for flow in method(first, second)]
+        first, second = [job.frame1 for job in batch], [job.frame2 for job in batch]
         if not options.backward:
-            return flows, [None] * len(batch)
-        return flows, [np.ascontiguousarray(flow.permute(1, 2, 0).numpy()) for flow in method(second, first)]
+            return _apart(estimator(first, second)), [None] * len(batch)
+        flows, backwards = estimator.both(first, second)
+        return _apart(flows), list(_apart(backwards))
+
+
+def _apart(flows: np.ndarray) -> list[np.ndarray]:
+    """The flows of a batch, none of which keeps the memory of the others."""
+    return [flows[0]] if len(flows) == 1 else [flow.copy() for flow in flows]
 
 
 def _on_gpu(device: str | None) -> bool:

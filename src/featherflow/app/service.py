@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from .. import __version__
-from ..errors import FeatherflowError, InputError, LimitError
-from ..estimation import method_for
+from ..errors import FeatherflowError, InputError, LimitError, is_out_of_memory
 from ..flow import encode_flow, encode_flow_picture, occlusion
 from ..frames import decode_image
+from ..inference.estimator import kept_estimator
 from .estimator import BusyError, Estimate, Estimator, Options
 from .metrics import Metrics
 from .offer import Model, models_on_offer
@@ -138,9 +138,9 @@ class Engine:
             sentence = f"The flow was not ready within {self.settings.seconds:g} s; try again later or with smaller frames."
             raise HTTPException(503, sentence, {"Retry-After": "10"})
         except (MemoryError, RuntimeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error):  # PyTorch reports it as a RuntimeError
+            if not is_out_of_memory(error):
                 raise
-            raise HTTPException(503, "There is not enough memory for frames of this size; try smaller ones.") from None
+            raise HTTPException(503, "There is not enough memory for frames of this size; try smaller ones.") from error
         finally:
             result.cancel()
             watch.cancel()
@@ -165,7 +165,7 @@ def _busy() -> HTTPException:
 def create_app(settings: Settings) -> FastAPI:
     """See `featherflow.app.create_app`. The default model is loaded here, so that the first request finds it ready."""
     engine = Engine(settings)
-    method_for(engine.model(None), device=settings.device)
+    kept_estimator(engine.model(None), device=settings.device)
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI):

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App
 
 from .. import __version__
-from ..errors import FeatherflowError
+from ..errors import FeatherflowError, is_out_of_memory, printable
 from . import (
     bench,
     data,
@@ -78,9 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")
         sys.exit(141)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):  # PyTorch reports it as a RuntimeError
+        if not is_out_of_memory(error):
             raise
-        _leave("there is not enough memory for frames of this size; try smaller ones.", 1)
+        reason = f" ({printable(str(error).splitlines()[0], 200)})" if str(error) else ""
+        _leave(f"there is not enough memory for frames of this size; try smaller ones{reason}.", 1)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

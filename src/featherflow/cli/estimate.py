@@ -82,7 +82,7 @@ def estimate(
             overwrite=overwrite,
             skip_existing=skip_existing,
             keep_going=keep_going,
-            **estimation.settings(),
+            estimator=estimation.estimator(),
             progress=progress,
         )
     show_job(job, as_json=json)

@@ -56,7 +56,7 @@ def stabilise(
             cuts=cuts,
             **clip.settings(),
             **writing.settings(),
-            **estimation.settings(),
+            estimator=estimation.estimator(),
             progress=progress,
         )
     show_results([result], as_json=json, to_error=str(output) == "-")

@@ -61,7 +61,7 @@ def tracks(
             cuts=cuts,
             **clip.settings(),
             **writing.settings(),
-            **estimation.settings(),
+            estimator=estimation.estimator(),
             progress=progress,
         )
     show_results([result], as_json=json)

@@ -88,7 +88,7 @@ def video(
             warm_start=warm_start,
             **clip.settings(),
             **writing.settings(),
-            **estimation.settings(),
+            estimator=estimation.estimator(),
             progress=progress,
         )
     show_results([result], as_json=json, to_error=str(output) == "-")

@@ -37,6 +37,7 @@ from ..ops import (
     resize,
     warp,
 )
+from .contract import FlowNetwork, Traits
 from .liteflownet import (
     FLOW_SCALE,
     OFFICIAL_MEANS,
@@ -159,12 +160,10 @@ class Decoder(nn.Module):
         return u_matching, u_subpixel, u_regularized, state
 
 
-class LiteFlowNetTied(nn.Module):
+class LiteFlowNetTied(FlowNetwork):
     """See the module."""
 
-    size_multiple = SIZE_MULTIPLE
-    smallest_size = SMALLEST_SIZE
-    size_rule = "resize"
+    traits = Traits(size_multiple=SIZE_MULTIPLE, smallest_size=SMALLEST_SIZE, size_rule="resize", iterates=True)
 
     def __init__(self, config: TiedConfig = TiedConfig()):
         super().__init__()

@@ -71,6 +71,8 @@ def _dtype(layer: nn.Conv2d, x: Tensor) -> torch.dtype:
 def _can_fuse(layer: nn.Conv2d, x: Tensor, dtype: torch.dtype) -> bool:
     if x.device.type != "cpu" or layer.weight.device.type != "cpu" or not torch.backends.mkldnn.enabled:
         return False
+    if type(x) is not Tensor:
+        return False  # mere shapes, from which operations are counted
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros" or x.numel() == 0:
         return False
     return dtype in _FUSED_DTYPES and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())

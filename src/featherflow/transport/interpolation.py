@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..frames import as_batch
+from ..inference import Estimator
 from ..video import (
     THRESHOLD,
     VideoJobResult,
@@ -91,7 +92,7 @@ class Between:
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
         share1 = (1 - t) * (shown1 * inside1 + 1e-3)
         share2 = t * (shown2 * inside2 + 1e-3)
-        # Where both show the place and yet differ, one of them is wrong, and half of each would show both: a double, half transparent.
+        # Where both show the place and yet differ, one of them is wrong, and half of each would be a half transparent double.
         apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown * inside1 * inside2)
         decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
         first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))
@@ -138,9 +139,8 @@ def interpolate_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
-    model: str | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> VideoJobResult:
     """A clip with `factor` times as many pictures a second; its own frames keep their times, depth and colours, with the sound.
 
@@ -161,11 +161,12 @@ def interpolate_video(
     check_threshold(cuts)
     clip = open_clip(source, start=start, end=end, fps=fps)
     check_clip_outputs(clip, [("the video", output)], overwrite, factor)
+    estimator = Estimator() if estimator is None else estimator
     found, held = 0, None
 
     def items():
         nonlocal found, held
-        for step in steps(clip, backward=True, model=model, **settings):
+        for step in steps(clip, estimator, backward=True):
             times = [Fraction(k, factor) for k in range(1, factor)]
             yield step.first.time, step.first.image
             between = change(step.first.image, step.second.image, step.flow, cuts)
@@ -185,7 +186,7 @@ def interpolate_video(
         items(),
         lambda picture: picture,
         output,
-        model=model,
+        estimator,
         codec=codec,
         crf=crf,
         sound=sound,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..classical.pyramid import median_filter
 from ..errors import InputError
-from ..estimation import estimate
 from ..frames import as_batch
+from ..inference import Estimator
 from ..video import (
     THRESHOLD,
     Picture,
@@ -129,9 +129,8 @@ def magnify_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
-    model: str | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> MagnificationResult:
     """A clip in which everything that has moved since its first frame has moved `factor` times as far. Meant for a still camera.
 
@@ -154,6 +153,7 @@ def magnify_video(
     clip = open_clip(source, start=start, end=end, fps=fps)
     check_clip_outputs(clip, [("the video", output)], overwrite)
     check_format(output, codec, crf, clip.colour)
+    estimator = Estimator() if estimator is None else estimator
     found = limited = 0
     held = None
 
@@ -164,7 +164,7 @@ def magnify_video(
             held = picture.duration
             flow = None
             if reference is not None:
-                flow = estimate(picture.image, reference, model=model, **settings)
+                flow = estimator(picture.image, reference)
                 if change(picture.image, reference, flow, cuts).breaks:
                     found, flow = found + 1, None
             if flow is None:
@@ -191,7 +191,7 @@ def magnify_video(
         items(),
         larger,
         output,
-        model=model,
+        estimator,
         codec=codec,
         crf=crf,
         sound=sound,

@@ -17,6 +17,7 @@ import torch
 
 from ..errors import InputError
 from ..frames import as_batch
+from ..inference import Estimator
 from ..video import (
     THRESHOLD,
     Step,
@@ -221,9 +222,8 @@ def stabilise_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
-    model: str | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> StabilisationResult:
     """A clip without the shaking of the camera, of the same size, times and sound. It is read twice.
 
@@ -247,9 +247,10 @@ def stabilise_video(
         raise InputError(f"Steadying reads a clip twice, which {clip.name} does not allow; save it to a file first.")
     check_clip_outputs(clip, [("the video", output)], overwrite)
     check_format(output, codec, crf, clip.colour)
+    estimator = Estimator() if estimator is None else estimator
     motions, times = [], []
     total = None if clip.expected is None else 2 * clip.expected - 1
-    for step in steps(clip, model=model, **settings):
+    for step in steps(clip, estimator):
         motions.append(_motion(step, cuts))
         times.append(float(step.first.time))
         if progress:
@@ -260,7 +261,7 @@ def stabilise_video(
     done = len(motions)
 
     def items():
-        for picture, correction in zip(clip, corrections, strict=False):
+        for picture, correction in zip(clip, corrections, strict=False):  # the clip is read again, and may have lost its end
             yield picture.time, picture.image, correction
 
     def note(pictures: int, total: int | None) -> None:
@@ -272,7 +273,7 @@ def stabilise_video(
         items(),
         lambda image, correction: apply(image, correction, zoom),
         output,
-        model=model,
+        estimator,
         codec=codec,
         crf=crf,
         sound=sound,

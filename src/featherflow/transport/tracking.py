@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_write
 from ..flow import flow_to_rgb
-from ..streaming import stream
+from ..inference import Estimator
 from ..video import (
     THRESHOLD,
     DamagedClipError,
@@ -76,7 +76,7 @@ def points_of(texts: Sequence[str] | None) -> np.ndarray | None:
         raise InputError(f"A point is written as X,Y, for instance 120.5,80; got {' '.join(texts)}.") from None
 
 
-def track(frames: Iterable, points: Sequence, model=None, **settings: object) -> Tracks:
+def track(frames: Iterable, points: Sequence, estimator: Estimator | None = None) -> Tracks:
     """Follow points of the first frame through a clip.
 
     Each step adds the flow at the point. The backward flow at the place where it ends tells how far the way back misses the
@@ -85,12 +85,13 @@ def track(frames: Iterable, points: Sequence, model=None, **settings: object) ->
 
     Args:
         frames: as `featherflow.stream` takes them; points: `(N, 2)`, x and y [px].
-        model, settings: as `featherflow.stream`.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
 
     Raises:
         InputError: for points that are none; others as `featherflow.stream`.
     """
-    states = list(follow(stream(frames, model, backward=True, **settings), points))
+    estimator = Estimator() if estimator is None else estimator
+    states = list(follow(estimator.stream(frames, backward=True), points))
     return Tracks(np.stack([position for position, _ in states]), np.stack([confidence for _, confidence in states]))
 
 
@@ -142,9 +143,8 @@ def track_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
-    model: str | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> VideoJobResult:
     """Follow points through a clip, into a table and, if asked for, a video that shows them.
 
@@ -163,6 +163,7 @@ def track_video(
     check_threshold(cuts)
     clip = open_clip(source, start=start, end=end, fps=fps)
     check_clip_outputs(clip, [("the table", output), ("the video", video)], overwrite)
+    estimator = Estimator() if estimator is None else estimator
     points = grid(clip.width, clip.height, spacing) if points is None else _inside(points, clip.width, clip.height)
     found, held = 0, None
     trail: deque[np.ndarray] = deque(maxlen=_TRAIL)
@@ -174,7 +175,7 @@ def track_video(
 
         def flows():
             nonlocal found
-            for step in steps(clip, backward=True, model=model, **settings):
+            for step in steps(clip, estimator, backward=True):
                 line.append(step)
                 if change(step.first.image, step.second.image, step.flow, cuts).breaks:
                     found += 1
@@ -208,7 +209,7 @@ def track_video(
                 items(),
                 picture,
                 video,
-                model=model,
+                estimator,
                 codec=codec,
                 crf=crf,
                 sound=sound,

@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..estimation import estimate
 from ..flow import measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
 from ..frames import write_image
+from ..inference import Estimator
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
-from ..streaming import stream
-from ..weights import default_model
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .threads import ahead, behind
 from .views import check_view, draw
@@ -81,11 +79,12 @@ class Step:
     backward: np.ndarray | None = None
 
 
-def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[Step]:
+def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False) -> Iterator[Step]:
     """Flow along a clip; frames are decoded in a thread of their own.
 
     Args:
-        backward, settings: as `featherflow.stream`.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
+        backward, warm_start: as `featherflow.stream`.
 
     Raises:
         InputError: at once for settings that cannot be used, later for a clip of fewer than two frames; others as `stream`.
@@ -106,7 +105,8 @@ def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[St
             has = "one frame" if line else "no frame"
             raise InputError(f"'{clip.name}' gives {has} for what was asked; two or more are needed.")
 
-    return walk(stream(images(), backward=backward, **settings))
+    estimator = Estimator() if estimator is None else estimator
+    return walk(estimator.stream(images(), backward=backward, warm_start=warm_start))
 
 
 def write_clip(
@@ -240,9 +240,8 @@ def flow_video(
     backward: bool = False,
     occlusion: bool = False,
     warm_start: bool = False,
-    model: str | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> VideoJobResult:
     """The flow of a clip as a video, as flow files, or both. A clip of N frames gives N - 1.
 
@@ -255,8 +254,9 @@ def flow_video(
             of their 99th percentiles; for cameras and pipes, which cannot be looked at beforehand, that of the clip so far.
         backward: also files with the flow from each frame to the one before; occlusion: also masks of what the next frame does not
             show, which is black in the picture.
+        warm_start: as `featherflow.stream`.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
         progress: called with (frames done, about how many in all or None).
-        model, warm_start, settings: as `featherflow.stream`.
 
     Raises:
         InputError, FileError, MissingExtraError: as `open_clip`, `video_writer` and `featherflow.stream`.
@@ -282,14 +282,15 @@ def flow_video(
         check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None)
     if output is not None:
         check_format(output, codec, crf, USUAL_COLOUR)
-    walk = steps(clip, backward or occlusion, model=model, warm_start=warm_start, **settings)  # refuses unusable settings
+    estimator = Estimator() if estimator is None else estimator
+    walk = steps(clip, estimator, backward=backward or occlusion, warm_start=warm_start)  # refuses unusable settings
     folder = None if flow_dir is None else make_folder(flow_dir)
     lengths = _Scale(scale)
     began = time.perf_counter()
     if output is not None and scale is None:
         with suppress(FileError):  # a clip that is damaged somewhere is followed until there
             for pair in clip.pairs(_PAIRS_FOR_SCALE):
-                lengths.include(estimate(*pair, model=model, **settings))
+                lengths.include(estimator(*pair))
         lengths.fixed = lengths.value is not None
     beforehand = time.perf_counter() - began
 
@@ -317,7 +318,7 @@ def flow_video(
         items(),
         picture,
         output,
-        model=model,
+        estimator,
         codec=codec,
         crf=crf,
         sound=sound,
@@ -356,8 +357,7 @@ def video_job(
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
     output: str | os.PathLike | None,
-    *,
-    model: str | None,
+    estimator: Estimator,
     **options: object,
 ) -> VideoJobResult:
     """`write_clip` with its options, timed."""
@@ -366,7 +366,7 @@ def video_job(
     seconds = time.perf_counter() - began
     return VideoJobResult(
         clip.name,
-        model or default_model(),
+        estimator.model,
         clip.width,
         clip.height,
         written.pictures,

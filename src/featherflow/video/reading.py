@@ -169,7 +169,9 @@ class ImageClip(Clip):
         self.time_base = 1 / rate if len(set(lengths)) == 1 and lengths[0] == 1 / rate else Fraction(1, 1000)
         self.stills = [
             (time, still, length)
-            for time, (still, length) in selection.take(zip(times, zip(frames, lengths, strict=True), strict=False))
+            for time, (still, length) in selection.take(
+                zip(times, zip(frames, lengths, strict=True), strict=False)  # times never end
+            )  # times never end
         ]
         self.expected = len(self.stills)
         if not self.stills:
@@ -513,5 +515,5 @@ def _closing(container, frames):
 
 
 def _first(count: int, items):
-    for _, item in zip(range(count), items, strict=False):
+    for _, item in zip(range(count), items, strict=False):  # as many as there are, up to a count
         yield item
