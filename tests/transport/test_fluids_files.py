@@ -133,9 +133,7 @@ def test_the_rotation_of_particles_is_measured():
     pytest.importorskip("cv2")
     import featherflow
 
-    here = measure(
-        *particles(), calibration=Calibration(dt=0.01), estimate=lambda a, b: featherflow.estimate(a, b, model="deepflow", refine=3)
-    )
+    here = measure(*particles(), calibration=Calibration(dt=0.01), estimator=featherflow.Estimator("deepflow", refine=3))
     # Clockwise on the screen, by 3 rad/s.
     inner = (slice(2, -2), slice(2, -2))
     assert np.median(here.vorticity[inner]) == pytest.approx(-6, rel=0.05)
@@ -203,7 +201,7 @@ def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path, monkeypatc
 def test_a_list_is_never_written_over(tmp_path):
     (tmp_path / "list.csv").write_text("a.png,b.png\n")
     with pytest.raises(InputError, match="would take the place"):
-        measure_files([tmp_path / "list.csv"], [tmp_path / "list.csv"], estimate=lambda a, b: a)
+        measure_files([tmp_path / "list.csv"], [tmp_path / "list.csv"], estimator=lambda a, b: a)
     assert (tmp_path / "list.csv").read_text() == "a.png,b.png\n"
 
 
@@ -218,6 +216,23 @@ def test_deep_frames_are_scaled_together(tmp_path):
         seen.append((float(np.max(one)), float(np.max(other))))
         return np.zeros((*one.shape[:2], 2), np.float32)
 
-    (result,) = measure_files([tmp_path], [tmp_path / "x.csv"], estimate=estimate)
+    (result,) = measure_files([tmp_path], [tmp_path / "x.csv"], estimator=estimate)
     assert seen[0][0] == pytest.approx(255 * 16 / 4095, abs=1e-3) and seen[0][1] == pytest.approx(255 * 8 / 4095, abs=1e-3)
     assert result.sentence().startswith("x_a.tif -> x_b.tif") and fluids.Kind(0).name == "MEASURED"
+
+
+@pytest.mark.parametrize(("options", "steps"), [([], 3), (["--model", "dis"], 3), (["--model", "dis", "--refine", "0"], 0)])
+def test_particles_are_refined_whatever_else_is_asked_for(options, steps, monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(fluids, "measure_files", lambda *_, estimator, **__: seen.append(estimator.settings.refine) or [])
+    assert run_command("piv", "a.png", "b.png", "-o", tmp_path / "x.csv", *options) == 0
+    assert seen == [steps]
+
+
+def test_there_and_back_by_the_command(tmp_path, capsys):
+    pytest.importorskip("cv2")
+    code = run_command(
+        "piv", recording(tmp_path, 2), "-o", tmp_path / "x.csv", "--disagreement", 0.05, "--no-replace", "--model", "dis", "--json"
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert code == 0 and result["rejected"] > 0 and result["replaced"] == 0 and result["measured"] > result["rejected"]

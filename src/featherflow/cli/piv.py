@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from .options import Estimation, EstimationOptions
+from .options import EstimationOptions
 
-_ESTIMATION = EstimationOptions(refine=3)
 _SIGNED = Parameter(allow_leading_hyphen=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParticleOptions(EstimationOptions):
+    __doc__ = EstimationOptions.__doc__
+
+    refine: int = 3
+
+
+_ESTIMATION = ParticleOptions()
 
 
 def piv(
@@ -33,7 +43,7 @@ def piv(
     disagreement: float | None = None,
     replace: bool = True,
     range: Annotated[str | None, _SIGNED] = None,
-    estimation: Estimation = _ESTIMATION,
+    estimation: Annotated[ParticleOptions, Parameter(name="*")] = _ESTIMATION,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Measure the velocities of a fluid between particle images (PIV).
@@ -91,9 +101,6 @@ def piv(
     json
         Print what was done as JSON.
     """
-    from functools import partial
-
-    from .. import estimate
     from ..transport.fluids import Calibration, Validation, measure_files
     from .output import parse_range, show_progress, show_results
 
@@ -117,7 +124,7 @@ def piv(
                 replace=replace,
             ),
             value_range=parse_range(range),
-            estimate=partial(estimate, **estimation.settings()),
+            estimator=estimation.estimator(),
             progress=progress,
         )
     show_results(results, as_json=json)

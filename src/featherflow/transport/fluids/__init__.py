@@ -1,4 +1,4 @@
-"""Fluids (PIV): from pairs of particle images to velocities on a grid, checked and in units of the laboratory, and their derivatives.
+"""Fluids (PIV): from pairs of particle images to velocities on a grid, checked, in laboratory units, and their derivatives.
 
 `measure` does it for one pair, `measure_files` for files. The parts: `pairs` finds which frames belong together, `field` holds
 velocities with their axes and units, `validation` finds what cannot be right and replaces it, `writing` and `pictures` write files.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -15,15 +14,13 @@ from ...errors import InputError
 from ...flow import forward_backward_consistency
 from ...flow.fields import as_field, as_mask
 from ...frames import Range, check_range, read_frames, read_image
+from ...inference.estimator import Estimator, kept_estimator
 from ...outputs import check_outputs
 from .field import Calibration, Kind, VelocityField, calibrated, on_grid
 from .pairs import FramePair, find_pairs
 from .pictures import check_picture, draw_quiver, draw_vorticity
 from .validation import Validation, filled, rejected
 from .writing import SUFFIXES_OF_ALL, check_suffix, write_field, write_netcdf
-
-#: Gives the flow [px] from one frame to another.
-Estimate = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 PIXELS = Calibration()
 USUAL = Validation()
@@ -75,7 +72,7 @@ def measure(
     spacing: int = SPACING,
     mask=None,
     validation: Validation = USUAL,
-    estimate: Estimate | None = None,
+    estimator: Estimator | None = None,
 ) -> VelocityField:
     """The velocities between two particle images.
 
@@ -85,15 +82,18 @@ def measure(
         spacing: of the grid [px], see `on_grid`.
         mask: `(H, W)`, true where nothing is to be measured: walls, bodies, reflections.
         validation: what velocities are held against.
-        estimate: gives the flow from one frame to another. Default: `featherflow.estimate` with 3 steps of refinement.
+        estimator: what estimates the flow. Default: `featherflow.Estimator(refine=3)`.
 
     Raises:
         InputError: for frames or options that cannot be used; FileError: for files that cannot be read.
     """
-    estimate = estimate or usual_estimate()
-    flow = estimate(frame1, frame2)
-    back = None if validation.max_disagreement is None else estimate(frame2, frame1)
+    flow, back = _flows(frame1, frame2, validation, estimator or kept_estimator(refine=REFINE))
     return from_flow(flow, calibration=calibration, spacing=spacing, mask=mask, validation=validation, backward=back)
+
+
+def _flows(frame1, frame2, validation: Validation, estimator: Estimator) -> tuple:
+    """The flow, and the backward flow where it is needed."""
+    return estimator.both(frame1, frame2) if validation.max_disagreement is not None else (estimator(frame1, frame2), None)
 
 
 def from_flow(
@@ -144,7 +144,7 @@ def measure_files(
     spacing: int = SPACING,
     validation: Validation = USUAL,
     value_range: Range | None = None,
-    estimate: Estimate | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PairResult]:
     """The velocities of pairs of image files, written to files.
@@ -156,7 +156,7 @@ def measure_files(
         quiver, vorticity: figures of arrows and of vorticity, `.png`, `.svg` or `.pdf`, numbered likewise.
         mask: image that is black (darker than half) where nothing is to be measured; a list may name one for each pair beside it.
         value_range: the numbers that are black and white in pictures deeper than 8 bit.
-        calibration, spacing, validation, estimate: see `measure`.
+        calibration, spacing, validation, estimator: see `measure`.
         progress: called with (pairs done, pairs in all).
 
     Raises:
@@ -178,13 +178,13 @@ def measure_files(
     masks = [pair.mask or mask for pair in pairs]
     read = [still.path for pair in pairs for still in (pair.first, pair.second)] + [path for path in masks if path is not None]
     check_outputs(written, [*read, *sources])
-    estimate = estimate or usual_estimate()
+    estimator = estimator or kept_estimator(refine=REFINE)
     fields: list[VelocityField] = []
     results = []
     for index, (pair, plan) in enumerate(zip(pairs, plans, strict=True)):
         if progress:
             progress(index, len(pairs))
-        field, seconds = _measure_pair(pair, masks[index], value_range, calibration, spacing, validation, estimate)
+        field, seconds = _measure_pair(pair, masks[index], value_range, calibration, spacing, validation, estimator)
         if of_all:
             if fields and fields[0].u.shape != field.u.shape:
                 raise InputError(f"'{pair.first}' is of another size than the frames before it; {of_all[0]} holds one grid.")
@@ -203,13 +203,6 @@ def measure_files(
     if progress:
         progress(len(pairs), len(pairs))
     return results
-
-
-def usual_estimate() -> Estimate:
-    """`featherflow.estimate` as it suits particle images."""
-    from ... import estimate
-
-    return functools.partial(estimate, refine=REFINE)
 
 
 @dataclass(frozen=True)
@@ -236,13 +229,14 @@ class _Plan:
 
 def _measure_pair(
     pair: FramePair,
-    mask,
+    mask: str | os.PathLike | None,
     value_range: Range | None,
     calibration: Calibration,
     spacing: int,
     validation: Validation,
-    estimate: Estimate,
+    estimator: Estimator,
 ) -> tuple[VelocityField, float]:
+    """The velocities of a pair, and how long their estimation took [s]."""
     frame1, frame2 = read_frames([pair.first, pair.second], value_range)
     if frame1.shape != frame2.shape:
         sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
@@ -250,16 +244,10 @@ def _measure_pair(
     covered = None
     if mask is not None:
         covered = as_mask(read_image(mask).max(axis=-1) < 128, frame1.shape[:2], f"the mask '{mask}'")
-    seconds = 0.0
-
-    def timed(first, second):
-        nonlocal seconds
-        started = time.perf_counter()
-        flow = estimate(first, second)
-        seconds += time.perf_counter() - started
-        return flow
-
-    field = measure(frame1, frame2, calibration=calibration, spacing=spacing, mask=covered, validation=validation, estimate=timed)
+    started = time.perf_counter()
+    flow, back = _flows(frame1, frame2, validation, estimator)
+    seconds = time.perf_counter() - started
+    field = from_flow(flow, calibration=calibration, spacing=spacing, mask=covered, validation=validation, backward=back)
     return field, seconds
 
 
