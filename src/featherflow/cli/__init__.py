@@ -17,6 +17,7 @@ from ..errors import FeatherflowError, is_out_of_memory, printable
 from ..inference.runners.threads import respect_container
 from . import (
     bench,
+    completion,
     data,
     demo,
     estimate,
@@ -66,6 +67,7 @@ for verb in (
 app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
+completion.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
