@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from featherflow.errors import FileError, InputError
+from featherflow.files import atomic_write
 
 PHOTO, PROCEDURAL, PARTICLES = 0, 1, 2
 """Kinds of texture: a photograph, a drawn surface, an image of tracer particles."""
@@ -188,7 +189,7 @@ class TextureBank:
         Raises:
             ValueError: where not even a quality of about 30 fits.
         """
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         for quality_used in range(quality, 29, -5):
             encoded = []
@@ -205,13 +206,8 @@ class TextureBank:
             "lengths": torch.tensor([len(data) for data in encoded], dtype=torch.int64),
             "kinds": self.kinds,
         }
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            save_file(tensors, partial, metadata={"format": "featherflow-textures-1", "size": str(self.size)})
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_write(path) as file:
+            file.write(save(tensors, metadata={"format": "featherflow-textures-1", "size": str(self.size)}))
         return quality_used
 
     @classmethod

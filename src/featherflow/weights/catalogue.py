@@ -128,10 +128,14 @@ def _only_tag(architecture: str) -> str:
 
 def _what_there_is(architecture: str) -> str:
     there = ", ".join(f"'{entry.info.name}'" for entry in entries())
-    return (
-        f"there are {there or 'none of any network'}; "
-        f"`featherflow weights import FILE --as {architecture}` or `featherflow weights fetch` gets some."
-    )
+    from .archive import ARCHIVES  # which looks into this module
+
+    published = [archive.name for archive in ARCHIVES.values() if archive.target.partition(":")[0] == architecture]
+    ways = [
+        f"`featherflow weights import FILE --as {architecture}`",
+        *(f"`featherflow weights fetch {name}`" for name in published[:1]),
+    ]
+    return f"there are {there or 'none of any network'}; {' or '.join(ways)} gets some."
 
 
 def destination(architecture: str, tag: str, create: bool = False) -> Path:

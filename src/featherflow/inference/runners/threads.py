@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-
-import torch
 
 
 def usable_threads() -> int:
     """Threads of PyTorch, or as many as a container may use if that is fewer."""
+    import torch
+
     allowed, own = container_threads(), torch.get_num_threads()
     return own if allowed is None else min(allowed, own)
 
 
 def respect_container() -> None:
-    """Let PyTorch use no more threads than a container may use. For programs: a library leaves it to the program it is part of."""
-    if (threads := usable_threads()) < torch.get_num_threads():
-        torch.set_num_threads(threads)
+    """Let this process use no more threads than its container may use.
+
+    For programs, before they compute: a library leaves it to the program that it is part of.
+    """
+    allowed = container_threads()
+    if allowed is None or allowed >= (os.cpu_count() or 1):
+        return
+    os.environ["OMP_NUM_THREADS"] = str(allowed)  # which PyTorch reads when it is imported
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(min(allowed, torch.get_num_threads()))
 
 
 def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
