@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clips import moving, write_clip
 from helpers import run_command, small_weights
+from particle_images import particles
 from PIL import Image
 
 from featherflow import write_flow
@@ -38,6 +39,7 @@ NOT_RUN = {
         "needs a benchmark, which may not be passed on; tests/evaluation and tests/data"
     ),
     r"^featherflow data (pack|heldback) ": "makes hundreds of textures or pairs; tests/data",
+    r"^featherflow piv .*--quiver ": "needs the extra piv; run by test_fluids_page.py",
     r"^ffmpeg ": "needs the program FFmpeg; tests/video",
     r"^trtexec ": "needs a GPU and TensorRT",
 }
@@ -45,6 +47,8 @@ NOT_RUN = {
 PYTHON_NOT_RUN = {
     "training.md": "needs particle images; run by test_training_page.py where they are",
     "lineage.md": "run by test_lineage_page.py, which looks at what comes out",
+    "algebra.md": "run by test_algebra_page.py, which looks at what comes out",
+    "fluids.md": "run by test_fluids_page.py, which looks at what comes out",
     "speed.md": "compiles a network for a minute and more; tests/engines",
 }
 #: First words of a line that make it a command, in blocks that do not say that they are shell.
@@ -101,6 +105,8 @@ def inputs(tmp_path_factory) -> Path:
     write_flow(folder / "own-pairs" / "flow" / "0.flo", np.full((*frames[0].shape[:2], 2), (2, 1), np.float32))
     for name in ("clip", "shaky", "bridge"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
+    for name, image in zip(("run_a.tif", "run_b.tif"), particles(), strict=True):
+        Image.fromarray(image).save(folder / name)
     shutil.copy(ROOT / "hubconf.py", folder)
     small_weights(folder / "home" / "weights" / "raft-things.safetensors", "raft", "things")
     return folder
