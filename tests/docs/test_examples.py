@@ -124,7 +124,7 @@ def ids(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=ids)
 def test_commands(page, workplace, capsys):
     for command in commands(page):
@@ -139,7 +139,7 @@ def test_commands(page, workplace, capsys):
             assert run_command(*words[1:]) == 0, f"{command}\n{capsys.readouterr().err}"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if page.name not in PYTHON_NOT_RUN and any(language == "python" for language, _ in blocks(page))],
