@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import webbrowser
+from urllib.parse import urlencode
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -23,10 +24,13 @@ def serve(settings: Settings) -> None:
         server = uvicorn.Server(_config(settings))
         url = _url(settings.host, listener.getsockname()[1])
         print(f"featherflow answers at {url} (end with Ctrl-C).", file=sys.stderr, flush=True)
-        if settings.token is None and not _is_loopback(settings.host):
+        if settings.token is None and not settings.on_loopback:
             print("Anybody who reaches this address can use it: there is no token.", file=sys.stderr, flush=True)
+        page = url if settings.token is None else f"{url}?{urlencode({'token': settings.token})}"
+        if settings.page and settings.token is not None and not settings.open_browser:
+            print(f"The page asks for the token once: open {url}?token=TOKEN", file=sys.stderr, flush=True)
         if settings.open_browser:
-            threading.Timer(0.5, webbrowser.open, (url,)).start()
+            threading.Timer(0.5, webbrowser.open, (page,)).start()
         # uvicorn raises its signals again when it is done; by then everything is finished, and there is nobody to tell.
         before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -57,10 +61,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         raise InputError(f"Nothing can listen at {host}, port {port}: {error.strerror or error}.") from None
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _url(host: str, port: int) -> str:

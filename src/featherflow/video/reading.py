@@ -20,6 +20,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
 from ..frames import IMAGE_SUFFIXES, image_files, read_image
+from .containers import open_video
 
 _MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
 
@@ -315,8 +316,8 @@ def open_clip(
         raise FileError(f"There is no file or folder '{source}'.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         raise InputError(f"'{source}' is a single frame; name a video, or a folder or quoted glob of frames.")
-    av = require_av()
-    return VideoClip(source, lambda: av.open(source), selection, audio=path)
+    require_av()
+    return VideoClip(source, lambda: open_video(path), selection, audio=path)
 
 
 def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:

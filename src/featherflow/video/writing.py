@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..files import atomic_write
+from .containers import open_video
 from .reading import reading_errors, require_av
 
 
@@ -207,10 +208,9 @@ class _SoundCopy:
     """Packets of sound, from one container to another, no further than they are due."""
 
     def __init__(self, container, sound: Sound, path: Path):
-        av = require_av()
         self.sound, self.path, self.container = sound, path, container
         with reading_errors(str(sound.path)):
-            self.source = av.open(str(sound.path))
+            self.source = open_video(sound.path)
         starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None]
         self.origin = min(starts, default=Fraction(0)) + sound.start
         self.streams = {}
