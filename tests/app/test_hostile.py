@@ -402,3 +402,16 @@ def test_a_list_of_other_files_is_no_clip(client, secret, suffix):
 def test_settings_of_hosts():
     with pytest.raises(InputError):
         Settings(decode_seconds=0)
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_start_in_a_sentence(monkeypatch, capsys):
+    from helpers import run_command
+
+    from featherflow.errors import WeightsError
+
+    def prepare(self, model):
+        raise WeightsError("The weights are damaged.")
+
+    monkeypatch.setattr(Estimator, "prepare", prepare)
+    assert run_command("serve", "--model", MODEL, "--port", "0") == 4
+    assert capsys.readouterr().err == "featherflow: The weights are damaged.\n"

@@ -90,6 +90,7 @@ class Engine:
         self._pool = ThreadPoolExecutor(2, "featherflow-files")
         self._decoders = [_Decoders(2, settings), _Decoders(1, settings)]
         self._endings: list[Callable[[], None]] = []
+        self._started = False
 
     def at_end(self, ending: Callable[[], None]) -> None:
         """Call `ending` when the service ends."""
@@ -182,14 +183,16 @@ class Engine:
         return HTTPException(503, sentence, {"Retry-After": "10"})
 
     def start(self) -> None:
-        """Start the processes and load the default model.
+        """Start the processes and load the default model, unless that is done.
 
         Raises:
             WeightsError: for a model without weights, and whatever else keeps it from being loaded.
         """
-        self.estimator.prepare(self.model(None))
-        for decoders in self._decoders:
-            decoders.start()
+        if not self._started:
+            self.estimator.prepare(self.model(None))
+            for decoders in self._decoders:
+                decoders.start()
+            self._started = True
 
     def close(self) -> None:
         """Finish what is waiting, and end all threads and processes."""
