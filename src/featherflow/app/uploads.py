@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import anyio
 from fastapi import HTTPException, Request
+from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -141,7 +142,7 @@ class _InMemory(MultiPartParser):
     def on_headers_finished(self) -> None:
         # Some clients send files without a name. Taken for text they would be short of room and of the bytes that are no text.
         part = self._current_part
-        if part.content_disposition is not None and b"filename" not in part.content_disposition.lower():
+        if part.content_disposition is not None and b"filename" not in parse_options_header(part.content_disposition)[1]:
             part.content_disposition += b'; filename=""'
         super().on_headers_finished()
 
@@ -160,6 +161,8 @@ async def _from_form(request: Request, body: bytearray, most: int) -> dict[str, 
         raise HTTPException(422, "The form cannot be read: it is malformed.") from None
     files = {}
     for name, part in form.multi_items():
+        if isinstance(part, str):  # a header so damaged that not even a name could be added
+            raise HTTPException(422, f"The field '{name}' must be a file, but it is text.")
         if name in files:
             raise HTTPException(422, f"The field '{name}' is there twice.")
         files[name] = Upload(part.filename or "", await part.read())

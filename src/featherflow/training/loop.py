@@ -210,7 +210,7 @@ class Trainer:
     def _forget_lines_after(self, step: int) -> None:
         """Drop lines of the log that a killed run wrote after its last checkpoint: those steps are taken again."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):
             with atomic_write(path) as file:
@@ -432,10 +432,11 @@ class _Log:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of the log; infinite for one that a killed run left unfinished."""
+    """The step of a line of the log; infinite for one that a killed run left unfinished, or that is damaged."""
     try:
-        return json.loads(line).get("step", 0)
-    except ValueError:
+        step = json.loads(line).get("step", 0)
+        return step if isinstance(step, int | float) and step >= 0 else math.inf
+    except (ValueError, AttributeError, RecursionError):
         return math.inf
 
 
