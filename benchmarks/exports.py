@@ -15,12 +15,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 from featherflow import networks
-from featherflow.engines import export as room
-from featherflow.engines import graphs, onnx, openvino
 from featherflow.errors import FeatherflowError
+from featherflow.inference import exporting
+from featherflow.inference.runners import graphs, onnx, openvino
 
 SIZE = (100, 150)
 FEW = 2
@@ -32,12 +30,11 @@ def main() -> None:
     parser.add_argument("--dynamic", action="store_true")
     parser.add_argument("--octaves", type=int, help="for networks of the LiteFlowNet family")
     options = parser.parse_args()
-    formats = room.FREE_SIZES if options.dynamic else tuple(room.FORMATS)
+    formats = exporting.FREE_SIZES if options.dynamic else tuple(exporting.FORMATS)
     print(f"| network | {' | '.join(formats)} |\n| --- |{' ---: |' * len(formats)}")
     for name in options.networks:
         share_capture()
-        torch.manual_seed(0)
-        network = networks.build(name)
+        network = networks.untrained(name)
         cells = []
         for format in formats:
             started = time.perf_counter()
@@ -50,12 +47,12 @@ def main() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def worst(network: torch.nn.Module, format: str, dynamic: bool, octaves: int | None = None) -> float:
+def worst(network: networks.FlowNetwork, format: str, dynamic: bool, octaves: int | None = None) -> float:
     """Largest difference of a file from PyTorch [px]."""
-    iterations = FEW if hasattr(network, "iterations") else None
+    run = networks.RunOptions(FEW if network.traits.iterates else None, octaves)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"flow{room.FORMATS[format]}"
-        done = room.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, iterations=iterations, octaves=octaves)
+        path = Path(folder) / f"flow{exporting.FORMATS[format]}"
+        done = exporting.export(network, path, size=None if dynamic else SIZE, dynamic=dynamic, options=run)
         return max(done.differences.values())
 
 
@@ -73,7 +70,7 @@ def share_capture() -> None:
             raise captured[0]
         return captured[0]
 
-    for user in (room, onnx, openvino):
+    for user in (exporting, onnx, openvino):
         user.exported_program = exported_program
 
 

@@ -32,7 +32,7 @@ def main() -> None:
             peak = peak_memory(Candidate(model, options.engine, options.dtype), SIZES[name])
             print(f" {'failed' if peak is None else f'{peak:.0f}'} |", end="", flush=True)
         print()
-    for module in ("featherflow", "torch", "featherflow.estimation, featherflow.networks"):
+    for module in ("featherflow", "torch", "featherflow.inference.estimator"):
         times = []
         for _ in range(3):
             started = time.perf_counter()

@@ -21,9 +21,10 @@ from pathlib import Path
 import torch
 
 from featherflow.data import SceneConfig, TextureBank, render_pairs
-from featherflow.networks.liteflownet import ABLATIONS, LITEFLOWNET, LiteFlowNetConfig
+from featherflow.networks.liteflownet import LITEFLOWNET, LiteFlowNetConfig
 from featherflow.training import Recipe, get_recipe
 from featherflow.training.loop import Trainer
+from featherflow.training.paper import ABLATIONS
 
 #: Published EPE on FlyingChairs.
 TABLE_6 = {"M": 3.75, "MS": 2.70, "WM": 2.98, "WSR": 1.63, "WMS": 1.82, "ALL": 1.57}

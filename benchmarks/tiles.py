@@ -15,7 +15,6 @@ import torch.nn.functional as F
 import featherflow
 from featherflow.evaluation import Dataset
 from featherflow.frames import as_batch
-from featherflow.tiling import parse_tile
 
 SIZE = (1080, 1920)
 
@@ -44,7 +43,7 @@ def main() -> None:
             known = torch.from_numpy(example.valid.astype("float32"))[None, None]
             valid &= F.interpolate(known, SIZE, mode="nearest")[:, 0] > 0.5
         whole = featherflow.estimate(first, second, model=options.model, tile=None)
-        tiled = featherflow.estimate(first, second, model=options.model, tile=parse_tile(options.tile))
+        tiled = featherflow.estimate(first, second, model=options.model, tile=options.tile)
         apart = (tiled - whole).norm(dim=1)
         errors = [(flow - truth).norm(dim=1)[valid].mean() for flow in (whole, tiled)]
         cells = [truth.norm(dim=1)[valid].mean(), apart.mean(), apart.median(), *errors]

@@ -1,14 +1,17 @@
-"""How many pairs a second does each network train on, and how much of the time goes to making them?
+"""How many flows a second does each network learn from, and how much of the time goes to making them?
 
     python benchmarks/training_speed.py --networks liteflownet2-slim liteflownet2 --seconds 20
 
-Modern recipes, forward and backward pass and update, pairs rendered on the same device; the same crop and batch for all. The
-share of data is the time from asking for a part of a batch to having it, over the whole time of that part.
+Modern recipes, forward and backward pass and update, pairs rendered on the same device; the same crop and batch for all. A pair
+that is used both ways counts as two samples. Seconds of all cores together, the median of the steps, tell more than the clock on a
+machine that does other things too. The share of data is the time from asking for a part of a batch to having it, over all the time
+of that part.
 """
 
 from __future__ import annotations
 
 import argparse
+import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -37,7 +40,7 @@ def main() -> None:
     where = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else f"{threads} threads"
     height, width = arguments.size
     print(f"{arguments.device} ({where}), torch {torch.__version__}, batch {arguments.batch} of {width}x{height} px\n")
-    print("| network | precision | samples/s | share of data |\n| --- | --- | ---: | ---: |")
+    print("| network | precision | samples/s | core seconds per sample | share of data |\n| --- | --- | ---: | ---: | ---: |")
     for name in arguments.networks:
         for precision in arguments.precisions:
             recipe = replace(
@@ -51,12 +54,15 @@ def main() -> None:
                 backend = "inductor" if arguments.compile else None
                 run = Trainer(recipe, Path(folder), textures, device=arguments.device, compile=backend)
                 run.train_step()
-                begun, started, steps = run.samples, time.monotonic(), []
+                begun, started, steps, cores = run.samples, time.monotonic(), [], []
                 while time.monotonic() - started < arguments.seconds or len(steps) < 3:
+                    worked = time.process_time()
                     steps.append(run.train_step())
+                    cores.append((time.process_time() - worked) / recipe.batch)
                 seconds = time.monotonic() - started
             share = sum(step["data_seconds"] for step in steps) / sum(step["seconds"] for step in steps)
-            print(f"| {name} | {precision} | {(run.samples - begun) / seconds:.1f} | {share:.0%} |", flush=True)
+            pace = (run.samples - begun) / seconds
+            print(f"| {name} | {precision} | {pace:.1f} | {statistics.median(cores):.3f} | {share:.0%} |", flush=True)
 
 
 if __name__ == "__main__":

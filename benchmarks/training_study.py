@@ -5,12 +5,15 @@
 Each variant changes one thing of `--recipe`, with the same seed, and gets the same minutes, one after the other. On a CPU they are
 minutes of all cores together (two busy cores spend 30 in a quarter of an hour), so other work on the machine does not take from
 them; on a GPU they are minutes of the clock. The schedule is sized beforehand, by the cost of a sample in a short piece;
-the table says what each variant really took. EPE [px], aggregator `per_image`.
+the table says what each variant really took. EPE [px], aggregator `per_image`. A study that was stopped goes on with the rows that
+are missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,10 +21,15 @@ from pathlib import Path
 
 import torch
 
+from featherflow import networks
 from featherflow.data import TextureBank
+from featherflow.files import atomic_write
+from featherflow.networks.liteflownet_tied import LiteFlowNetTied
 from featherflow.training import Recipe, Stage, changed_recipe
 from featherflow.training.loop import Trainer
 from featherflow.training.validation import Validator
+
+networks.register("liteflownet-tied", LiteFlowNetTied, "one decoder for all levels", "ours")
 
 
 def level_by_level(recipe: Recipe) -> Recipe:
@@ -52,7 +60,6 @@ def scenes(**changed: object):
 #: Name to a change of the recipe.
 VARIANTS = {
     "as it is": lambda recipe: recipe,
-    "another seed": lambda recipe: replace(recipe, seed=recipe.seed + 1),
     "level by level": level_by_level,
     "features not normalised": options(normalized_matching=False),
     "flow not detached": loss(detach=False),
@@ -66,6 +73,9 @@ VARIANTS = {
     "no photos": scenes(photo=0.0),
     "occluded pixels from the start": numbers(occluded_from=0.0, occluded_until=0.0),
     "occluded pixels never": numbers(occluded_from=2.0, occluded_until=3.0),
+    "one way": numbers(both_ways=False),
+    "depth scenes 40 %": scenes(depth=0.4),
+    "depth scenes 40 %, tied": lambda recipe: replace(scenes(depth=0.4)(recipe), network="liteflownet-tied", options={}),
 }
 
 
@@ -74,6 +84,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="modern/liteflownet2-slim")
     parser.add_argument("--minutes", type=float, default=30.0, help="of each variant")
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS), metavar="NAME")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="each variant runs once with each")
     parser.add_argument("--photos", action="append", default=[])
     parser.add_argument("--textures", help="packed texture file")
     parser.add_argument("--validate", action="append", required=True, help="folder of real pairs, or KIND=ROOT")
@@ -85,16 +96,24 @@ def main() -> None:
     bank = texture_bank(arguments, base.seed)
     validator = Validator(arguments.validate, arguments.device)
 
-    rows = {}
-    for name in arguments.variants:
-        folder = arguments.runs / name.replace(" ", "-").replace("/", "by").replace(",", "")
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    results = arguments.runs / "results.json"
+    rows = json.loads(results.read_text()) if results.exists() else {}
+    for seed, name in itertools.product(arguments.seeds, arguments.variants):
+        row = f"{name}, seed {seed}"
+        if row in rows:
+            continue
+        folder = arguments.runs / row.replace(" ", "-").replace("/", "by").replace(",", "")
         clock = clock_of(arguments.device)
-        variant = sized(VARIANTS[name](base), arguments.minutes, bank, arguments.device, folder)
+        variant = replace(VARIANTS[name](base), seed=seed)
+        variant = sized(variant, arguments.minutes, bank, arguments.device, folder)
         run = Trainer(variant, folder, bank, device=arguments.device)
         started = clock()
         run.run()
-        rows[name] = ((clock() - started) / 60, run.samples, run.skipped, validator(run.averaged_network()))
-        print(f"{name}: {rows[name]}", flush=True)
+        rows[row] = ((clock() - started) / 60, run.samples, run.skipped, validator(run.averaged_network()))
+        with atomic_write(results) as file:
+            file.write(json.dumps(rows).encode())
+        print(f"{row}: {rows[row]}", flush=True)
 
     groups = list(next(iter(rows.values()))[3])
     print("\n| variant | minutes | samples | skipped | " + " | ".join(groups) + " | mean |")

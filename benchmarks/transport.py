@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 import featherflow
+from featherflow import Estimator
 from featherflow.transport import Similarity, global_motion, grid, interpolate, magnify, stabilise_video, track
 from featherflow.transport.stabilisation import apply, jitter
 from featherflow.video import open_clip, video_writer
@@ -155,7 +156,7 @@ def steadiness(clips: dict[str, list[np.ndarray]], methods: list[str]) -> None:
                     writer.write(image, Fraction(index, 25))
             row = [measured_jitter(frames_of(source, len(frames)))]
             for method in methods:
-                stabilise_video(source, output, model=method)
+                stabilise_video(source, output, estimator=Estimator(method))
                 row.append(measured_jitter(frames_of(output, len(frames))))
         print(f"| {name} ({len(frames)} frames) | " + " | ".join(f"{value:.2f}" for value in row) + " |", flush=True)
 
@@ -168,7 +169,7 @@ def tracks(clips: dict[str, list[np.ndarray]], methods: list[str]) -> None:
         points = grid(frames[0].shape[1], frames[0].shape[0], 16)
         cells = []
         for method in methods:
-            found = track(there_and_back, points, method)
+            found = track(there_and_back, points, Estimator(method))
             away = np.linalg.norm(found.positions[-1] - points, axis=1)
             cells.append(f"{np.nanmedian(away):.2f} / {100 * found.visible[-1].mean():.0f} %")
         print(f"| {name} ({len(half) - 1} frames each way) | " + " | ".join(cells) + " |", flush=True)

@@ -17,10 +17,10 @@ import torch
 
 from featherflow.classical.pyramid import Pyramid, coarse_to_fine
 from featherflow.classical.solvers import HornSchunck
+from featherflow.classical.unrolled import GREY, UnrolledConfig, UnrolledHornSchunck
 from featherflow.data import SceneConfig, TextureBank, find_pairs, render_pairs
 from featherflow.flow import FlowMetrics
 from featherflow.frames import as_batch
-from featherflow.networks.unrolled import GREY, UnrolledConfig, UnrolledHornSchunck
 
 SCENES = SceneConfig(height=64, width=96, effects=None)
 

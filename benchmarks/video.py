@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import featherflow
+from featherflow import Estimator
 from featherflow.data import SceneConfig, TextureBank, render_pairs
 from featherflow.video import flow_video, video_writer
 
@@ -67,7 +68,7 @@ def memory(frames: int, width: int, height: int, model: str | None) -> None:
         def note(done: int, total: int | None) -> None:
             rows[done] = resident()
 
-        result = flow_video(source, output, model=model, progress=note)
+        result = flow_video(source, output, estimator=Estimator(model), progress=note)
         print(result.sentence())
         print("| frame | resident memory [MiB] |\n| ---: | ---: |")
         for wanted in [*range(frames // 20, frames, frames // 10), frames - 2]:

@@ -1,19 +1,25 @@
-"""Where the shared material lies: beside the repository, never inside it. Tests that need it are skipped without it."""
+"""Where the shared material lies: beside the repository, or in the folder that FEATHERFLOW_SHARED names, never inside it.
 
+Tests that need it are skipped without it, unless FEATHERFLOW_REQUIRE_PARITY=1: then those that prove a network exact fail.
+"""
+
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+SHARED = Path(os.environ.get("FEATHERFLOW_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
 
 # A shell that starts the tests in the background lets them and all that they start ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _shared(name: str) -> Path:
+def _shared(name: str, required: bool = False) -> Path:
     folder = SHARED / name
     if not folder.is_dir():
+        if required and os.environ.get("FEATHERFLOW_REQUIRE_PARITY") == "1":
+            pytest.fail(f"FEATHERFLOW_REQUIRE_PARITY is set, and there is no folder {folder}")
         pytest.skip(f"needs the folder {name} of the shared material beside the repository")
     return folder
 
@@ -27,4 +33,4 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def shared_golden() -> Path:
     """Golden cases that prove a network exact."""
-    return _shared("golden")
+    return _shared("golden", required=True)

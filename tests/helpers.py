@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from featherflow import networks
+from featherflow import Estimator, networks
 from featherflow.training.initialization import initialize
 from featherflow.weights import WeightsInfo, save_weights
 
@@ -30,6 +30,11 @@ def small_weights(path: Path, architecture: str = "liteflownetx") -> Path:
     initialize(network, torch.Generator().manual_seed(0))
     save_weights(path, network.state_dict(), WeightsInfo(architecture=architecture, tag="test"))
     return path
+
+
+def run_network(network, first, second, **settings):
+    """Flow by a network object, in float32 by PyTorch unless something else is asked for, frames seen as they are."""
+    return Estimator(network, **{"dtype": "float32", "engine": "torch", "enlarge": 1.0, "tile": None, **settings})(first, second)
 
 
 def run_command(*arguments: object) -> int:

@@ -112,6 +112,15 @@ def piv(root: Path, data: Path) -> Path:
     return root
 
 
+def heldback(root: Path, data: Path) -> Path:
+    sample = data / "middlebury/Venus"
+    for number in (1, 2):
+        link(root / f"depth/000/frame{number}.png", sample / f"frame1{number - 1}.png")
+    link(root / "depth/000/flow.flo", sample / "flow10.flo")
+    link(root / "depth/000/occlusion.png", sample / "frame10.png")
+    return root
+
+
 def folder(root: Path, data: Path) -> Path:
     sample = data / "middlebury/Venus"
     for number in (10, 11):
@@ -122,5 +131,5 @@ def folder(root: Path, data: Path) -> Path:
 
 ALL = {
     make.__name__: make
-    for make in (sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, folder)
+    for make in (sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, heldback, folder)
 }

@@ -5,6 +5,7 @@ files, so every message is made safe to print: see `printable`.
 """
 
 import re
+import sys
 
 _MOST_DIGITS = 24
 _LONGEST = 2000  # characters of a message
@@ -78,3 +79,22 @@ class EngineError(FeatherflowError):
     """An engine that cannot run a network, or does not give its flow."""
 
     exit_code = 7
+
+
+#: What allocators say when there is no memory left: PyTorch's on a CPU (Linux, Windows), C++, and ONNX Runtime's.
+_ALLOCATORS_WORDS = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "std::bad_alloc",
+    "Failed to allocate memory for requested buffer",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, on the CPU or a GPU; not one that only speaks of memory."""
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")  # an error of PyTorch's can only come from one that is imported
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _ALLOCATORS_WORDS)

@@ -1,21 +1,26 @@
-"""Whole jobs, files in and files out: what the command line, the page and the service have in common."""
+"""Flow between image files, written to files: for one pair, or along a sequence of pictures."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from .errors import FileError, InputError
-from .estimation import estimate
-from .flow import SUFFIXES, save_flow_picture, write_flow
+from .errors import FeatherflowError, FileError, InputError
+from .flow import SUFFIXES, measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
-from .frames import image_files, read_image, write_image
+from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count, read_frames, write_image
+from .inference import Estimator
+from .outputs import FLOW_FORMATS, check_outputs, make_folder
+from .sequences import by_folder, gaps, stills
+
+_PAIRS_FOR_SCALE = 8
+_KEPT_BYTES = 256 << 20  # of flows that were found while the scale was measured
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class FlowJobResult:
     model: str
     width: int
     height: int
-    #: Estimation alone, without reading and writing [s].
+    #: Estimation alone [s], without reading, writing, loading the weights or building an engine.
     seconds: float
     mean_length_px: float
     max_length_px: float
@@ -37,15 +42,84 @@ class FlowJobResult:
     picture_scale_px: float | None = None
     backward: str | None = None
     occlusion: str | None = None
+    #: Before the first pair, and 0 for the others: loading the weights, and building or loading an engine for the size [s].
+    load_seconds: float = 0.0
+    build_seconds: float = 0.0
 
     def sentence(self) -> str:
         """One line for a person."""
         files = [name for name in (self.flow, self.picture, self.backward, self.occlusion) if name]
+        before = "".join(
+            f"{what} in {seconds:.2f} s, "
+            for what, seconds in (("loaded", self.load_seconds), ("engine ready", self.build_seconds))
+            if seconds >= 0.005
+        )
         return (
             f"{Path(self.frame1).name} -> {Path(self.frame2).name}  {self.width}x{self.height} px, {self.model}, "
-            f"{self.seconds:.2f} s, mean length {self.mean_length_px:.2f} px, longest {self.max_length_px:.1f} px: "
-            + ", ".join(files)
+            f"{before}estimated in {self.seconds:.2f} s, mean length {self.mean_length_px:.2f} px, "
+            f"longest {self.max_length_px:.1f} px: " + ", ".join(files)
         )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A pair that could not be done."""
+
+    frame1: str
+    frame2: str
+    error: str
+
+    def sentence(self) -> str:
+        return f"{Path(self.frame1).name} -> {Path(self.frame2).name}  failed: {self.error}"
+
+
+@dataclass
+class FlowJob:
+    """What was done for all pairs."""
+
+    results: list[FlowJobResult | Failure] = field(default_factory=list)
+    #: Pairs whose files were all there already.
+    skipped: int = 0
+    #: Whether the pairs came from a sequence.
+    many: bool = False
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [result for result in self.results if isinstance(result, Failure)]
+
+    def summary(self) -> str:
+        """One line for a person, at the end of a sequence."""
+        done = [result for result in self.results if isinstance(result, FlowJobResult)]
+        parts = [f"{len(done)} pairs done"]
+        parts += [f"{self.skipped} were there already"] if self.skipped else []
+        parts += [f"{len(self.failures)} failed"] if self.failures else []
+        seconds = sum(result.seconds for result in done)
+        parts += [f"{seconds:.1f} s of estimation, {seconds / len(done):.2f} s for each"] if done else []
+        scales = {result.picture_scale_px for result in done if result.picture_scale_px is not None}
+        parts += [f"full colour at {scales.pop():.2f} px in all pictures"] if len(scales) == 1 else []
+        return "; ".join(parts) + "."
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two neighbours and where what is made of them goes."""
+
+    first: Still
+    second: Still
+    flow: Path | None
+    picture: Path | None
+    backward: Path | None
+    occlusion: Path | None
+
+    @property
+    def outputs(self) -> list[tuple[str, Path]]:
+        named = (
+            ("the flow", self.flow),
+            ("the picture", self.picture),
+            ("the backward flow", self.backward),
+            ("the occlusion mask", self.occlusion),
+        )
+        return [(what, path) for what, path in named if path is not None]
 
 
 def estimate_files(
@@ -53,123 +127,223 @@ def estimate_files(
     output: str | os.PathLike | None = None,
     picture: str | os.PathLike | None = None,
     *,
-    model: str | None = None,
     scale: float | None = None,
+    legend: bool = False,
     backward: bool = False,
     occlusion: bool = False,
+    format: str | None = None,
+    value_range: Range | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    keep_going: bool = False,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int], None] | None = None,
-    **settings: object,
-) -> list[FlowJobResult]:
+) -> FlowJob:
     """Flow between image files, written to files.
 
     Args:
-        frames: two image files, or one folder or glob pattern whose images are paired in order of name.
-        output: flow file, or a folder where `frames` is a folder or glob (files named after each pair's first frame).
-        picture: colour picture of the flow, or a folder likewise; scale: flow length in full colour [px].
+        frames: two image files; or one folder, glob pattern or file of several pictures, which are paired in natural order, each
+            folder for itself.
+        output: flow file; for a sequence a folder, whose files are named after each pair's first picture, in folders like theirs.
+        picture: colour picture of the flow, or a folder likewise.
+        scale: flow length in full colour [px]. Default: for two frames the longest; for a sequence one for all pictures, the
+            longest 99th percentile of 8 pairs spread over it, which are estimated first.
+        legend: draw the wheel of colours and the scale into the pictures.
         backward: also write the backward flow; occlusion: also write the mask of pixels that frame 2 does not show.
+        format: of the flow files of a sequence, a name of `featherflow.outputs.FLOW_FORMATS`. Default: flo.
+        value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.frames`.
+        overwrite: let the result for two frames take the place of one of them.
+        skip_existing: leave out pairs whose files are all there, as a run that was stopped left them.
+        keep_going: note a pair that cannot be done and go on with the next.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
         progress: called with (pairs done, pairs in all).
-        settings: weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, as `featherflow.estimate`.
 
     Raises:
-        InputError: for frames or names that cannot be used; FileError: for files that cannot be read or written.
+        InputError: for frames or names that cannot be used, before anything is computed where the names alone tell;
+        FileError: for files that cannot be read or written.
     """
-    pairs, many = _pairs(frames)
     if output is None and picture is None:
         raise InputError("Nothing would be written: name a flow file with -o, or a picture with --picture, or both.")
     if (backward or occlusion) and output is None:
         raise InputError("--backward and --occlusion write beside the flow file: name one with -o.")
     if scale is not None and not scale > 0:
         raise InputError(f"The scale of a picture is a positive length in pixels, got {scale}.")
+    check_range(value_range)
+    sequences = _sequences(frames)
+    many = len(frames) == 1
     for target in (output, picture):
         _check_target(target, many)
-    if not many and output is not None and Path(output).suffix.lower() not in SUFFIXES:
-        raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
-    results = []
-    for index, (path1, path2) in enumerate(pairs):
+    if many:
+        suffix = FLOW_FORMATS.get(format or "flo")
+        if suffix is None:
+            raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{format}'.")
+    else:
+        suffix = None
+        if format is not None:
+            raise InputError("--format is for sequences; of one flow file the name says the format.")
+        if output is not None and Path(output).suffix.lower() not in SUFFIXES:
+            raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
+    pairs = list(_plan(sequences, output, picture, suffix, backward, occlusion))
+    inputs = [still.path for sequence in sequences for still in sequence]
+    check_outputs([entry for pair in pairs for entry in pair.outputs], inputs, overwrite=None if many else overwrite)
+    for sequence in sequences:
+        _warn(gaps(sequence) if many else [])
+    job = FlowJob(many=many)
+    runner = _Runner(Estimator() if estimator is None else estimator, backward or occlusion, value_range)
+    if many and picture is not None and scale is None:
+        scale = runner.measure(pairs)
+    for index, pair in enumerate(pairs):
         if progress:
             progress(index, len(pairs))
-        flow_path = _target(output, path1, ".flo", many)
-        picture_path = _target(picture, path1, ".png", many)
-        frame1, frame2 = read_image(path1), read_image(path2)
-        if frame1.shape != frame2.shape:
-            sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
-            raise InputError(f"'{path1}' and '{path2}' must have one size, got {sizes}.")
-        started = time.perf_counter()
-        both = estimate(frame1, frame2, model=model, backward=backward or occlusion, **settings)
-        seconds = time.perf_counter() - started
-        flow, flow_back = both if backward or occlusion else (both, None)
-        results.append(
-            _write(path1, path2, flow, flow_back, flow_path, picture_path, scale, backward, occlusion, _name(model), seconds)
-        )
+        if skip_existing and all(path.exists() for _, path in pair.outputs):
+            job.skipped += 1
+            continue
+        try:
+            job.results.append(_write(pair, *runner(pair), scale, legend, runner, many))
+        except FeatherflowError as error:
+            if not (keep_going and many):
+                raise
+            job.results.append(Failure(str(pair.first), str(pair.second), str(error)))
     if progress:
         progress(len(pairs), len(pairs))
-    return results
+    return job
 
 
-def _write(path1, path2, flow, flow_back, flow_path, picture_path, scale, backward, occlusion, model, seconds) -> FlowJobResult:
-    written: dict[str, str] = {}
+class _Runner:
+    """Estimates pairs of files, and measures what that takes."""
+
+    def __init__(self, estimator: Estimator, both: bool, value_range: Range | None):
+        self.estimator, self.both, self.value_range = estimator, both, value_range
+        self.model, self.load_seconds, self.build_seconds = estimator.model, estimator.load_seconds, 0.0
+        self._ready: set[tuple[int, ...]] = set()
+        self._kept: dict[_Pair, tuple] = {}
+
+    def __call__(self, pair: _Pair) -> tuple[np.ndarray, np.ndarray | None, float]:
+        """Flow, backward flow and seconds of a pair."""
+        if pair in self._kept:
+            return self._kept.pop(pair)
+        frame1, frame2 = read_frames([pair.first, pair.second], self.value_range)
+        if frame1.shape != frame2.shape:
+            sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
+            raise InputError(f"'{pair.first}' and '{pair.second}' must have one size, got {sizes}.")
+        seconds, both = self._timed(frame1, frame2)
+        if self.estimator.settings.engine not in ("auto", "torch") and frame1.shape not in self._ready:
+            # The first run for a size builds the engine or loads what was built; what that took is what the second takes less.
+            first, (seconds, both) = seconds, self._timed(frame1, frame2)
+            self.build_seconds += max(first - seconds, 0.0)
+        self._ready.add(frame1.shape)
+        return *(both if self.both else (both, None)), seconds
+
+    def _timed(self, frame1: np.ndarray, frame2: np.ndarray):
+        started = time.perf_counter()
+        both = self.estimator.both(frame1, frame2) if self.both else self.estimator(frame1, frame2)
+        return time.perf_counter() - started, both
+
+    def before(self) -> tuple[float, float]:
+        """Seconds of loading and building since this was last asked."""
+        spent = self.load_seconds, self.build_seconds
+        self.load_seconds = self.build_seconds = 0.0
+        return spent
+
+    def measure(self, pairs: list[_Pair]) -> float:
+        """One scale for all pictures [px]; pairs that cannot be read do not count."""
+        count, longest, held = len(pairs), 0.0, 0
+        chosen = sorted({round((k + 0.5) * (count - 1) / _PAIRS_FOR_SCALE) for k in range(_PAIRS_FOR_SCALE)})
+        for pair in [pairs[index] for index in chosen] if count > _PAIRS_FOR_SCALE else pairs:
+            try:
+                found = self(pair)
+            except FeatherflowError:
+                continue  # said when its turn comes
+            longest = max(longest, measured_scale(found[0]))
+            held += sum(flow.nbytes for flow in found[:2] if flow is not None)
+            if held <= _KEPT_BYTES:
+                self._kept[pair] = found
+        return longest or 1.0
+
+
+def _write(
+    pair: _Pair, flow, flow_back, seconds: float, scale: float | None, legend: bool, runner: _Runner, many: bool
+) -> FlowJobResult:
+    for _, path in pair.outputs if many else ():
+        make_folder(path.parent)
     picture_scale = None
-    if flow_path is not None:
-        write_flow(flow_path, flow)
-        written["flow"] = str(flow_path)
-    if picture_path is not None:
-        picture_scale = save_flow_picture(picture_path, flow, scale)
-        written["picture"] = str(picture_path)
-    if backward:
-        target = flow_path.with_name(f"{flow_path.stem}_backward{flow_path.suffix}")
-        write_flow(target, flow_back)
-        written["backward"] = str(target)
-    if occlusion:
-        target = flow_path.with_name(f"{flow_path.stem}_occlusion.png")
-        write_image(target, find_occlusion(flow, flow_back).astype(np.uint8) * 255)
-        written["occlusion"] = str(target)
+    if pair.flow is not None:
+        write_flow(pair.flow, flow)
+    if pair.picture is not None:
+        picture_scale = save_flow_picture(pair.picture, flow, scale, legend)
+    if pair.backward is not None:
+        write_flow(pair.backward, flow_back)
+    if pair.occlusion is not None:
+        write_image(pair.occlusion, find_occlusion(flow, flow_back).astype(np.uint8) * 255)
     length = np.hypot(flow[..., 0], flow[..., 1])
+    load, build = runner.before()
+    names = ("flow", "picture", "backward", "occlusion")
     return FlowJobResult(
-        str(path1),
-        str(path2),
-        model,
+        str(pair.first),
+        str(pair.second),
+        runner.model,
         flow.shape[1],
         flow.shape[0],
         round(seconds, 4),
         round(float(length.mean()), 4),
         round(float(length.max()), 4),
         picture_scale_px=picture_scale,
-        **written,
+        load_seconds=round(load, 4),
+        build_seconds=round(build, 4),
+        **{name: str(getattr(pair, name)) for name in names if getattr(pair, name) is not None},
     )
 
 
-def _name(model: str | None) -> str:
-    from .weights import default_model
-
-    return model or default_model()
-
-
-def _pairs(frames: Sequence[str | os.PathLike]) -> tuple[list[tuple[Path, Path]], bool]:
-    """Pairs of files, and whether they come from a folder or glob."""
-    if len(frames) == 2:
-        return [(Path(frames[0]), Path(frames[1]))], False
-    if len(frames) != 1:
+def _sequences(frames: Sequence[str | os.PathLike]) -> list[list[Still]]:
+    if len(frames) == 1:
+        return by_folder(stills(frames[0]))
+    if len(frames) != 2:
         raise InputError(f"Name two frames, or one folder or quoted glob of frames; got {len(frames)}.")
-    return list(itertools.pairwise(image_files(frames[0]))), True
+    for path in map(Path, frames):
+        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and path.stat().st_size:
+            count = page_count(path)
+            if count > 1:
+                raise InputError(f"'{path}' holds {count} pictures; name it alone to take them as a sequence.")
+    return [[Still(Path(path)) for path in frames]]
+
+
+def _plan(sequences, output, picture, suffix: str | None, backward: bool, occlusion: bool) -> Iterator[_Pair]:
+    """All pairs with their files; `suffix` of the flow files of a sequence, None for one pair with files of its own."""
+    root = Path(os.path.commonpath([os.path.abspath(sequence[0].path.parent) for sequence in sequences]))
+    for sequence in sequences:
+        below = Path(os.path.abspath(sequence[0].path.parent)).relative_to(root)
+        for first, second in pairwise(sequence):
+
+            def target(folder, ending, below=below, first=first):
+                if folder is None or suffix is None:
+                    return None if folder is None else Path(folder)
+                return Path(folder) / below / f"{first.stem}{ending}"
+
+            flow = target(output, suffix)
+            yield _Pair(
+                first,
+                second,
+                flow,
+                target(picture, ".png"),
+                flow.with_name(f"{flow.stem}_backward{flow.suffix}") if backward else None,
+                flow.with_name(f"{flow.stem}_occlusion.png") if occlusion else None,
+            )
 
 
 def _check_target(target: str | os.PathLike | None, many: bool) -> None:
     if target is None:
         return
-    if many and Path(target).is_file():
+    path = Path(target)
+    if many and path.is_file():
         raise FileError(f"'{target}' is a file; many flows are written into a folder.")
-    if not many and Path(target).is_dir():
-        raise FileError(f"'{target}' is a folder; one flow is written to a file, for example {Path(target) / 'flow.flo'}.")
+    if many and not path.is_dir() and path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES):
+        raise InputError(f"'{target}' is the name of a file; what is made of a sequence goes into a folder, e.g. {path.stem}/.")
+    if not many and path.is_dir():
+        raise FileError(f"'{target}' is a folder; one flow is written to a file, for example {path / 'flow.flo'}.")
 
 
-def _target(folder_or_file: str | os.PathLike | None, frame: Path, suffix: str, many: bool) -> Path | None:
-    if folder_or_file is None:
-        return None
-    path = Path(folder_or_file)
-    if not many:
-        return path
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"The folder '{path}' cannot be made: {error.strerror}.") from None
-    return path / f"{frame.stem}{suffix}"
+def _warn(sentences: list[str]) -> None:
+    import logging
+
+    for sentence in sentences:
+        logging.getLogger(__name__).warning("note: %s", sentence)

@@ -2,8 +2,10 @@
 
 import base64
 import contextlib
+import dataclasses
 import gc
 import io
+import itertools
 import signal
 import socket
 import struct
@@ -221,16 +223,15 @@ def test_without_the_extra(monkeypatch):
 @contextlib.contextmanager
 def held_estimator(settings: Settings, method=None):
     """An estimator in this process whose first batch waits until the event is set, and the sizes of the batches it ran."""
-    from featherflow import estimation
-    from featherflow.frames import as_batch
+    from featherflow.inference.estimator import kept_estimator
 
     go, sizes = threading.Event(), []
 
     def compute(options, first, second, deadline):
         go.wait(30)
         sizes.append(len(first))
-        run = method or estimation.method_for(options.model, enlarge=options.enlarge, dtype="float32")
-        return [np.moveaxis(run(as_batch(first), as_batch(second)).numpy(), 1, -1)]
+        run = method or kept_estimator(options.model, enlarge=options.enlarge, dtype="float32")
+        return [run(list(first), list(second))]
 
     estimator = Estimator(settings, compute=compute)
     try:
@@ -271,15 +272,51 @@ def test_a_batch_is_no_larger_than_the_largest_frame():
 
 def test_a_pair_that_fails_does_not_fail_its_batch():
     def method(first, second):
-        if (first == 0).all(dim=(1, 2, 3)).any():
+        if any((image == 0).all() for image in first):
             raise ValueError("black")
-        return first[:, :2]
+        return np.stack(first)[..., :2]
 
     with held_estimator(Settings(batch=8), method) as (estimator, go, sizes):
         jobs = [estimator.submit(Options("any"), image, image) for image in (FIRST, FIRST, FIRST * 0, FIRST)]
         go.set()
         assert [job.exception(30) is None for job in jobs] == [True, True, False, True]
     assert 3 in sizes or 4 in sizes
+
+
+def test_both_directions_look_at_each_frame_once(monkeypatch):
+    from featherflow.app import worker
+    from featherflow.networks.liteflownet import LiteFlowNet
+
+    looked, encode = [], LiteFlowNet.encode
+    monkeypatch.setattr(LiteFlowNet, "encode", lambda *arguments: looked.append(1) or encode(*arguments))
+    options = dataclasses.asdict(Options("liteflownet2-slim", backward=True)) | {"device": None}
+    _, (flow, back) = worker.flow(options, [FIRST[None], SECOND[None]], lambda _: None)
+    assert len(looked) == 2
+    forward, backward = featherflow.estimate(FIRST, SECOND, "liteflownet2-slim", backward=True)
+    assert np.array_equal(flow[0], forward) and np.array_equal(back[0], backward)
+
+
+def test_many_clients_get_their_own_flows():
+    """Eight clients, twenty pairs each: what each is told is what it would be told alone."""
+    clips = [[frame(64, 80, 100 * client + k) for k in range(21)] for client in range(8)]
+    estimator = Estimator(Settings(queue=200, seconds=120))
+    told: dict[int, list[np.ndarray]] = {}
+
+    def client(number: int) -> None:
+        jobs = [estimator.submit(Options("liteflownetx"), *pair) for pair in itertools.pairwise(clips[number])]
+        told[number] = [job.result(120).flow for job in jobs]
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
+    try:
+        for one in clients:
+            one.start()
+        for one in clients:
+            one.join()
+    finally:
+        estimator.close()
+    for number, clip in enumerate(clips):
+        alone = [featherflow.estimate(*pair, "liteflownetx") for pair in itertools.pairwise(clip)]
+        assert all(np.array_equal(flow, expected) for flow, expected in zip(told[number], alone, strict=True))
 
 
 def test_a_pair_is_forgotten_without_waiting_for_the_garbage_collection():

@@ -239,7 +239,7 @@ def test_packed_textures_train(work, capsys):
 
 
 def test_data_render_writes_pairs_and_a_sheet(work, capsys):
-    assert run_command("data", "render", "samples", "--count", "2", "--height", "64", "--width", "96") == 0
+    assert run_command("data", "render", "samples", "--count", "2", "--height", "64", "--width", "96", "--depth", "1") == 0
     assert sorted(os.listdir("samples")) == ["00000", "00001", "sheet.png"]
     assert read_flow("samples/00001/flow.flo").shape == (64, 96, 2)
     assert Image.open("samples/sheet.png").size == (96 * 4, 64 * 2)

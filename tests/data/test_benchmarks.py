@@ -20,6 +20,7 @@ GROUPS = {
     "hd1k": {"hd1k": 1},
     "spring": {"spring": 1},
     "piv": {"piv": 1},
+    "heldback": {"heldback-depth": 1},
     "folder": {"folder": 1},
 }
 

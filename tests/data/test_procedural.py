@@ -63,7 +63,7 @@ def test_drawing_on_leaves_the_global_generator_alone(textures):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("kind", [{}, {"particles": 1.0}, {"camera": 1.0, "particles": 0.0}])
+@pytest.mark.parametrize("kind", [{}, {"particles": 1.0}, {"camera": 1.0, "particles": 0.0}, {"depth": 1.0}])
 def test_frame_2_at_the_flow_is_frame_1(textures, kind):
     pair = render_pairs(8, replace(CLEAN, **kind), textures, seeded(2))
     seen = inner(pair)
@@ -207,5 +207,5 @@ def test_the_gpu_renders_what_the_cpu_renders(textures):
     cpu, gpu = (render_pairs(4, CLEAN, textures, seeded(10), device) for device in ("cpu", "cuda"))
     assert (cpu.flow - gpu.flow.cpu()).abs().median() < 1e-4
     assert (cpu.frame1 - gpu.frame1.cpu()).abs().mean() < 1e-3
-    full = render_pairs(4, SceneConfig(height=96, width=128), textures, torch.Generator("cuda").manual_seed(1), "cuda")
+    full = render_pairs(4, SceneConfig(height=96, width=128, depth=0.5), textures, torch.Generator("cuda").manual_seed(1), "cuda")
     assert full.frame2.is_cuda and full.frame2.isfinite().all()

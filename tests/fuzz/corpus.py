@@ -150,14 +150,14 @@ def _textures_seed(folder: Path) -> bytes:
 
 def _build(data: bytes, folder: Path) -> object:
     """A record of a built engine: sound, or taken for not there."""
-    from featherflow.engines import builds
+    from featherflow.inference.runners import builds
 
     (folder / "build.json").write_bytes(data)
     return builds._sound(folder)
 
 
 def _build_seed() -> bytes:
-    from featherflow.engines import builds
+    from featherflow.inference.runners import builds
 
     return builds._sealed({"engine": "openvino", "checks": {"float32, 2 threads": {"ms": 1.5, "torch_ms": 2.5}}}, {})
 

@@ -5,20 +5,18 @@ import torch
 
 from featherflow import networks
 from featherflow.errors import InputError
-from featherflow.estimation import computing
+from featherflow.inference.runners.pytorch import computing
 from featherflow.networks import build
 from featherflow.networks.liteflownet import (
-    ABLATIONS,
-    COST_VOLUMES,
     LITEFLOWNET,
     LITEFLOWNET2,
-    LITEFLOWNET2_REDIRECTED,
     LITEFLOWNETX,
     LiteFlowNet,
     replace,
 )
 from featherflow.ops import downsample, resize, strips
-from featherflow.training.initialization import initialize
+from featherflow.training.initialization import carry_over, initialize
+from featherflow.training.paper import ABLATIONS, COST_VOLUMES, LITEFLOWNET2_REDIRECTED
 
 # Weights, biases, fixed bilinear weights, convolutions: section 6 of the specification.
 COUNTS = {
@@ -220,10 +218,30 @@ def test_strips_change_nothing(monkeypatch, name, options):
     network = build(name, **options)
     initialize(network, torch.Generator().manual_seed(1))
     frames = torch.rand(2, 2, 3, 384, 160, generator=torch.Generator().manual_seed(2))
-    with computing("cpu", "float32"):
+    with computing(torch.device("cpu"), "float32"):
         whole = network(*frames)
         monkeypatch.setattr(strips, "LEAST", 0)
         monkeypatch.setattr(strips, "_STRIP", 0)
         monkeypatch.setattr(strips, "_LEAST_MARGINS", 1)
         cut = network(*frames)
     assert 0 < (cut - whole).abs().max() < 1e-5 * whole.abs().max()  # convolutions of other sizes add in another order
+
+
+def test_convex_upsampling_begins_as_the_bilinear_one():
+    """With the starting weights of the trainer the flow is enlarged bilinearly inside the frame, whatever the hidden features."""
+    options = {"normalized_matching": True}
+    plain = networks.build("liteflownet2-slim", **options)
+    initialize(plain, torch.Generator().manual_seed(0))
+    learned = networks.build("liteflownet2-slim", convex_upsampling=True, **options)
+    initialize(learned, torch.Generator().manual_seed(1))
+    carry_over(learned, plain.state_dict(), torch.Generator())
+    frames = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        expected, flow = plain(*frames), learned(*frames)
+        assert learned(*frames, size=(50, 70)).shape == (1, 2, 50, 70)
+    assert torch.allclose(flow[..., 4:-4, 4:-4], expected[..., 4:-4, 4:-4], atol=2e-3 * expected.abs().max())
+
+
+def test_convex_upsampling_needs_hidden_features():
+    with pytest.raises(InputError, match="hidden features"):
+        networks.build("liteflownet2-kitti", convex_upsampling=True)

@@ -5,10 +5,11 @@ import math
 
 import pytest
 import torch
+from helpers import run_network
 
-from featherflow import networks
+from featherflow import Estimator, networks
 from featherflow.errors import InputError
-from featherflow.estimation import run_network, starts_from_flow
+from featherflow.networks import FlowNetwork
 
 NAMES = networks.names()
 # Two names of one network, or a part of another; the costly tests take one of them.
@@ -19,7 +20,7 @@ BFLOAT16_SHARE = 0.15
 
 
 def options_of(network):
-    return {"iterations": FEW} if hasattr(network, "iterations") else {}
+    return {"iterations": FEW} if network.traits.iterates else {}
 
 
 def parameters(network):
@@ -28,9 +29,9 @@ def parameters(network):
 
 def frames(network, batch=1, seed=0):
     """Smooth random frames of the smallest size that the network takes, not square."""
-    side = -(-network.smallest_size // network.size_multiple) * network.size_multiple
+    side = -(-network.traits.smallest_size // network.traits.size_multiple) * network.traits.size_multiple
     noise = torch.rand(2, batch, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    size = (side, side + network.size_multiple)
+    size = (side, side + network.traits.size_multiple)
     return [torch.nn.functional.interpolate(frame, size=size, mode="bicubic").clamp(0, 1) for frame in noise]
 
 
@@ -75,7 +76,7 @@ def test_a_batch_equals_its_pairs(network):
 @pytest.mark.parametrize("height, width", [(37, 83), (131, 129)])
 def test_odd_sizes_through_the_kind_interface(network, height, width):
     noise = torch.rand(2, 1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    flow = run_network(network, *noise, iterations=FEW if hasattr(network, "iterations") else None)
+    flow = run_network(network, *noise, iterations=FEW if network.traits.iterates else None)
     assert flow.shape == (1, 2, height, width) and flow.dtype == torch.float32 and flow.isfinite().all()
 
 
@@ -102,6 +103,18 @@ def test_half_precision_keeps_the_flow_in_float32(network):
     assert float((flow - exact).abs().mean()) <= BFLOAT16_SHARE * float(exact.abs().mean()) + 0.02
 
 
+def test_mirrored_and_swapped_frames(network):
+    """Mirrored frames give a flow of their own size; swapped ones give what `both` gives, swapped."""
+    noise = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    estimator = Estimator(network, dtype="float32", iterations=FEW if network.traits.iterates else None)
+    for axes in ((-1,), (-2,), (-2, -1)):
+        mirrored = estimator(*(frame.flip(axes) for frame in noise))
+        assert mirrored.shape == (1, 2, 70, 90) and mirrored.isfinite().all()
+    forward, backward = estimator.both(*noise)
+    again, forth = estimator.both(*noise.flip(0))
+    assert torch.equal(forward, forth) and torch.equal(backward, again) and not torch.equal(forward, backward)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_entry_is_complete(name):
     entry = networks.get(name)
@@ -109,18 +122,18 @@ def test_every_entry_is_complete(name):
     with torch.device("meta"):
         network = networks.build(name)
     assert not network.training
-    assert network.size_rule in ("resize", "pad")
-    assert network.smallest_size >= 1 and network.size_multiple >= 1
+    assert network.traits.size_rule in ("resize", "pad")
+    assert network.traits.smallest_size >= 1 and network.traits.size_multiple >= 1
     assert inspect.signature(network.forward).parameters["size"].default is None
-    assert ("iterations" in inspect.signature(network.forward).parameters) == hasattr(network, "iterations")
-    assert starts_from_flow(network) == hasattr(network, "iterations")
+    assert ("iterations" in inspect.signature(network.forward).parameters) == network.traits.iterates
+    assert network.traits.accepts_initial_flow == network.traits.iterates
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forward_refuses_frames_it_cannot_take(name):
     with torch.device("meta"):
         network = networks.build(name)
-        side = -(-network.smallest_size // network.size_multiple) * network.size_multiple
+        side = -(-network.traits.smallest_size // network.traits.size_multiple) * network.traits.size_multiple
         bad = torch.zeros(1, 3, side, side + 1)
     with pytest.raises(InputError, match=f"{side}x{side + 1}"):
         network(bad, bad)
@@ -148,7 +161,7 @@ def test_export(name):
     """A branch on values, state kept on a module, or an operator that cannot be captured as a graph."""
     torch.manual_seed(0)
     network = networks.build(name)
-    options = {"iterations": 1} if hasattr(network, "iterations") else {}
+    options = {"iterations": 1} if network.traits.iterates else {}
     first, second = frames(network)
     with torch.no_grad():
         captured = torch.export.export(network, (first, second), options).module()
@@ -168,7 +181,7 @@ def test_compiling_meets_no_graph_break(name):
     network = networks.build(name)
     torch._dynamo.reset()
     with torch.no_grad():
-        found = torch._dynamo.explain(network)(*frames(network), **({"iterations": 1} if hasattr(network, "iterations") else {}))
+        found = torch._dynamo.explain(network)(*frames(network), **({"iterations": 1} if network.traits.iterates else {}))
     assert found.graph_count == 1 and found.graph_break_count == 0, found.break_reasons
 
 
@@ -186,18 +199,17 @@ def test_padding_repeats_the_border_half_on_each_side():
 def test_pwcnet_sees_resized_frames_in_8_bits(height):
     """Frames of a fitting size are not touched."""
 
-    class Listener:
-        size_multiple, smallest_size, size_rule = 64, 64, "resize"
-        resized_to_8_bits = networks.build("pwcnet").resized_to_8_bits
+    class Listener(FlowNetwork):
+        traits = networks.build("pwcnet").traits
 
-        def __call__(self, first, second, size):
-            self.seen = first * 255
+        def forward(self, first, second, size):
+            seen.append(first * 255)
             return torch.zeros(1, 2, *size)
 
-    listener = Listener()
+    seen = []
     noise = torch.rand(2, 1, 3, height, 64, generator=torch.Generator().manual_seed(0))
-    run_network(listener, *noise)
-    assert torch.allclose(listener.seen, listener.seen.round(), atol=1e-4) == (height == 100)
+    run_network(Listener(), *noise)
+    assert torch.allclose(seen[0], seen[0].round(), atol=1e-4) == (height == 100)
 
 
 def test_iterations_are_for_networks_that_iterate():
@@ -215,7 +227,7 @@ def test_frames_of_a_fitting_size_are_left_as_they_are(rule_of):
     first, second = frames(network)
     with torch.inference_mode():
         direct = network(first, second, **options_of(network))
-    kind = run_network(network, first, second, iterations=FEW if hasattr(network, "iterations") else None)
+    kind = run_network(network, first, second, iterations=FEW if network.traits.iterates else None)
     assert torch.allclose(kind, direct, atol=1e-5)
 
 
@@ -234,7 +246,7 @@ def test_raft_computes_costs_on_lookup_with_equal_result(name):
 
 def test_a_flow_to_start_from(network):
     """Warm start: two runs in a row from where the first stopped differ from one that starts at rest; no flow is none."""
-    if not starts_from_flow(network):
+    if not network.traits.accepts_initial_flow:
         pytest.skip("updates no flow")
     first, second = frames(network)
     with torch.inference_mode():

@@ -36,20 +36,36 @@ def test_equals_two_operators(name, channels_last, slope):
 
 
 @pytest.mark.skipif(convolution._FUSED is None, reason="this PyTorch has no fused convolution")
-def test_it_is_fused_in_inference_alone(monkeypatch):
+def test_it_is_fused_where_the_operator_can_compute_alone(monkeypatch):
     calls = []
     monkeypatch.setattr(convolution, "_FUSED", lambda x, *rest: calls.append(1) or x)
     layer, x = torch.nn.Conv2d(3, 3, 3, padding=1), torch.randn(1, 3, 8, 8)
     with torch.inference_mode():
         convolve_leaky(layer, x)
     assert calls == [1]
-    convolve_leaky(layer, x)  # a gradient may be wanted
     with torch.inference_mode():
         convolve_leaky(layer.double(), x.double())
     assert calls == [1]
 
 
-def test_gradients_pass():
-    layer, x = torch.nn.Conv2d(3, 4, 3, padding=1), torch.randn(1, 3, 8, 8, requires_grad=True)
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_gradients_are_those_of_two_operators(name, channels_last):
+    arguments, options = LAYERS[name]
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(*arguments, **options)
+    x = torch.randn(2, layer.in_channels, 19, 23)
+    if channels_last:
+        layer, x = layer.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
+    wanted = [x.requires_grad_(), *layer.parameters()]
+    expected = F.leaky_relu(layer(x), 0.1)
+    factor = torch.randn(expected.shape)
+    answers = torch.autograd.grad((convolve_leaky(layer, x) * factor).sum(), wanted)
+    for answer, right in zip(answers, torch.autograd.grad((expected * factor).sum(), wanted), strict=True):
+        assert torch.allclose(answer, right, atol=1e-4, rtol=1e-4)
+
+
+def test_only_wanted_gradients_are_computed():
+    layer, x = torch.nn.Conv2d(3, 4, 3, padding=1).requires_grad_(False), torch.randn(1, 3, 8, 8, requires_grad=True)
     convolve_leaky(layer, x).sum().backward()
-    assert x.grad.abs().sum() > 0 and layer.weight.grad.abs().sum() > 0
+    assert x.grad.abs().sum() > 0 and layer.weight.grad is None

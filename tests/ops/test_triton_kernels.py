@@ -7,9 +7,9 @@ import sys
 
 import pytest
 import torch
+from helpers import run_network
 
 from featherflow import networks, ops
-from featherflow.estimation import run_network
 from featherflow.ops import correlate, kernels, local_convolution
 from featherflow.ops.correlation import _correlate
 from featherflow.ops.local_convolution import _by_patches
@@ -115,9 +115,9 @@ def test_interpreted_network(monkeypatch, lines):
     network = networks.build("liteflownet2", **small)
     initialize(network, torch.Generator().manual_seed(0))
     frames = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-    expected = run_network(network, *frames, dtype="float32")
+    expected = run_network(network, *frames)
     monkeypatch.setattr(kernels, "_on_gpu", lambda tensor: True)
-    found = run_network(network, *frames, dtype="float32")
+    found = run_network(network, *frames)
     assert {key[0] for key in kernels._answers} == {"correlate", "local_convolution"}
     assert set(kernels._answers.values()) == {torch.float32} and not lines
     assert 0 < (found - expected).abs().max() < 1e-4

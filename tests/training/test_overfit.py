@@ -29,8 +29,9 @@ NETWORKS = [recipe.network for recipe in RECIPES.values() if recipe.name.startsw
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETWORKS])
 def test_one_pair_can_be_learnt(name, tmp_path):
     plain = networks.build(name)
-    side = max(SIDE.get(name, 64), -(-plain.smallest_size // plain.size_multiple) * plain.size_multiple)
+    side = max(SIDE.get(name, 64), -(-plain.traits.smallest_size // plain.traits.size_multiple) * plain.traits.size_multiple)
     changes = {"samples": "1_000_000", "warmup": "0", "batch": "1", "chunks": "1", "occluded_from": "0", "occluded_until": "0"}
+    changes["both_ways"] = "false"
     if name in COOLED:
         changes["samples"] = str(STEPS)
     if name in RATE:

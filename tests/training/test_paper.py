@@ -10,8 +10,6 @@ import torch
 from featherflow import networks
 from featherflow.errors import InputError, WeightsError
 from featherflow.networks.liteflownet import (
-    ABLATIONS,
-    COST_VOLUMES,
     LITEFLOWNET,
     LITEFLOWNET2,
     LITEFLOWNET2_KITTI,
@@ -22,6 +20,7 @@ from featherflow.training import RECIPES, changed_recipe, get_recipe, train
 from featherflow.training.initialization import carry_over, initialize, msra
 from featherflow.training.loop import Trainer
 from featherflow.training.optimizers import make_optimizer
+from featherflow.training.paper import ABLATIONS, COST_VOLUMES
 
 CONFIGS = {
     "liteflownet": LITEFLOWNET,

@@ -17,7 +17,7 @@ from featherflow.networks.liteflownet import FLOW_SCALE, FlowEstimate
 from featherflow.training import RECIPES, Recipe, get_recipe
 from featherflow.training.initialization import initialize
 from featherflow.training.loop import MOST_BAD_STEPS, Trainer
-from featherflow.training.losses import MultilevelLoss, reduce_label, robust_error
+from featherflow.training.losses import MultilevelLoss, PaperLoss, SequenceLoss, reduce_label, robust_error
 from featherflow.training.optimizers import make_optimizer, orthogonalize
 
 TINY = Recipe("test", "liteflownetx", samples=40, batch=2, height=64, width=64, warmup=0.0, cooldown=0.5)
@@ -134,12 +134,13 @@ def test_labels_shrink_by_weighted_means():
 
 def test_the_true_flow_has_the_smallest_loss_and_every_unit_counts():
     truth = torch.full((1, 2, 64, 64), 5.0)
+    network = featherflow.networks.build("liteflownetx")
     weight = torch.ones(1, 1, 64, 64)
 
     def loss(matching, last):
         u = [torch.full((1, 2, 2, 2), value / FLOW_SCALE) for value in (matching, last)]
         estimate = FlowEstimate(6, u[0], None, u[1], None, None)
-        return float(MultilevelLoss(level_weights=(1.0, 1.0), full_weight=1.0).judge([estimate], truth, weight)[0])
+        return float(MultilevelLoss(full_weight=1.0).judge([estimate], truth, weight, network.full_size)[0])
 
     assert loss(5.0, 5.0) < loss(5.0, 6.0) and loss(5.0, 5.0) < loss(6.0, 5.0)
 
@@ -149,6 +150,74 @@ def test_orthogonal_updates():
         matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         singular = torch.linalg.svdvals(orthogonalize(matrix))
         assert singular.min() > 0.5 and singular.max() < 1.35
+
+
+def test_orthogonal_updates_are_those_of_the_plain_iteration():
+    """The steps in the smaller square are the published ones in another order, for many matrices at once too."""
+
+    def plain(x):
+        x = x / x.norm()
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        return x
+
+    matrices = torch.randn(3, 8, 40, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([plain(matrix) for matrix in matrices])
+    assert torch.allclose(orthogonalize(matrices), expected, atol=1e-5)
+    assert torch.allclose(orthogonalize(matrices.mT), expected.mT, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [MultilevelLoss, PaperLoss])
+def test_level_weights_that_would_leave_levels_out_are_refused(loss):
+    with pytest.raises(InputError, match="5 level_weights"):
+        loss(level_weights=(1.0, 1.0))
+    with pytest.raises(InputError, match="5 level_weights"):
+        get_recipe("modern/liteflownet2", {"loss.level_weights": "1,1"})
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_pair_used_both_ways_teaches_what_two_pairs_would(tmp_path, textures, precision):
+    """Loss and gradients of both directions at once are the means of those of each direction by itself."""
+    run = trainer(tmp_path, textures, network="liteflownet2-slim", both_ways=True, chunks=1, precision=precision)
+    pairs = run.chunk(0, 0)
+    assert len(pairs.frame1) == 1 and pairs.labels()[0].shape == (2, 2, 64, 64)
+    turned = dataclasses.replace(
+        pairs, frame1=pairs.frame2, frame2=pairs.frame1, flow=pairs.flow_backward, valid=pairs.valid_backward,
+        occluded=pairs.occluded_backward, flow_backward=None,
+    )  # fmt: skip
+    found = []
+    for given in (pairs, dataclasses.replace(pairs, flow_backward=None), turned):
+        full = dict.fromkeys(("valid", "valid_backward"), torch.ones_like(pairs.valid))
+        none = dict.fromkeys(("occluded", "occluded_backward"), torch.zeros_like(pairs.valid))
+        given = dataclasses.replace(given, **full, **none)
+        run.chunk = lambda step, index, given=given: given
+        gradients, figures = run._differentiate(0)
+        found.append((torch.cat([gradient.float().flatten() for gradient in gradients]), figures["loss"]))
+    (both, loss), *single = found
+    assert loss == pytest.approx(sum(loss for _, loss in single) / 2, rel=1e-5 if precision == "float32" else 0.02)
+    mean = sum(gradient for gradient, _ in single) / 2
+    assert (both - mean).norm() < (1e-3 if precision == "float32" else 0.2) * mean.norm()
+
+
+def test_chunks_of_pairs_used_both_ways_must_come_out_even(tmp_path, textures):
+    with pytest.raises(InputError, match="counts as two samples"):
+        trainer(tmp_path, textures, both_ways=True, batch=2, chunks=2)
+
+
+def test_weights_are_cast_once_a_step(tmp_path, textures):
+    """Convolutions of the twin hold the network's weights of this step, rounded; all else is the network's own."""
+    run = trainer(
+        tmp_path, textures, network="raft-small", loss=SequenceLoss(iterations=2), height=128, width=128, precision="bfloat16"
+    )
+    run.train_step()
+    before = weights_of(run)
+    run.train_step()
+    twins = dict(run.narrow.named_parameters())
+    for name, parameter in run.network.named_parameters():
+        if parameter.ndim == 4:
+            assert twins[name].dtype == torch.bfloat16 and torch.equal(twins[name], before[name].bfloat16())
+    assert all(a is b for a, b in zip(run.network.buffers(), run.narrow.buffers(), strict=True))
 
 
 def test_muon_takes_hidden_convolutions_only():
@@ -200,13 +269,15 @@ def test_schedules():
 
 
 def test_recipes_take_changes_as_text():
-    recipe = get_recipe("modern/liteflownet2", {"samples": "1_000", "loss.detach": "false", "loss.level_weights": "1,2,3"})
-    assert (recipe.samples, recipe.loss.detach, recipe.loss.level_weights) == (1000, False, (1.0, 2.0, 3.0))
+    recipe = get_recipe("modern/liteflownet2", {"samples": "1_000", "loss.detach": "false", "loss.level_weights": "1,2,3,4,5"})
+    assert (recipe.samples, recipe.loss.detach, recipe.loss.level_weights) == (1000, False, (1.0, 2.0, 3.0, 4.0, 5.0))
     with pytest.raises(InputError, match="has no field"):
         get_recipe("modern/liteflownet2", {"network": "x"})
     recipe = get_recipe("modern/liteflownet2", {"scene.small": "0.3,1.5", "scene.large": "32", "scene.layers": "2,4"})
     assert recipe.scene == {"small": (0.3, 1.5), "large": 32.0, "layers": (2, 4)}
-    for change in ({"scene.small": "0.3"}, {"scene.width": "64"}, {"scene.colour": "1"}):
+    recipe = get_recipe("modern/liteflownet2", {"options.convex_upsampling": "true", "frozen": "netc.*,nete.*"})
+    assert recipe.options["convex_upsampling"] is True and recipe.options["octaves"] == 1 and recipe.frozen == ("netc.*", "nete.*")
+    for change in ({"scene.small": "0.3"}, {"scene.width": "64"}, {"scene.colour": "1"}, {"options.colour": "1"}):
         with pytest.raises(InputError):
             get_recipe("modern/liteflownet2", change)
     assert all(featherflow.networks.get(recipe.network) for recipe in RECIPES.values())

@@ -133,3 +133,14 @@ def test_bad_calls():
         interpolate(first, second, flow[:32], flow)
     with pytest.raises(InputError, match="one of 2, 4, 8"):
         interpolate_video("x.mp4", "y.mp4", factor=3)
+
+
+def test_where_the_frames_differ_one_is_taken_and_not_half_of_each():
+    """A bar that the flow overlooks: it stands in one place, whole, and not half transparent in two."""
+    frames = [np.full((64, 96, 3), 60, np.uint8) for _ in range(2)]
+    frames[0][8:-8, 26:38], frames[1][8:-8, 58:70] = 220, 220
+    still = np.zeros((64, 96, 2), np.float32)
+    (between,) = interpolate(*frames, still, still)
+    half = np.abs(between[12:-12, :, 0].astype(int) - 140) < 45
+    assert half.mean() < 0.05  # a blend has 0.25
+    assert (between[12:-12, 28:36] > 190).all() != (between[12:-12, 60:68] > 190).all()

@@ -9,6 +9,7 @@ from clips import read_clip, write_clip
 from helpers import frame, run_command
 
 import featherflow
+from featherflow import Estimator
 from featherflow.errors import InputError
 from featherflow.transport import Similarity, global_motion, stabilise_video
 from featherflow.transport.stabilisation import _corners, apply, jitter, needed_zoom, smooth_path
@@ -105,7 +106,7 @@ def test_a_shaken_clip_becomes_steady_and_keeps_its_pan(tmp_path, capsys):
 def test_little_crop_smooths_less(tmp_path):
     images, _ = shaken(10)
     write_clip(tmp_path / "shaky.mkv", images)
-    narrow = stabilise_video(tmp_path / "shaky.mkv", tmp_path / "a.mp4", crop=0.02, model="dis")
+    narrow = stabilise_video(tmp_path / "shaky.mkv", tmp_path / "a.mp4", crop=0.02, estimator=Estimator("dis"))
     assert narrow.zoom <= 1 / 0.98
     with pytest.raises(InputError, match="between 0 and 1"):
         stabilise_video(tmp_path / "shaky.mkv", tmp_path / "b.mp4", crop=1.0)

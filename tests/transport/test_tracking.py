@@ -8,6 +8,7 @@ import pytest
 from clips import BACKGROUND_MOTION, DISC_MOTION, layered, layered_flow, read_clip, write_clip
 from helpers import run_command
 
+from featherflow import Estimator
 from featherflow.errors import InputError
 from featherflow.transport import grid, points_of, track
 from featherflow.transport.tracking import follow, sample
@@ -48,7 +49,7 @@ def test_true_flow_gives_true_tracks_and_gives_up_what_vanishes():
 
 def test_estimated_tracks_drift_by_less_than_half_a_pixel():
     points = grid(128, 96, 8)
-    tracks = track(clip(), points, "dis")
+    tracks = track(clip(), points, Estimator("dis"))
     places, seen = truth(points)
     assert tracks.positions.shape == (COUNT, len(points), 2) and (tracks.confidence[0] == 1).all()
     kept = tracks.visible[-1]

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import FeatherflowError
+from ..errors import FeatherflowError, is_out_of_memory
 from . import messages
 
 Arrays = list[np.ndarray]
@@ -53,39 +53,37 @@ def truth(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str
 
 def load(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
     """Make a model ready."""
-    from ..estimation import method_for
+    from ..inference.estimator import kept_estimator
 
-    method_for(content["model"], device=content["device"])
+    kept_estimator(content["model"], device=content["device"])
     return {}, []
 
 
 def flow(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
     """Flows `(B, H, W, 2)` of frames `(B, H, W, 3)`, and the backward flows where they are asked for."""
-    from ..estimation import method_for
-    from ..frames import as_batch
+    from ..inference.estimator import kept_estimator
 
-    method = method_for(
+    estimator = kept_estimator(
         content["model"],
         device=content["device"],
         iterations=content["iterations"],
         refine=content["refine"],
         enlarge=content["enlarge"],
     )
-    first, second = (as_batch(array, name) for array, name in zip(arrays, ("frame1", "frame2"), strict=True))
-    pairs = [(first, second), (second, first)] if content["backward"] else [(first, second)]
-    return {}, [method(*pair).permute(0, 2, 3, 1).numpy() for pair in pairs]
+    first, second = (list(array) for array in arrays)
+    return {}, list(estimator.both(first, second)) if content["backward"] else [estimator(first, second)]
 
 
 def clip(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
     """Follow a video file into another; tells of every frame."""
+    from ..inference.estimator import kept_estimator
     from ..video import flow_video
 
     result = flow_video(
         Path(content["source"]),
         Path(content["output"]),
         view=content["view"],
-        model=content["model"],
-        device=content["device"],
+        estimator=kept_estimator(content["model"], device=content["device"]),
         progress=lambda done, total: tell({"done": done, "total": total}),
     )
     facts = {"frames": result.frames, "seconds": result.seconds, "scale_px": result.scale_px, "codec": result.codec}
@@ -114,7 +112,7 @@ def work(tasks: BinaryIO, results: BinaryIO) -> None:
         except BrokenPipeError:
             return
         except Exception as error:
-            no_memory = isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error))
+            no_memory = is_out_of_memory(error)
             if not no_memory:
                 traceback.print_exc()
             messages.send(results, {"state": "no memory" if no_memory else "failed"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -71,6 +72,57 @@ METHODS: dict[str, Method] = {
 }
 
 
+@dataclass(frozen=True)
+class _Least:
+    """What a method needs to see: frames that are smaller are enlarged for it.
+
+    Measured on a texture that moves by (2, -1) px in frames of 16x16 to 1000x17: below these sizes answers are wrong, not numbers,
+    or end the process.
+    """
+
+    side: int = 1  # px
+    pixels: int = 1
+    #: Frames of fewer pixels are refused: enlarging does not help.
+    refused: int = 0
+
+
+_LEAST = {
+    "dis-fast": _Least(64),
+    "dis-ultrafast": _Least(64),
+    "deepflow": _Least(96),
+    "rlof": _Least(96),
+    "sparse-to-dense": _Least(128),
+    "pcaflow": _Least(64, 240 * 240, refused=48 * 40),
+}
+
+
+def _run(name: str, grey1: np.ndarray, grey2: np.ndarray) -> np.ndarray:
+    """Flow `(H, W, 2)` of two grey images, seen as large as the method needs them."""
+    cv2, least = _cv2(), _LEAST.get(name, _Least())
+    height, width = grey1.shape
+    if height * width < least.refused:
+        raise InputError(
+            f"{name} is made for whole scenes and finds no motion in frames of {width}x{height} px; take another method, e.g. dis."
+        )
+    enlarge = max(1.0, least.side / min(height, width), (least.pixels / (height * width)) ** 0.5)
+    if enlarge > 1:
+        size = (round(width * enlarge), round(height * enlarge))
+        grey1, grey2 = (cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC) for grey in (grey1, grey2))
+    try:
+        flow = METHODS[name](grey1, grey2)
+    except cv2.error as error:
+        reason = (getattr(error, "err", None) or str(error)).strip().splitlines()[0]
+        raise InputError(
+            f"OpenCV's {name} finds no flow between these frames of {width}x{height} px; they may show too little ({reason})."
+        ) from None
+    if flow.shape != (*grey1.shape, 2) or not np.isfinite(flow).all():
+        raise InputError(f"OpenCV's {name} finds no flow between these frames of {width}x{height} px; they show too little for it.")
+    if enlarge > 1:
+        back = np.float32((width / size[0], height / size[1]))
+        flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) * back
+    return flow
+
+
 def estimate(name: str, first, second):
     """Flow by one of `METHODS`.
 
@@ -81,7 +133,8 @@ def estimate(name: str, first, second):
         `(B, 2, H, W)` float32 [px].
 
     Raises:
-        InputError: for an unknown name; MissingExtraError: where OpenCV or the method is not installed.
+        InputError: for an unknown name, and frames that a method cannot take or finds nothing in. MissingExtraError: where OpenCV
+        or the method is not installed.
     """
     import torch
 
@@ -91,6 +144,6 @@ def estimate(name: str, first, second):
     flows = []
     for pair in zip(first, second, strict=True):
         images = [np.ascontiguousarray((frame * 255).round().byte().permute(1, 2, 0).cpu().numpy()) for frame in pair]
-        flow = METHODS[name](*(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images))
+        flow = _run(name, *(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images))
         flows.append(torch.from_numpy(np.ascontiguousarray(flow)).permute(2, 0, 1).float())
     return torch.stack(flows)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from cyclopts import App
 
 from .. import __version__
-from ..errors import FeatherflowError
+from ..errors import FeatherflowError, is_out_of_memory, printable
 from . import (
     bench,
     data,
@@ -32,6 +32,7 @@ from . import (
     video,
     weights,
 )
+from .output import hold_every_name
 
 app = App(
     name="featherflow",
@@ -64,6 +65,7 @@ app.command(data.app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
+    hold_every_name()
     try:
         app(arguments)
     except FeatherflowError as error:
@@ -74,9 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout = open(os.devnull, "w")
         sys.exit(141)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "memory" not in str(error):  # PyTorch reports it as a RuntimeError
+        if not is_out_of_memory(error):
             raise
-        _leave("there is not enough memory for frames of this size; try smaller ones.", 1)
+        reason = f" ({printable(str(error).splitlines()[0], 200)})" if str(error) else ""
+        _leave(f"there is not enough memory for frames of this size; try smaller ones{reason}.", 1)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise

@@ -6,11 +6,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .options import WAYS, Ways
+
 
 def bench(
     *models: str,
-    engine: list[str] | None = None,
-    dtype: list[str] | None = None,
+    ways: Ways = WAYS,
     size: str = "1024x436",
     runs: int = 5,
     against: list[str] | None = None,
@@ -18,7 +19,6 @@ def bench(
     memory: bool = True,
     stream: Annotated[bool, Parameter(negative="")] = False,
     threads: int | None = None,
-    octaves: int | None = None,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Time models in turn: milliseconds, operations, memory, and what the machine could do in the same run.
@@ -33,10 +33,6 @@ def bench(
     ----------
     models
         Networks or classical methods; by default the default network. The first is what the others are compared with.
-    engine
-        Engines to run networks by: torch, compile, openvino, onnx; may be given several times. Default: torch.
-    dtype
-        Arithmetic of the convolutions: float32, bfloat16, float16, int8 (openvino); may be given several times. Default: float32.
     size
         Width and height of the frames.
     runs
@@ -52,8 +48,6 @@ def bench(
         Time the next pair of a stream of frames, where what is known of a frame is used again; not for peers.
     threads
         Threads of PyTorch and the engines; by default all cores.
-    octaves
-        Octaves of the LiteFlowNet family, 0 as published; by default as the weights ask for.
     json
         Print the figures as JSON.
     """
@@ -67,7 +61,7 @@ def bench(
     if not (cross and width.isdecimal() and height.isdecimal()):
         raise InputError(f"The size must be WIDTHxHEIGHT in pixels, e.g. 1024x436, got '{size}'.")
     names = networks.names() if all else list(models) or [default_model()]
-    chosen = speed.candidates(names, engine or ["torch"], dtype or ["float32"], against or [], octaves)
+    chosen = speed.candidates(names, ways.engine or ["torch"], ways.dtype or ["float32"], against or [], ways.octaves)
     with show_progress("estimates", quiet=json) as progress:
         result = speed.bench(chosen, (int(height), int(width)), runs, threads, memory, progress, stream)
     if json:

@@ -12,7 +12,14 @@ app = App(name="data", help="Data: procedural pairs, and the public benchmarks. 
 
 @app.command
 def render(
-    out: Path, *, count: int = 8, photos: list[Path] | None = None, height: int = 384, width: int = 512, seed: int = 0
+    out: Path,
+    *,
+    count: int = 8,
+    photos: list[Path] | None = None,
+    height: int = 384,
+    width: int = 512,
+    depth: float = 0.0,
+    seed: int = 0,
 ) -> None:
     """Write procedural pairs with their exact flow, and one sheet that shows them all.
 
@@ -30,6 +37,8 @@ def render(
         Of the frames, in pixels.
     width
         Of the frames, in pixels.
+    depth
+        Share of scenes in which a camera moves among planes in space, from 0 to 1.
     seed
         Number that decides everything.
     """
@@ -37,12 +46,42 @@ def render(
     from ..data.render import render_folder
 
     bank = TextureBank.from_folder(photos) if photos else None
-    print(render_folder(out, count, SceneConfig(height=height, width=width), bank, seed))
+    print(render_folder(out, count, SceneConfig(height=height, width=width, depth=depth), bank, seed))
+
+
+@app.command
+def heldback(out: Path, *, photos: list[Path]) -> None:
+    """Write the held-back set: 128 rendered pairs, always the same for the same photos, to judge and compare networks by.
+
+    One in eight photos is used, chosen by its file name; pack textures for training with --hold-back, which leaves these out.
+    `featherflow evaluate --data heldback=OUT` and `featherflow train --validate heldback=OUT` read it. About 450 MB.
+
+    Example: featherflow data heldback heldback/ --photos photos/
+
+    Parameters
+    ----------
+    out
+        New folder to write to.
+    photos
+        Folder of photos; may be given several times.
+    """
+    from ..data.heldback import write_held_back
+    from .output import show_progress
+
+    with show_progress("pairs") as progress:
+        used = write_held_back(out, photos, progress=progress)
+    print(f"{out}: pairs from {used} photos held back.")
 
 
 @app.command
 def pack(
-    photos: list[Path], *, output: Annotated[Path, Parameter(alias="-o")], drawn: int = 120, particles: int = 20, size: int = 448
+    photos: list[Path],
+    *,
+    output: Annotated[Path, Parameter(alias="-o")],
+    drawn: int = 120,
+    particles: int = 20,
+    size: int = 448,
+    hold_back: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Pack photos and drawn textures into one file under 30 MB that `featherflow train --textures` takes.
 
@@ -60,13 +99,17 @@ def pack(
         Number of tracer-particle textures beside them.
     size
         Side of each texture in pixels; a smaller one leaves room for more photos.
+    hold_back
+        Leave out the photos, one in eight, that `featherflow data heldback` makes its pairs of.
     """
     import torch
 
     from ..data import TextureBank
+    from ..data.heldback import is_held_back
 
     bank = TextureBank.procedural(drawn, size, torch.Generator().manual_seed(0), particles=particles)
-    bank = TextureBank.concat([TextureBank.from_folder(photos, size), bank])
+    taken = TextureBank.from_folder(photos, size, keep=(lambda photo: not is_held_back(photo)) if hold_back else None)
+    bank = TextureBank.concat([taken, bank])
     quality = bank.pack(output)
     print(f"{output}: {len(bank)} textures of {size}x{size} px, {output.stat().st_size / 1e6:.1f} MB at JPEG quality {quality}")
 
@@ -80,7 +123,7 @@ def check(name: str, root: Path, *, split: str | None = None, json: Annotated[bo
     Parameters
     ----------
     name
-        sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, or folder (your own:
+        sintel, kitti2012, kitti2015, middlebury, flyingchairs, flyingthings3d, hd1k, spring, piv, heldback, or folder (your own:
         frames/*.png and flow/*.flo named after the first frame of each two neighbours).
     root
         Folder that the benchmark was unpacked to, e.g. the one that holds training/ and test/.

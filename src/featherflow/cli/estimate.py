@@ -15,8 +15,14 @@ def estimate(
     output: Annotated[Path | None, Parameter(alias="-o")] = None,
     picture: Path | None = None,
     scale: float | None = None,
+    legend: Annotated[bool, Parameter(negative="")] = False,
     backward: bool = False,
     occlusion: bool = False,
+    format: str | None = None,
+    range: str | None = None,
+    overwrite: Annotated[bool, Parameter(negative="")] = False,
+    skip_existing: Annotated[bool, Parameter(negative="")] = False,
+    keep_going: Annotated[bool, Parameter(negative="")] = False,
     estimation: Estimation = ESTIMATION,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
@@ -29,32 +35,53 @@ def estimate(
     Parameters
     ----------
     frames
-        Two image files, or one folder or quoted glob whose images are taken in order of name.
+        Two image files; or one folder, quoted glob or file of several pictures (animated PNG or WebP, TIFF of many pages), taken in
+        natural order (2 before 10), each folder for itself.
     output
-        Flow file: .flo, .png (KITTI), .pfm, .npz, .npy or .flo5. For a folder or glob: a folder, filled with .flo files.
+        Flow file: .flo, .png (KITTI), .pfm, .npz, .npy or .flo5. For a sequence: a folder; its files are named after the frames.
     picture
-        Colour picture of the flow (.png), or a folder for a folder or glob.
+        Colour picture of the flow (.png), or a folder for a sequence.
     scale
-        Flow length in pixels that is drawn in full colour; by default the longest of each flow.
+        Flow length in pixels that is drawn in full colour; by default the longest, and for a sequence one for all pictures, the
+        99th percentile of 8 pairs spread over it.
+    legend
+        Draw the wheel of colours and the scale into the pictures.
     backward
         Also the flow from the second frame to the first, in a file ending in _backward.
     occlusion
         Also a mask of the pixels of the first frame that the second does not show, in a file ending in _occlusion.png.
+    format
+        Of the flow files of a sequence: flo, png16 (KITTI), npz, npy, pfm or flo5.
+    range
+        LOW,HIGH: the numbers that are black and white in pictures deeper than 8 bit, e.g. 0,4095. By default as many bits of 16 as
+        both frames need, and of 32-bit pictures what both frames hold.
+    overwrite
+        Let the flow or picture take the place of one of the two frames.
+    skip_existing
+        Leave out pairs whose files are all there: goes on where a run was stopped.
+    keep_going
+        Note a pair that cannot be done, for instance of two sizes, and go on with the next; the exit code is then 1.
     json
         Print what was done as JSON.
     """
     from ..jobs import estimate_files
-    from .output import show_progress, show_results
+    from .output import parse_range, show_job, show_progress
 
     with show_progress("pairs", quiet=json) as progress:
-        results = estimate_files(
+        job = estimate_files(
             frames,
             output,
             picture,
             scale=scale,
+            legend=legend,
             backward=backward,
             occlusion=occlusion,
-            **estimation.settings(),
+            format=format,
+            value_range=parse_range(range),
+            overwrite=overwrite,
+            skip_existing=skip_existing,
+            keep_going=keep_going,
+            estimator=estimation.estimator(),
             progress=progress,
         )
-    show_results(results, as_json=json)
+    show_job(job, as_json=json)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .options import COMPUTATION, Computation
+
 
 def evaluate(
     samples: Path | None = None,
@@ -18,8 +20,7 @@ def evaluate(
     html: Path | None = None,
     worst: int = 2,
     submit: Path | None = None,
-    device: str | None = None,
-    dtype: str = "float32",
+    computation: Computation = COMPUTATION,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Compare methods on benchmarks with ground truth: every figure as per_image and pooled, time and memory.
@@ -49,10 +50,6 @@ def evaluate(
     submit
         Estimate the test pairs instead, and write them here as the benchmark's server takes them: a .zip for kitti2012 and
         kitti2015, a new folder for sintel and spring. Takes one --model and one --data.
-    device
-        cpu, cuda, ...; by default a GPU if there is one.
-    dtype
-        Arithmetic of the convolutions: float32 (the same figures on every machine), auto, bfloat16 or float16.
     json
         Print the figures as JSON.
     """
@@ -64,7 +61,7 @@ def evaluate(
     from ..weights import default_model
     from .output import print_json, show_progress
 
-    methods = {name: method_named(name, device, dtype) for name in model or [default_model()]}
+    methods = {name: method_named(name, computation.device, computation.dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
     if submit is not None:
         with show_progress("pairs", quiet=json) as progress:

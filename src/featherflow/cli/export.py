@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from .options import NETWORK, Network
+
 
 def export(
     model: str,
@@ -18,9 +20,7 @@ def export(
     dynamic: Annotated[bool, Parameter(negative="")] = False,
     with_frames: Annotated[bool, Parameter(negative="")] = False,
     dtype: str = "float32",
-    iterations: int | None = None,
-    weights: Path | None = None,
-    octaves: int | None = None,
+    network: Network = NETWORK,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write a network as a file that other programs run, and compare what it gives with PyTorch.
@@ -45,34 +45,27 @@ def export(
         Take uint8 frames (1, H, W, 3) and give flow (1, H, W, 2), with resizing and scaling inside the file.
     dtype
         float32, or for openvino also bfloat16 or int8, of the convolutions.
-    iterations
-        Number of updates of a network that iterates.
-    weights
-        A .safetensors file to use in place of the model's own weights.
-    octaves
-        How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as for
-        estimate, and where sizes are free as the weights ask.
     json
         Print what was written as JSON.
     """
     import dataclasses
 
-    from ..engines.export import USUAL_SIZE
-    from ..engines.export import export as write
+    from ..inference.exporting import USUAL_SIZE, named_network
+    from ..inference.exporting import export as write
+    from ..networks import RunOptions
     from .output import print_json
 
     size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
     result = write(
-        model,
+        named_network(model, network.weights),
         output,
         to,
+        name=model,
+        options=RunOptions(network.iterations, network.octaves),
         size=size,
         dynamic=dynamic,
         with_frames=with_frames,
         dtype=dtype,
-        iterations=iterations,
-        weights=weights,
-        octaves=octaves,
     )
     if json:
         print_json(dataclasses.asdict(result))

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from ..inference.settings import EstimationSettings
 
-@dataclass(frozen=True)
-class EstimationOptions:
+if TYPE_CHECKING:
+    from ..inference import Estimator
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimationOptions(EstimationSettings):
     """How flow is estimated.
 
     Parameters
@@ -44,31 +49,78 @@ class EstimationOptions:
         Say on standard error which engine and arithmetic were taken.
     """
 
-    model: str | None = None
     weights: Path | None = None
-    device: str | None = None
-    dtype: str = "auto"
-    iterations: int | None = None
-    refine: int = 0
-    enlarge: float | None = None
-    engine: str = "auto"
     tile: str = "auto"
-    octaves: int | None = None
     verbose: Annotated[bool, Parameter(negative="")] = False
 
-    def settings(self) -> dict[str, object]:
-        """Keywords of `featherflow.estimate`; from here on what `verbose` asks for is said.
+    def estimator(self) -> Estimator:
+        """The estimator that is asked for; from here on what `verbose` asks for is said.
 
-        Raises:
-            InputError: for a tile that is none.
+        Raises: as `featherflow.Estimator`.
         """
-        from ..tiling import parse_tile
+        from ..inference import Estimator
+        from ..inference.runners.threads import respect_container
         from .output import show_log
 
         if self.verbose:
             show_log()
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "verbose"}
-        return {**given, "tile": parse_tile(self.tile)}
+        respect_container()
+        return Estimator.of(self)
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """A network that is written as a file.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors file to use in place of the model's own weights.
+    iterations
+        Number of updates of a network that iterates.
+    octaves
+        How many times a network of the LiteFlowNet family first looks at the frames at half their size; by default as for
+        estimate, and where sizes are free as the weights ask.
+    """
+
+    weights: Path | None = None
+    iterations: int | None = None
+    octaves: int | None = None
+
+
+@dataclass(frozen=True)
+class WaysOptions:
+    """Ways to run a network, which are timed in turn.
+
+    Parameters
+    ----------
+    engine
+        Engines to run networks by: torch, compile, openvino, onnx; may be given several times. Default: torch.
+    dtype
+        Arithmetic of the convolutions: float32, bfloat16, float16, int8 (openvino); may be given several times. Default: float32.
+    octaves
+        Octaves of the LiteFlowNet family, 0 as published; by default as the weights ask for.
+    """
+
+    engine: list[str] | None = None
+    dtype: list[str] | None = None
+    octaves: int | None = None
+
+
+@dataclass(frozen=True)
+class ComputationOptions:
+    """Where and in which arithmetic methods are evaluated.
+
+    Parameters
+    ----------
+    device
+        cpu, cuda, ...; by default a GPU if there is one.
+    dtype
+        Arithmetic of the convolutions: float32 (the same figures on every machine), auto, bfloat16 or float16.
+    """
+
+    device: str | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -104,4 +156,8 @@ class ClipOptions:
 #: As parameters of a verb, whose fields become its options; and their defaults.
 Estimation = Annotated[EstimationOptions, Parameter(name="*")]
 Clip = Annotated[ClipOptions, Parameter(name="*")]
-ESTIMATION, CLIP = EstimationOptions(), ClipOptions()
+Network = Annotated[NetworkOptions, Parameter(name="*")]
+Ways = Annotated[WaysOptions, Parameter(name="*")]
+Computation = Annotated[ComputationOptions, Parameter(name="*")]
+ESTIMATION, CLIP, NETWORK = EstimationOptions(), ClipOptions(), NetworkOptions()
+WAYS, COMPUTATION = WaysOptions(), ComputationOptions()

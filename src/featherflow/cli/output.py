@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from ..errors import InputError
 
 
 @contextmanager
@@ -58,8 +62,46 @@ def show_log() -> None:
 
 
 def print_json(value: object) -> None:
-    """Plain JSON, one document, nothing else on standard output."""
-    print(json.dumps(value, indent=2))
+    """Plain JSON, one document, nothing else on standard output. Bytes of names that are no text are written as \\xff."""
+    print(json.dumps(_valid(value), indent=2))
+
+
+def _valid(value: object) -> object:
+    """The same without lone surrogates, which stand for such bytes and which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {_valid(key): _valid(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_valid(part) for part in value]
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", _escaped, value)
+    return value
+
+
+def _escaped(match: re.Match) -> str:
+    code = ord(match[0])
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code < 0xDD00 else f"\\u{code:04x}"
+
+
+def hold_every_name() -> None:
+    """Let standard output and error take what their encoding lacks as an escape (\\u2192), not as an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def parse_range(text: str | None) -> tuple[float, float] | None:
+    """LOW,HIGH as two numbers.
+
+    Raises:
+        InputError: for another form.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise InputError(f"A range is written as LOW,HIGH, for instance 0,4095; got '{text}'.") from None
+    return low, high
 
 
 def print_table(header: list[str], rows: list[list[str]], title: str = "") -> None:
@@ -75,11 +117,29 @@ def print_table(header: list[str], rows: list[list[str]], title: str = "") -> No
     Console().print(table)
 
 
-def show_results(results: list, as_json: bool) -> None:
-    """Results of whole jobs, each with its `sentence`."""
+def show_results(results: list, as_json: bool, to_error: bool = False) -> None:
+    """Results of whole jobs, each with its `sentence`; on standard error where standard output holds what was made."""
+    if to_error:
+        for result in results:
+            print(json.dumps(_valid(dataclasses.asdict(result))) if as_json else result.sentence(), file=sys.stderr)
+        return
     if as_json:
         documents = [dataclasses.asdict(result) for result in results]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     for result in results:
         print(result.sentence())
+
+
+def show_job(job, as_json: bool) -> None:
+    """What was done for pairs of files; leaves with exit code 1 where some failed."""
+    if as_json:
+        documents = [dataclasses.asdict(result) for result in job.results]
+        print_json(documents[0] if len(documents) == 1 and not job.many else documents)
+    else:
+        for result in job.results:
+            print(result.sentence(), file=sys.stderr if result in job.failures else sys.stdout)
+    if job.many:
+        print(job.summary(), file=sys.stderr)
+    if job.failures:
+        sys.exit(1)

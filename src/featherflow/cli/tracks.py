@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .options import CLIP, ESTIMATION, Clip, Estimation
+from .writing import WRITING, Writing
 
 
 def tracks(
@@ -17,8 +18,10 @@ def tracks(
     video: Path | None = None,
     point: list[str] | None = None,
     spacing: int = 32,
+    cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,
+    writing: Writing = WRITING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Follow points through a clip, into a table of positions and confidences.
@@ -39,6 +42,9 @@ def tracks(
         A point of the first frame as X,Y in pixels; may be given several times. By default a grid.
     spacing
         Of the grid, in pixels.
+    cuts
+        How alike two frames are along their flow, from 0 to 1, where there is no cut; below, there is one,
+        where all points are lost; 0 finds none.
     json
         Print what was done as JSON.
     """
@@ -52,8 +58,10 @@ def tracks(
             video=video,
             points=points_of(point),
             spacing=spacing,
+            cuts=cuts,
             **clip.settings(),
-            **estimation.settings(),
+            **writing.settings(),
+            estimator=estimation.estimator(),
             progress=progress,
         )
     show_results([result], as_json=json)

@@ -8,12 +8,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .options import CLIP, ESTIMATION, Clip, Estimation
+from .writing import WRITING, Writing
 
 
 def video(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
+    output: Annotated[Path | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
     view: str = "colour",
     flow_dir: Path | None = None,
     format: str = "flo",
@@ -26,6 +27,7 @@ def video(
     warm_start: bool = False,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,
+    writing: Writing = WRITING,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Show the flow of a clip as a video, and write it as flow files. Ctrl-C keeps what is done.
@@ -41,7 +43,8 @@ def video(
     source
         A video file, a folder or quoted glob of images, a camera's number (0), or - for raw frames on standard input.
     output
-        Video to write: .mp4, .mkv or .webm.
+        Video to write: .mp4, .mkv, .webm or .mov (ProRes); - for frames on standard output (YUV4MPEG2); or numbered PNG files,
+        e.g. out/%06d.png.
     view
         What it shows: colour, arrows, side-by-side or overlay.
     flow_dir
@@ -84,7 +87,8 @@ def video(
             occlusion=occlusion,
             warm_start=warm_start,
             **clip.settings(),
-            **estimation.settings(),
+            **writing.settings(),
+            estimator=estimation.estimator(),
             progress=progress,
         )
-    show_results([result], as_json=json)
+    show_results([result], as_json=json, to_error=str(output) == "-")

@@ -31,6 +31,8 @@ spring (train, test)
     {train,test}/NNNN/frame_{left,right}/frame_left_NNNN.png, train/NNNN/flow_{FW,BW}_left/flow_FW_left_NNNN.flo5
 piv (all)
     NAME_img1.tif, NAME_img2.tif, NAME_flow.flo side by side, at any depth
+heldback (test): 128 rendered pairs, as `featherflow data heldback` writes them
+    {layers,depth,particles}/NNN/{frame1,frame2,occlusion}.png flow.flo
 folder (all): your own frames and flow
     frames/*.png (any image suffix) and flow/STEM.flo (any flow suffix), named after the first frame of each two neighbours
     by name; masks invalid/STEM.png and occlusions/STEM.png where those folders are there; or the same with sequences:
@@ -53,6 +55,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from featherflow.data.heldback import PAIRS
 from featherflow.errors import FileError, InputError
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
 from featherflow.frames import read_image
@@ -476,6 +479,13 @@ def _piv(root: Path, split: str, complete: bool) -> Iterator[Pair]:
         yield Pair("piv", stem.relative_to(root).as_posix(), frame1, frame2, flow)
 
 
+def _held_back(root: Path, split: str, complete: bool) -> Iterator[Pair]:
+    for kind in _folders(root):
+        for folder in _folders(kind):
+            frame1, frame2, mask = (folder / f"{name}.png" for name in ("frame1", "frame2", "occlusion"))
+            yield Pair(f"heldback-{kind.name}", folder.name, frame1, frame2, folder / "flow.flo", mask)
+
+
 def _own(root: Path, split: str, complete: bool) -> Iterator[Pair]:
     frames, truth = _folder(root, "frames"), _folder(root, "flow")
     for sequence in [frames, *_folders(frames)]:
@@ -556,6 +566,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         Benchmark("hd1k", ("training",), _hd1k, {}),
         Benchmark("spring", ("train", "test"), _spring, {}),
         Benchmark("piv", ("all",), _piv, {}),
+        Benchmark("heldback", ("test",), _held_back, {("test", f"heldback-{kind}"): count for kind, count in PAIRS.items()}),
         Benchmark("folder", ("all",), _own, {}),
     )
 }

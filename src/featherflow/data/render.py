@@ -33,7 +33,7 @@ def render_folder(
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)
         pair = render_pairs(1, config, textures, generator, backward=False)
         flow = pair.flow[0].permute(1, 2, 0).numpy()
-        frames = [_bytes(frame[0]) for frame in (pair.frame1, pair.frame2)]
+        frames = [as_bytes(frame[0]) for frame in (pair.frame1, pair.frame2)]
         folder = out / f"{index:05d}"
         folder.mkdir(parents=True, exist_ok=True)
         for number, frame in enumerate(frames, 1):
@@ -47,6 +47,6 @@ def render_folder(
     return sheet
 
 
-def _bytes(frame: Tensor) -> np.ndarray:
+def as_bytes(frame: Tensor) -> np.ndarray:
     """`(3, H, W)` in [0, 1] as `(H, W, 3)` uint8."""
     return (frame * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()

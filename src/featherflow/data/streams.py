@@ -26,15 +26,28 @@ _TRAINING_SPLITS = ("train", "training", "all")
 
 
 class RenderedPairs:
-    """Procedural pairs, rendered when asked for, on the device."""
+    """Procedural pairs, rendered when asked for, on the device.
 
-    def __init__(self, scene: SceneConfig, textures: TextureBank | None, seed: int, device: torch.device | str = "cpu"):
+    Args:
+        both_ways: give the backward flow too; a pair then counts as two of a batch.
+    """
+
+    def __init__(
+        self,
+        scene: SceneConfig,
+        textures: TextureBank | None,
+        seed: int,
+        device: torch.device | str = "cpu",
+        both_ways: bool = False,
+    ):
         self.scene, self.textures, self.seed, self.device = scene, textures, seed, torch.device(device)
+        self.both_ways = both_ways
 
     def part(self, step: int, index: int, parts: int, batch: int, iteration: int) -> PairBatch:
         """Part `index` of the `parts` of a step's batch."""
         generator = torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) * parts + index)
-        return render_pairs(batch // parts, self.scene, self.textures, generator, str(self.device), backward=False)
+        pairs = batch // parts // (2 if self.both_ways else 1)
+        return render_pairs(pairs, self.scene, self.textures, generator, str(self.device), backward=self.both_ways)
 
 
 class ReadPairs:
@@ -117,7 +130,9 @@ def find_pools(data: Mapping[str, str | os.PathLike], shares: Sequence[Sequence[
     for kind, root in data.items():
         name, _, split = kind.partition(":")
         if name in BENCHMARKS and not split:
-            split = next(split for split in _TRAINING_SPLITS if split in BENCHMARKS[name].splits)
+            split = next((split for split in _TRAINING_SPLITS if split in BENCHMARKS[name].splits), None)
+            if split is None:
+                raise InputError(f"'{name}' is for judging what was trained, not for training; it has no pairs for that.")
         pairs = list(find_pairs(name, Path(root), split))
         if any(pair.flow is None for pair in pairs):
             raise InputError(f"Split '{split}' of '{name}' has no public ground truth to train on.")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +116,12 @@ class TextureBank:
 
     @classmethod
     def from_folder(
-        cls, folders: str | os.PathLike | Iterable[str | os.PathLike], size: int = 448, limit: int | None = None, seed: int = 0
+        cls,
+        folders: str | os.PathLike | Iterable[str | os.PathLike],
+        size: int = 448,
+        limit: int | None = None,
+        seed: int = 0,
+        keep: Callable[[Path], bool] | None = None,
     ) -> TextureBank:
         """Photographs (JPEG, PNG) found under one or more folders, at any depth.
 
@@ -128,16 +133,13 @@ class TextureBank:
             size: side of the textures [texels].
             limit: take at most this many photographs, drawn at random.
             seed: of the choice and of the cuts.
+            keep: which files to take; all when left out.
 
         Raises:
             FileNotFoundError: where a folder does not exist, or no photograph could be read.
         """
         folders = [folders] if isinstance(folders, (str, os.PathLike)) else list(folders)
-        paths: list[Path] = []
-        for folder in map(Path, folders):
-            if not folder.is_dir():
-                raise FileError(f"no folder of photographs at {folder}")
-            paths += sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PHOTO_SUFFIXES)
+        paths = [path for path in find_photos(folders) if keep is None or keep(path)]
         random = np.random.default_rng(seed)
         if limit is not None and len(paths) > limit:
             # Shuffled, not cut: broken files are replaced by further ones until the limit is reached.
@@ -154,7 +156,8 @@ class TextureBank:
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 skipped += 1
         if not images:
-            raise FileError(f"no readable JPEG or PNG photograph under {', '.join(map(str, folders))}")
+            those = "photograph that is to be taken" if keep else "photograph"
+            raise FileError(f"no readable JPEG or PNG {those} under {', '.join(map(str, folders))}")
         storage = np.full((len(images), size, size, 4), 255, np.uint8)
         for index, image in enumerate(images):
             storage[index, ..., :3] = image
@@ -272,6 +275,20 @@ def _texture(data: bytes, path: str | os.PathLike) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     except Exception as error:
         raise FileError(f"{path} is damaged: a texture cannot be decoded ({error}).") from error
+
+
+def find_photos(folders: Iterable[str | os.PathLike]) -> list[Path]:
+    """Photographs (JPEG, PNG) by name under each of the folders, at any depth.
+
+    Raises:
+        FileError: where a folder does not exist.
+    """
+    found: list[Path] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise FileError(f"no folder of photographs at {folder}")
+        found += sorted(path for path in folder.rglob("*") if path.suffix.lower() in _PHOTO_SUFFIXES)
+    return found
 
 
 def _square(photo: Image.Image, size: int, random: np.random.Generator) -> np.ndarray:

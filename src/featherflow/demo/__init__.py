@@ -43,10 +43,9 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     import numpy as np
 
     from ..errors import FileError
-    from ..estimation import estimate, method_for
     from ..flow import FlowMetrics, error_map, flow_to_rgb, read_flow_with_valid, save_flow_picture, write_flow
     from ..frames import read_image, write_image
-    from ..weights import default_model
+    from ..inference import Estimator
 
     folder = Path(folder)
     try:
@@ -57,9 +56,9 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     truth, valid = read_flow_with_valid(TRUTH)
 
     started = time.perf_counter()
-    method_for(model)
+    estimator = Estimator(model)
     loaded = time.perf_counter()
-    flow = estimate(frame1, frame2, model=model)
+    flow = estimator(frame1, frame2)
     done = time.perf_counter()
 
     write_flow(folder / "flow.flo", flow)
@@ -74,7 +73,7 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     height, width = flow.shape[:2]
     files = (str(folder / name) for name in ("flow.flo", "flow.png", "overview.png"))
     return DemoResult(
-        model or default_model(),
+        estimator.model,
         *files,
         width,
         height,

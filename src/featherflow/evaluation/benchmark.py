@@ -14,7 +14,7 @@ import numpy as np
 
 from ..data.benchmarks import BENCHMARKS, Example, Pair, find_pairs
 from ..errors import InputError
-from ..estimation import estimate
+from ..inference import estimate
 from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
 from .memory import PeakMemory
 from .samples import find_samples
@@ -43,7 +43,7 @@ def method_named(text: str, device: str | None = None, dtype: str = "float32") -
     name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
     if not name or not steps.isdecimal() or (plus and int(steps) < 1):
         raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
-    return partial(estimate, model=name, device=device, dtype=dtype, refine=int(steps))
+    return partial(estimate, model=name, device=device, dtype=dtype, refine=int(steps))  # loaded when it is its turn
 
 
 @dataclass(frozen=True)

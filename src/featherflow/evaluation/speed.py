@@ -151,10 +151,9 @@ def candidates(
         InputError: for unknown names.
     """
     from .. import classical, networks
-    from .. import engines as rooms
-    from ..estimation import DTYPES
+    from ..inference import DTYPES, ENGINES
 
-    for name, values, known in (("engine", engines, rooms.ENGINES), ("dtype", dtypes, DTYPES)):
+    for name, values, known in (("engine", engines, ENGINES), ("dtype", dtypes, DTYPES)):
         for value in values:
             if value not in known:
                 raise InputError(f"There is no {name} '{value}'; known are {', '.join(known)}.")
@@ -268,49 +267,48 @@ def bench(
 
 def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> tuple[Callable[[], float], bool]:
     """A function that estimates one pair, or the next of a stream, and gives its milliseconds; whether the weights are trained."""
-    from .. import classical, streaming
-    from ..estimation import estimate
+    from .. import classical
+    from ..inference import Estimator
 
-    settings: dict[str, object] = {}
-    model: object = candidate.model
-    if candidate.model not in classical.METHODS:
-        model = _network(candidate.model)
-        settings = {"engine": candidate.engine, "dtype": candidate.dtype, "enlarge": 1.0, "octaves": candidate.octaves}
-
+    trained = True
+    if candidate.model in classical.METHODS:
+        estimator = Estimator(candidate.model)
+    else:
+        network, trained = _network(candidate.model)
+        chosen = {"engine": candidate.engine, "dtype": candidate.dtype, "octaves": candidate.octaves}
+        estimator = Estimator(network, enlarge=1.0, **chosen)
     if stream:
-        work = streaming.stream(itertools.cycle(frames), model, **settings).__next__
+        work = estimator.stream(itertools.cycle(frames)).__next__
         work()
     else:
-        work = partial(estimate, *frames, model=model, **settings)
+        work = partial(estimator, *frames)
 
     def call() -> float:
         started = time.perf_counter()
         work()
         return 1000 * (time.perf_counter() - started)
 
-    return call, isinstance(model, str) or hasattr(model, "weights_info")
+    return call, trained
 
 
 def _network(name: str):
     """The network with its weights if there are any, else with random ones and, as in weights that come with featherflow, one mean
-    for both frames."""
+    for both frames; and whether there are any."""
     import torch
 
     from .. import networks
-    from ..networks.liteflownet import LiteFlowNet
     from ..weights import load
 
     try:
-        network = load(name)
+        network, trained = load(name), True
     except WeightsError:
         if ":" in name:
             raise
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = networks.build(name)
-        if isinstance(network, LiteFlowNet):
+        network, trained = networks.untrained(name), False
+        if network.traits.shares_features:
             network.mean2.copy_(network.mean1)
-    return network.to(memory_format=torch.channels_last)
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    return network.to(where, memory_format=torch.channels_last), trained
 
 
 def moving_texture(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -334,22 +332,20 @@ def operations(model: str, size: tuple[int, int], octaves: int | None = None, co
     from torch.utils.flop_counter import FlopCounterMode
 
     from .. import networks
-    from ..estimation import Fitting, octaves_for
+    from ..inference.defaults import usual_octaves
+    from ..inference.fitting import Fitting
     from ..weights import describe
 
     try:
         options = describe(model)["options"]
-        if "octaves" in options:
-            options = options | {"octaves": octaves_for(options["octaves"], size)}
     except WeightsError:
         options = {}
-    if octaves is not None:
-        options = options | {"octaves": octaves}
     with FakeTensorMode(), torch.no_grad():
         network = networks.build(model.partition(":")[0], **options).requires_grad_(False)
-        frame = torch.zeros(1, 3, *Fitting.of(network, size).grid)
+        frame = torch.zeros(1, 3, *Fitting.of(network.traits, size).grid)
+        run = networks.RunOptions(octaves=usual_octaves(network.traits, size) if octaves is None else octaves)
         with FlopCounterMode(display=False) as counter:
-            network(frame, frame)
+            network(frame, frame, **run.keywords(network))
     if convolutions_only:
         return sum(count for kind, count in counter.get_flop_counts()["Global"].items() if "conv" in str(kind)) / 1e9
     return counter.get_total_flops() / 1e9
@@ -391,9 +387,10 @@ def peak_memory(candidate: Candidate, size: tuple[int, int], stream: bool = Fals
 def _print_peak() -> None:
     import torch
 
-    from .. import classical, estimation, frames, networks, weights
+    from .. import classical, frames, inference, networks, weights
+    from ..inference import estimator
 
-    del classical, estimation, frames, networks, weights
+    del classical, estimator, frames, inference, networks, weights
     chosen, size, stream = json.loads(sys.argv[1])
     torch.zeros(1).add_(1)
     memory = PeakMemory()

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from .. import networks
 from ..errors import InputError
 from ..weights import available
@@ -205,7 +207,8 @@ def _measured(what: str, model: str, runs: int, device: str | None) -> tuple[flo
     architecture = model.partition("+")[0].partition(":")[0]
     if architecture not in networks.names():
         return None, "no network"
-    network = networks.build(architecture)
+    with torch.device("meta"):  # counts need no numbers
+        network = networks.build(architecture)
     if what == "layers":
         # The papers count the enlargement of sparse cost volumes as a layer, though its kernel is fixed.
         named = network.named_modules()
@@ -223,15 +226,13 @@ _TIMES: dict[tuple[str, int, str | None], float] = {}
 
 def _time(architecture: str, runs: int, device: str | None) -> float:
     """Median of `runs` after one to warm up [ms], frames in and flow out; weights do not change it, so they are untrained."""
-    import torch
-
-    from ..estimation import method_for
+    from ..inference import Estimator
 
     key = (architecture, runs, device)
     if key not in _TIMES:
-        torch.manual_seed(0)
-        method = method_for(networks.build(architecture), device=device)
-        frames = torch.rand(2, 1, 3, *TIMED_SIZE, generator=torch.Generator().manual_seed(0))
+        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        method = Estimator(networks.untrained(architecture).to(where))
+        frames = torch.rand(2, 1, 3, *TIMED_SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         times = []
         for _ in range(runs + 1):
             started = time.perf_counter()

@@ -9,7 +9,9 @@ from featherflow.flow.colour import (
     encode_flow_picture,
     error_map,
     flow_to_rgb,
+    measured_scale,
     save_flow_picture,
+    with_legend,
 )
 from featherflow.flow.consistency import backward_warp, forward_backward_consistency, occlusion
 from featherflow.flow.files import SUFFIXES, decode_flow, encode_flow, read_flow, read_flow_with_valid, write_flow
@@ -34,10 +36,12 @@ __all__ = [
     "flow_to_rgb",
     "forward_backward_consistency",
     "mark",
+    "measured_scale",
     "occlusion",
     "overlay",
     "read_flow",
     "read_flow_with_valid",
     "save_flow_picture",
+    "with_legend",
     "write_flow",
 ]

@@ -30,6 +30,11 @@ SMALLEST_AUTOMATIC_SCALE = 0.01
 # Rows are coloured in bands, so that the float temporaries of a 4K field stay small.
 _BAND_PIXELS = 1 << 16
 
+#: Share of the longest motions that one scale for a whole sequence draws in full colour and a little darker, so that a few wild
+#: pixels do not turn all others pale.
+SCALE_PERCENTILE = 99.0
+SMALLEST_MEASURED_SCALE = 0.5  # px; below it there is nothing but noise to fill the wheel with
+
 SCALE_KEY = "featherflow:flow-scale-px"
 
 # KITTI 2015 development kit: upper end of each bin in multiples of the outlier threshold, and its colour. Blue bins
@@ -71,6 +76,13 @@ def automatic_scale(flow) -> float:
     field = as_field(flow)
     lengths = np.hypot(field[..., 0], field[..., 1])[known(field)]
     return max(float(lengths.max(initial=0)), SMALLEST_AUTOMATIC_SCALE)
+
+
+def measured_scale(flow: np.ndarray) -> float:
+    """Flow length [px] that is to have full colour in a sequence, from one flow `(H, W, 2)`: its 99th percentile."""
+    lengths = np.hypot(flow[..., 0], flow[..., 1])
+    lengths = lengths[np.isfinite(lengths)]
+    return max(float(np.percentile(lengths, SCALE_PERCENTILE)) if lengths.size else 0.0, SMALLEST_MEASURED_SCALE)
 
 
 def flow_to_rgb(flow, scale: float | None = None) -> np.ndarray:
@@ -115,22 +127,22 @@ def _colour(field: np.ndarray, scale: float) -> np.ndarray:
     return np.floor(colours + 1e-4).astype(np.uint8)
 
 
-def save_flow_picture(path: str | os.PathLike, flow, scale: float | None = None) -> float:
+def save_flow_picture(path: str | os.PathLike, flow, scale: float | None = None, legend: bool = False) -> float:
     """Write `flow_to_rgb(flow, scale)` as a PNG, complete or not at all, and return the scale [px] that was used.
 
-    The scale also stands in the file, as the PNG text `featherflow:flow-scale-px`.
+    With `legend`, `with_legend` is drawn into it. The scale also stands in the file, as the PNG text `featherflow:flow-scale-px`.
     Raises `InputError` as `flow_to_rgb` does and for a suffix other than `.png`; `FileError` when it cannot write.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"{path} cannot hold a flow picture: expected a file name that ends in .png")
-    content, scale = encode_flow_picture(flow, scale)
+    content, scale = encode_flow_picture(flow, scale, legend)
     with atomic_write(path) as file:
         file.write(content)
     return scale
 
 
-def encode_flow_picture(flow, scale: float | None = None) -> tuple[bytes, float]:
+def encode_flow_picture(flow, scale: float | None = None, legend: bool = False) -> tuple[bytes, float]:
     """The bytes that `save_flow_picture` would write, and the scale [px] that was used. Raises as `flow_to_rgb`."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -139,7 +151,8 @@ def encode_flow_picture(flow, scale: float | None = None) -> tuple[bytes, float]
     text = PngInfo()
     text.add_text(SCALE_KEY, repr(scale))
     buffer = io.BytesIO()
-    Image.fromarray(flow_to_rgb(flow, scale)).save(buffer, format="PNG", pnginfo=text)
+    picture = flow_to_rgb(flow, scale)
+    Image.fromarray(with_legend(picture, scale) if legend else picture).save(buffer, format="PNG", pnginfo=text)
     return buffer.getvalue(), scale
 
 
@@ -157,6 +170,28 @@ def colour_wheel_legend(size: int = 151) -> np.ndarray:
     picture = flow_to_rgb(field, 1.0)
     picture[np.hypot(field[..., 0], field[..., 1]) > 1] = 255
     return picture.reshape(size, fine, size, fine, 3).mean(axis=(1, 3)).round().astype(np.uint8)
+
+
+def with_legend(picture: np.ndarray, scale: float) -> np.ndarray:
+    """A picture `(H, W, 3)` uint8 with the wheel of colours and the length that its edge stands for, in the lower right corner.
+
+    The wheel is a fifth of the shorter side, at least 24 px; a picture that cannot hold it stays as it is.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    height, width = picture.shape[:2]
+    size = max(min(height, width) // 5, 24)
+    label, font = f"{scale:.3g} px", ImageFont.load_default(max(size // 4, 9))
+    left, top, right, bottom = font.getbbox(label)
+    wide, high = max(size, right - left + 2), size + bottom - top + 4
+    if wide > width or high > height:
+        return picture.copy()
+    box = Image.new("RGB", (wide, high), "white")
+    box.paste(Image.fromarray(colour_wheel_legend(size)), ((wide - size) // 2, 0))
+    ImageDraw.Draw(box).text(((wide - right + left) / 2 - left, size + 2 - top), label, fill="black", font=font)
+    drawn = picture.copy()
+    drawn[height - high :, width - wide :] = np.asarray(box)
+    return drawn
 
 
 def error_map(flow, truth, valid=None, absolute: float = 3.0, relative: float = 0.05) -> np.ndarray:

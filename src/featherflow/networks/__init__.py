@@ -8,10 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from torch import nn
+import torch
 
 from ..errors import InputError
 from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, raft_stereo, spynet
+from .contract import PLAIN, FlowNetwork, RunOptions, Traits, as_network
+
+__all__ = [
+    "PLAIN",
+    "FlowNetwork",
+    "Network",
+    "RunOptions",
+    "Traits",
+    "as_network",
+    "build",
+    "get",
+    "names",
+    "register",
+    "untrained",
+]
 
 
 @dataclass(frozen=True)
@@ -20,7 +35,7 @@ class Network:
 
     name: str
     #: Builds the network with untrained weights; keywords replace numbers of its table, as recorded with some weights.
-    build: Callable[..., nn.Module]
+    build: Callable[..., FlowNetwork]
     #: One line for tables.
     summary: str
     paper: str
@@ -29,7 +44,7 @@ class Network:
 _REGISTRY: dict[str, Network] = {}
 
 
-def register(name: str, build: Callable[..., nn.Module], summary: str, paper: str) -> None:
+def register(name: str, build: Callable[..., FlowNetwork], summary: str, paper: str) -> None:
     """Add an architecture under a name of its own."""
     if name in _REGISTRY:
         raise ValueError(f"network '{name}' is registered twice")
@@ -54,7 +69,7 @@ def get(name: str) -> Network:
     return _REGISTRY[name]
 
 
-def build(name: str, **options: object) -> nn.Module:
+def build(name: str, **options: object) -> FlowNetwork:
     """A network with untrained weights, in evaluation mode.
 
     Args:
@@ -64,6 +79,13 @@ def build(name: str, **options: object) -> nn.Module:
         InputError: for an unknown name or option.
     """
     return get(name).build(**options).eval()
+
+
+def untrained(name: str, seed: int = 0, **options: object) -> FlowNetwork:
+    """As `build`, with weights that are the same each time; the generators of the process are left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build(name, **options)
 
 
 def _register_liteflownet_family() -> None:
@@ -80,7 +102,7 @@ def _register_liteflownet_family() -> None:
         register(name, partial(_build_liteflownet, config), summary, paper)
 
 
-def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: object) -> nn.Module:
+def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: object) -> FlowNetwork:
     return liteflownet.LiteFlowNet(liteflownet.with_options(config, options))
 
 
@@ -114,7 +136,7 @@ def _register_lineage() -> None:
         register(name, partial(_build, name, network, config), summary, paper)
 
 
-def _build(name: str, network: Callable[..., nn.Module], config: object, /, **options: object) -> nn.Module:
+def _build(name: str, network: Callable[..., FlowNetwork], config: object, /, **options: object) -> FlowNetwork:
     """`network()` or `network(config)`, with some fields of its table replaced."""
     known = [field.name for field in dataclasses.fields(config)] if config else []
     for key, value in options.items():

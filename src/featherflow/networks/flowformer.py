@@ -31,6 +31,7 @@ from ..ops import (
     resize_flow,
     starting_flow,
 )
+from .contract import FlowNetwork, Traits
 
 STRIDE = 8  # px of the frame per position of the feature maps
 FEATURES = 256
@@ -574,7 +575,7 @@ class MemoryDecoder(nn.Module):
 # ------------------------------------------------------------------------------------------------ the network
 
 
-class FlowFormer(nn.Module):
+class FlowFormer(FlowNetwork):
     """FlowFormer. Nothing is kept between calls.
 
     The release runs large frames in overlapping tiles; here a frame is run whole.
@@ -583,13 +584,17 @@ class FlowFormer(nn.Module):
         iterations: updates per call where the call does not say (the release's evaluation on Sintel).
     """
 
-    size_multiple = STRIDE
-    smallest_size = 64  # the coarsest summaries of the backbone need it
-    size_rule = "pad"
-    iterations = 32
+    traits = Traits(
+        size_multiple=STRIDE,
+        smallest_size=64,  # the coarsest summaries of the backbone need it
+        size_rule="pad",
+        iterates=True,
+        accepts_initial_flow=True,
+    )
 
     def __init__(self):
         super().__init__()
+        self.iterations = 32
         self.memory_encoder = MemoryEncoder()
         self.memory_decoder = MemoryDecoder()
         self.context_encoder = Backbone()
@@ -614,7 +619,7 @@ class FlowFormer(nn.Module):
         Raises:
             InputError: for frames, a flow or a number that cannot be used.
         """
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
         images = torch.cat((frame1, frame2)).float() * 2 - 1
         context = self.context_encoder(images.chunk(2)[0])

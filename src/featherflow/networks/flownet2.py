@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import check_frames, full_precision, lengths, resize_flow, warp
+from .contract import FlowNetwork
 from .flownetc import FlowNetC
 from .flownets import FLOW_SCALE, FlowNetS, FlowNetTrunk, conv, deconv, flow_head, mean_free_pair
 
@@ -91,12 +92,10 @@ class FlowNetFusion(nn.Module):
         return [flow.float() for flow in (flow2, flow1, self.predict_flow0(self.inter_conv0(joined0)))]
 
 
-class FlowNet2(nn.Module):
+class FlowNet2(FlowNetwork):
     """The cascade, or its first two or three networks."""
 
-    size_multiple = 64
-    smallest_size = 64
-    size_rule = "resize"  # as FlowNetTrunk
+    traits = FlowNetC.traits
 
     def __init__(self, config: FlowNet2Config = FLOWNET2):
         super().__init__()
@@ -111,7 +110,7 @@ class FlowNet2(nn.Module):
 
     def flows(self, frame1: Tensor, frame2: Tensor) -> list[Tensor]:
         """Flows at full size `(B, 2, H, W)` [px] in the order in which they arise: Fc, Fs1, then Fs2, then Fsd and the fused."""
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         pair = mean_free_pair(frame1, frame2)
         x1, x2 = pair.chunk(2, dim=1)
         flows = [_enlarged(self.flownetc.units(pair)[2] * FLOW_SCALE, "bilinear")]

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import check_frames, full_precision, resize_flow
+from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
 
@@ -45,7 +46,7 @@ def mean_free_pair(frame1: Tensor, frame2: Tensor) -> Tensor:
     return torch.cat((frame1 - mean, frame2 - mean), dim=1)
 
 
-class FlowNetTrunk(nn.Module):
+class FlowNetTrunk(FlowNetwork):
     """What FlowNetS, FlowNetC and FlowNetSD share: contraction from level 3 on and the whole refinement.
 
     Args:
@@ -53,10 +54,8 @@ class FlowNetTrunk(nn.Module):
         smoothing: FlowNetSD's extra convolution (`inter_conv`) before each flow of levels 5 to 2 (FlowNet2, section 4.3).
     """
 
-    size_multiple = 64
-    smallest_size = 64
     # The PyTorch release crops to multiples of 64 and leaves the rim without flow; the Caffe release resizes, as we do.
-    size_rule = "resize"
+    traits = Traits(size_multiple=64, smallest_size=64, size_rule="resize")
 
     def __init__(self, upflow_bias: bool = True, smoothing: bool = False):
         super().__init__()
@@ -108,7 +107,7 @@ class FlowNetTrunk(nn.Module):
 
     def flows(self, frame1: Tensor, frame2: Tensor) -> list[Tensor]:
         """Flows u `(B, 2, h, w)` of levels 6 to 2, coarsest first; for training."""
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         return list(self.units(mean_free_pair(frame1, frame2)).values())
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None) -> Tensor:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import check_frames, convex_upsample, correlate, full_precision, local_convolution, pixel_grid, resize_flow, warp
+from .contract import FlowNetwork, Traits
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CHANNELS = 128
@@ -279,17 +280,15 @@ class FlowPropagation(nn.Module):
 # ------------------------------------------------------------------------------------------------ the network
 
 
-class GMFlow(nn.Module):
+class GMFlow(FlowNetwork):
     """GMFlow, plain or with refinement. Transformer, propagation and upsampler serve all scales with the same weights."""
-
-    size_rule = "pad"
 
     def __init__(self, config: GMFlowConfig = GMFLOW):
         super().__init__()
         self.config = config
         # Every window of the finest scale must be whole, and wide enough to be shifted.
-        self.size_multiple = 32 if config.refinement else 16
-        self.smallest_size = 64 if config.refinement else 32
+        multiple, smallest = (32, 64) if config.refinement else (16, 32)
+        self.traits = Traits(size_multiple=multiple, smallest_size=smallest, size_rule="pad")
         self.backbone = Backbone(config.refinement)
         self.transformer = FeatureTransformer(config.layers)
         self.feature_flow_attn = FlowPropagation()
@@ -304,7 +303,7 @@ class GMFlow(nn.Module):
         Args:
             last_only: leave them out.
         """
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         with full_precision(frame1):
             frames = torch.cat((frame1, frame2)).float()
             mean, deviation = (frames.new_tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, DEVIATION))

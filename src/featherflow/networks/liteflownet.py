@@ -16,8 +16,10 @@ Inside the network a flow is u = (pixels of the full frame) / FLOW_SCALE at ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -30,6 +32,7 @@ from ..ops import (
     channel_softmax,
     check_frames,
     constant,
+    convex_upsample,
     convolve_leaky,
     correlate,
     downsample,
@@ -40,9 +43,11 @@ from ..ops import (
     local_convolution,
     reach,
     resize,
+    resize_flow,
     sum_in_strips,
     warp,
 )
+from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL = 6
@@ -96,6 +101,9 @@ class LiteFlowNetConfig:
     #: their size, this many times over, and level 6 starts from what it found there: motions of twice the length in reach,
     #: for a quarter more operations.
     octaves: int = 0
+    #: Ours, off in all official networks: the finest flow is enlarged to the frame by weights of its own at each pixel, made from
+    #: the last hidden features of S and R, instead of bilinearly.
+    convex_upsampling: bool = False
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -133,27 +141,6 @@ LITEFLOWNETX = LiteFlowNetConfig(
     separable_distance=False,
 )
 
-# Table 6: feature warping (W), descriptor matching (M), sub-pixel refinement (S), regularization (R) switched off in turn.
-# Without M, S takes over its depth.
-ABLATIONS = {
-    "M": replace(LITEFLOWNET, warping=False, subpixel=(), regularization=()),
-    "MS": replace(LITEFLOWNET, warping=False, regularization=()),
-    "WM": replace(LITEFLOWNET, subpixel=(), regularization=()),
-    "WSR": replace(LITEFLOWNET, matching=(), subpixel=(128, 128, 128, 64, 64, 32, 32)),
-    "WMS": replace(LITEFLOWNET, regularization=()),
-    "ALL": LITEFLOWNET,
-}
-
-# Table 7: search range and stride of LiteFlowNet2's cost volumes; the middle one is the final design.
-COST_VOLUMES = {
-    "3/1": replace(LITEFLOWNET2, search_stride=(1, 1, 1, 1, 1)),
-    "3(6)/1(2)": LITEFLOWNET2,
-    "4/1": replace(LITEFLOWNET2, search_radius=(4, 4, 4, 4, 4), search_stride=(1, 1, 1, 1, 1)),
-}
-
-# Section 6.5: image features concatenated to the cost volume, as FlowNetC does it.
-LITEFLOWNET2_REDIRECTED = replace(LITEFLOWNET2, redirected_features=32)
-
 
 def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> LiteFlowNetConfig:
     """`config` with some fields replaced. Lists stand for tuples, so that options survive a trip through JSON.
@@ -184,6 +171,8 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
     if config.octaves > _MOST_OCTAVES or (config.octaves and config.finest_level == COARSEST_LEVEL):
         most = 0 if config.finest_level == COARSEST_LEVEL else _MOST_OCTAVES
         raise InputError(f"Option 'octaves' must be from 0 to {most} here, got {config.octaves}.")
+    if config.convex_upsampling and (config.pseudo_level or not (config.subpixel and config.regularization)):
+        raise InputError("Option 'convex_upsampling' needs hidden features of S and R at the finest level.")
     return config
 
 
@@ -198,7 +187,7 @@ def conv(channels_in: int, channels_out: int, kernel: int | tuple[int, int], str
 
 def trunk(channels_in: int, widths: tuple[int, ...]) -> nn.ModuleList:
     """The 3x3 convolutions of a unit; each is followed by a leaky ReLU."""
-    return nn.ModuleList(conv(a, b, 3) for a, b in zip((channels_in, *widths), widths, strict=False))
+    return nn.ModuleList(conv(a, b, 3) for a, b in pairwise((channels_in, *widths)))
 
 
 def run(layers: nn.ModuleList, x: Tensor) -> Tensor:
@@ -241,7 +230,7 @@ class NetC(nn.Module):
 
     def forward(self, image: Tensor, finest: int = 2) -> dict[int, Tensor]:
         """Mean-free BGR image `(B, 3, H, W)` to features by level, `finest` (2: 1/2 size) to 6 (1/32)."""
-        margin = sum(stride * reach(layers) for stride, layers in zip((1, 2, 4, 8, 16, 32), self.levels[:finest], strict=False))
+        margin = sum(2**index * reach(layers) for index, layers in enumerate(self.levels[:finest]))
         x = in_strips(lambda part: self._run(part, 1, finest), image, margin=margin, unit=2 ** (finest - 1))
         pyramid = {finest: x}
         for level in range(finest + 1, COARSEST_LEVEL + 1):
@@ -273,10 +262,6 @@ class DescriptorMatching(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor) -> Tensor:
         """Features `(B, C, H, W)`, the second warped, to a residual of u `(B, 2, H, W)`."""
-        margin = reach(self) + (self.radius + 2) * self.stride  # the enlargement of costs reaches two of them far
-        return in_strips(self._residual, features1, features2, margin=margin, unit=self.stride)
-
-    def _residual(self, features1: Tensor, features2: Tensor) -> Tensor:
         costs = F.leaky_relu(correlate(features1, features2, self.radius, self.stride), SLOPE)
         if self.upcost is not None:
             height, width = features1.shape[-2:]
@@ -296,9 +281,6 @@ class SubPixelRefinement(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, C, H, W)`, the second warped by u, to a residual of u and the last hidden features."""
-        return in_strips(self._residual, features1, features2, u, margin=reach(self))
-
-    def _residual(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         hidden = run(self.convs, join_channels(features1, features2, u, dtype=features1.dtype))
         return self.flow(hidden), hidden
 
@@ -315,15 +297,12 @@ class FlowRegularization(nn.Module):
         self.convs = trunk(3 + width, config.regularization)
         self.distance = distance_layers(config.regularization[-1], size, projected and config.separable_distance)
 
-    def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean-free images `(B, 3, H, W)`, the second warped by u, and features of frame 1 to u filtered, and hidden features."""
-        u_mean_free = u - u.mean(dim=(2, 3), keepdim=True)
-        return in_strips(self._filtered, image1, image2, features1, u, u_mean_free, margin=reach(self) + self.size // 2)
-
-    def _filtered(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor, u_mean_free: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor, u_mean: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean-free images `(B, 3, H, W)`, the second warped by u, features of frame 1, u, and its mean over the frame, to u
+        filtered, and the last hidden features."""
         if self.projection is not None:
             features1 = convolve_leaky(self.projection, features1, SLOPE)
-        hidden = run(self.convs, join_channels(lengths(image1 - image2), u_mean_free, features1, dtype=features1.dtype))
+        hidden = run(self.convs, join_channels(lengths(image1 - image2), u - u_mean, features1, dtype=features1.dtype))
         return regularize(u, self.distance(hidden)), hidden
 
 
@@ -386,19 +365,30 @@ class FlowLevel(nn.Module):
             features1, features2 = normalize_features(features1), normalize_features(features2)
         if self.subpixel is not None:
             u = handed_over(u)
-            residual, hidden_subpixel = self.subpixel(features1, self._warp(features2, u), u)
+            residual, hidden_subpixel = in_strips(
+                self.subpixel, features1, self._warp(features2, u), u, margin=reach(self.subpixel)
+            )
             u = u_subpixel = u + residual.float()
         if self.regularization is not None:
             u = handed_over(u)
             image2 = warp(frame2.images[level], u * self.pixels_per_unit)
-            u_regularized, hidden_regularization = self.regularization(frame1.images[level], image2, raw1, u)
+            u_regularized, hidden_regularization = self._regularize(frame1.images[level], image2, raw1, u)
         return FlowEstimate(level, u_matching, u_subpixel, u_regularized, hidden_subpixel, hidden_regularization)
 
     def _match(self, features1: Tensor, features2: Tensor, u: Tensor | None) -> Tensor:
-        if not self.matching.normalized:
-            return self.matching(features1, self._warp(features2, u)).float()
-        warped = self._warp(normalize_features(features2), u)  # before the other, so that fewer maps are there at once
-        return self.matching(normalize_features(features1), warped).float()
+        unit = self.matching
+        if unit.normalized:
+            features2 = normalize_features(features2)
+        features2 = self._warp(features2, u)  # before the other is normalised, so that fewer maps are there at once
+        if unit.normalized:
+            features1 = normalize_features(features1)
+        margin = reach(unit) + (unit.radius + 2) * unit.stride  # the enlargement of costs reaches two of them far
+        return in_strips(unit, features1, features2, margin=margin, unit=unit.stride).float()
+
+    def _regularize(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        unit, u_mean = self.regularization, u.mean(dim=(2, 3), keepdim=True)
+        maps = image1, image2, features1, u
+        return in_strips(lambda *parts: unit(*parts, u_mean), *maps, margin=reach(unit) + unit.size // 2)
 
     def _warp(self, features: Tensor, u: Tensor | None) -> Tensor:
         if u is None or not self.warping:
@@ -437,6 +427,23 @@ class PseudoLevel(nn.Module):
         return FlowEstimate(2, None, u_subpixel, u_regularized, None, None)
 
 
+class ConvexUpsampling(nn.Module):
+    """Enlarges the finest flow to the frame: each pixel is a convex combination of the 3x3 flows around it (RAFT, section 3.3)."""
+
+    def __init__(self, config: LiteFlowNetConfig, hidden: int = 64):
+        super().__init__()
+        self.factor = 2 ** (config.finest_level - 1)
+        self.hidden = conv(config.subpixel[-1] + config.regularization[-1], hidden, 3)
+        self.logits = conv(hidden, 9 * self.factor**2, 1)
+
+    def forward(self, estimate: FlowEstimate) -> Tensor:
+        """`(B, 2, factor*H, factor*W)` [px of the frame]."""
+        features = join_channels(estimate.hidden_subpixel, estimate.hidden_regularization, dtype=estimate.hidden_subpixel.dtype)
+        logits = self.logits(convolve_leaky(self.hidden, features, SLOPE))
+        with full_precision(logits):
+            return convex_upsample(estimate.last * (FLOW_SCALE / self.factor), logits, self.factor)
+
+
 # ------------------------------------------------------------------------------------------------ the network
 
 
@@ -446,6 +453,11 @@ def half_size(size: tuple[int, int]) -> tuple[int, int]:
     return tuple(larger((side + SIZE_MULTIPLE) // (2 * SIZE_MULTIPLE) * SIZE_MULTIPLE, SMALLEST_SIZE) for side in size)
 
 
+def without_gradient():
+    """Context in which nothing is recorded for a gradient; none where nothing is anyway, so that graphs stay plain."""
+    return torch.no_grad() if torch.is_grad_enabled() else nullcontext()
+
+
 class FramePyramid(NamedTuple):
     """What the network keeps of one frame: mean-free BGR images and NetC features, by level, and those of the frame at half
     its size where the network has another octave."""
@@ -453,6 +465,11 @@ class FramePyramid(NamedTuple):
     images: dict[int, Tensor]
     features: dict[int, Tensor]
     half: FramePyramid | None = None
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> FramePyramid:
+        """The same with `function` of every map."""
+        images, features = ({level: function(x) for level, x in maps.items()} for maps in self[:2])
+        return FramePyramid(images, features, None if self.half is None else self.half.mapped(function))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -480,15 +497,11 @@ class FlowEstimate(NamedTuple):
         return self.outputs[-1]
 
 
-class LiteFlowNet(nn.Module):
+class LiteFlowNet(FlowNetwork):
     """Any member of the family, built from its table of numbers.
 
     Weights are as PyTorch initialises them until some are loaded or trained.
     """
-
-    size_multiple = SIZE_MULTIPLE
-    smallest_size = SMALLEST_SIZE
-    size_rule = "resize"
 
     def __init__(self, config: LiteFlowNetConfig = LITEFLOWNET):
         super().__init__()
@@ -498,23 +511,37 @@ class LiteFlowNet(nn.Module):
         self.netc = NetC(config.features)
         self.nete = nn.ModuleDict({f"level{level}": FlowLevel(config, level) for level in config.levels})
         self.pseudo = PseudoLevel(config) if config.pseudo_level else None
+        self.upsampling = ConvexUpsampling(config) if config.convex_upsampling else None
 
     @property
-    def largest_whole(self) -> int:
-        """Pixels of the largest frames that need no tiles: what is kept of each at the finest level is bounded. Levels that are
+    def traits(self) -> Traits:
+        """See `contract`. Frames need no tiles as long as what is kept of each at the finest level is bounded; levels that are
         finer stand in memory strip by strip."""
         widths = (2 * self.config.features[self.config.finest_level - 1][-1], *self.config.subpixel, *self.config.regularization)
-        return 4 ** (self.config.finest_level - 1) * _MOST_AT_FINEST_LEVEL // max(widths)
+        return Traits(
+            size_multiple=SIZE_MULTIPLE,
+            smallest_size=SMALLEST_SIZE,
+            size_rule="resize",
+            max_untiled_pixels=4 ** (self.config.finest_level - 1) * _MOST_AT_FINEST_LEVEL // max(widths),
+            shares_features=True,
+            has_octaves=True,
+            usual_octaves=self.config.octaves,
+        )
 
-    def encode(self, frame: Tensor, mean: Tensor) -> FramePyramid:
+    def encode(self, frame: Tensor, mean: Tensor, octaves: int | None = None) -> FramePyramid:
         """Feature and image pyramid of one frame `(B, 3, H, W)` RGB in [0, 1], with the colour mean of its slot.
 
         Images of levels 2, 3, 4 are made from the frame, those of 5 and 6 from level 4, as the release does it.
+
+        Args:
+            octaves: as `forward`; of both frames of a pair the same.
         """
-        return self._encode(frame, mean, self.config.octaves)
+        config = self.config if octaves is None else with_options(self.config, {"octaves": octaves})
+        return self._encode(frame, mean, config.octaves)
 
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
-        half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
+        with without_gradient():
+            half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
         image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
@@ -545,18 +572,20 @@ class LiteFlowNet(nn.Module):
 
     def _start(self, frame1: FramePyramid, frame2: FramePyramid) -> Tensor:
         """u to start level 6 from: what the network finds in the frames at half their size. It carries no gradient."""
-        u = self.flows(frame1.half, frame2.half)[-1].last.detach()
+        with without_gradient():
+            u = self.flows(frame1.half, frame2.half)[-1].last
         u = downsample(u, frame1.features[COARSEST_LEVEL].shape[-2:])
         (height, width), (half_height, half_width) = frame1.size, frame1.half.size
         return torch.cat((u[:, :1] * (width / half_width), u[:, 1:] * (height / half_height)), dim=1)
 
-    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, octaves: int | None = None) -> Tensor:
         """Flow from frame 1 to frame 2.
 
         Args:
             frame1, frame2: `(B, 3, H, W)` RGB in [0, 1], floating point; H and W multiples of 32 and at least 64.
             size: (height, width) of the answer where the frames were resized to fit; the flow then goes from the finest
                 level to that size in one step and is measured in its pixels. Default: the size of the frames.
+            octaves: of the pyramid above level 6. Default: as the table of numbers says.
 
         Returns:
             `(B, 2, *size)` float32 [px].
@@ -565,12 +594,17 @@ class LiteFlowNet(nn.Module):
             InputError: for any other shape, size or dtype.
         """
         check_frames(frame1, frame2, SIZE_MULTIPLE, SMALLEST_SIZE)
-        return self.decode(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2), size)
+        return self.decode(self.encode(frame1, self.mean1, octaves), self.encode(frame2, self.mean2, octaves), size)
 
     def decode(self, frame1: FramePyramid, frame2: FramePyramid, size: tuple[int, int] | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
-        height, width = frame1.size
-        size = (height, width) if size is None else size
-        u = self.flows(frame1, frame2)[-1].last
+        return self.full_size(self.flows(frame1, frame2)[-1], frame1.size if size is None else size)
+
+    def full_size(self, estimate: FlowEstimate, size: tuple[int, int]) -> Tensor:
+        """The finest estimate at the size of the frame, or another: `(B, 2, *size)` float32 [px of that size]."""
+        u, factor = estimate.last, 2 ** (estimate.level - 1)
+        height, width = (factor * side for side in u.shape[-2:])
+        if self.upsampling is not None:
+            return resize_flow(self.upsampling(estimate), size)
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import check_frames, correlate, full_precision, resize_flow, warp
+from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL, FINEST_LEVEL = 6, 2
@@ -68,13 +69,10 @@ def conv(channels_in: int, channels_out: int, stride: int = 1, dilation: int = 1
     return nn.Sequential(layer, nn.LeakyReLU(0.1))
 
 
-class PWCNet(nn.Module):
+class PWCNet(FlowNetwork):
     """PWC-Net, or the class "old" of its release. Layer names are the release's."""
 
-    size_multiple = 64
-    smallest_size = 64
-    size_rule = "resize"
-    resized_to_8_bits = True  # the release resizes stored images, before they become numbers in [0, 1]
+    traits = Traits(size_multiple=64, smallest_size=64, size_rule="resize", rounds_to_8_bits=True)
 
     def __init__(self, config: PWCNetConfig = PWCNET):
         super().__init__()
@@ -111,7 +109,7 @@ class PWCNet(nn.Module):
 
     def flows(self, frame1: Tensor, frame2: Tensor) -> list[Tensor]:
         """Flows u of levels 6 to 2, coarsest first; that of level 2 with the context network's residual."""
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         pyramid1, pyramid2 = self.encode(frame1), self.encode(frame2)
         flows: list[Tensor] = []
         dense = frame1  # replaced by the features of the level above before they are wanted

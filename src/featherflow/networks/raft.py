@@ -32,6 +32,7 @@ from ..ops import (
     resize_flow,
     starting_flow,
 )
+from .contract import FlowNetwork, Traits
 
 STRIDE = 8  # px of the frame per position of the feature maps
 CORRELATION_LEVELS = 4
@@ -233,7 +234,7 @@ class FlowIterate(NamedTuple):
     flow: Tensor | None
 
 
-class RAFT(nn.Module):
+class RAFT(FlowNetwork):
     """RAFT or RAFT-small. Nothing is kept between calls: a video hands on `initial_flow` itself.
 
     Attributes:
@@ -242,14 +243,18 @@ class RAFT(nn.Module):
             frame's size instead of its square. None: where the volume would take more than 4 GiB, as it does for 4K frames.
     """
 
-    size_multiple = STRIDE
-    smallest_size = 128  # the coarsest correlation level needs two rows and columns in the release
-    size_rule = "pad"
-    iterations = 32
+    traits = Traits(
+        size_multiple=STRIDE,
+        smallest_size=128,  # the coarsest correlation level needs two rows and columns in the release
+        size_rule="pad",
+        iterates=True,
+        accepts_initial_flow=True,
+    )
 
     def __init__(self, config: RAFTConfig = RAFT_LARGE):
         super().__init__()
         self.config = config
+        self.iterations = 32
         self.compute_on_lookup: bool | None = None
         self.fnet = Encoder(config, config.features, "instance")
         self.cnet = Encoder(config, config.hidden + config.context, config.context_norm)
@@ -275,7 +280,7 @@ class RAFT(nn.Module):
         Raises:
             InputError: for frames, a flow or a number that cannot be used.
         """
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
         # Instance normalisation looks at each frame alone, so both frames can go through as one batch.
         images = torch.cat((frame1, frame2)).float() * 2 - 1

@@ -32,6 +32,7 @@ from ..ops import (
     resize_flow,
     starting_flow,
 )
+from .contract import FlowNetwork, Traits
 
 HIDDEN = 128
 FEATURES = 256
@@ -242,16 +243,14 @@ class FlowIterate(NamedTuple):
     flow: Tensor | None
 
 
-class RAFTStereo(nn.Module):
+class RAFTStereo(FlowNetwork):
     """RAFT-Stereo, with the options of the release's default models or of its real-time model.
 
     Attributes:
         iterations: updates per call where the call does not say (the release's evaluation).
     """
 
-    size_multiple = 32
-    smallest_size = 64
-    size_rule = "pad"
+    traits = Traits(size_multiple=32, smallest_size=64, size_rule="pad", iterates=True, accepts_initial_flow=True)
 
     def __init__(self, config: RAFTStereoConfig = RAFT_STEREO):
         super().__init__()
@@ -295,7 +294,7 @@ class RAFTStereo(nn.Module):
         Raises:
             InputError: for frames, a flow or a number that cannot be used.
         """
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         iterations = check_iterations(self.iterations if iterations is None else iterations)
         features1, features2, hidden, contexts = self.encode(frame1.float() * 2 - 1, frame2.float() * 2 - 1)
         hidden = [torch.tanh(x) for x in hidden]

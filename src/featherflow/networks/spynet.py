@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops import check_frames, full_precision, resize_flow, warp
+from .contract import FlowNetwork, Traits
 
 LEVELS = 6
 COARSEST_SIDE = 32  # px: halving stops when no side is longer
@@ -40,12 +41,10 @@ class PyramidLevel(nn.Module):
         return self.moduleBasic(torch.cat((image1, warped2, flow), dim=1)).float()
 
 
-class SPyNet(nn.Module):
+class SPyNet(FlowNetwork):
     """The spatial pyramid. Networks are numbered from the coarsest level present; small frames leave the last ones unused."""
 
-    size_multiple = 32
-    smallest_size = 32
-    size_rule = "resize"
+    traits = Traits(size_multiple=32, smallest_size=32, size_rule="resize")
 
     def __init__(self):
         super().__init__()
@@ -53,7 +52,7 @@ class SPyNet(nn.Module):
 
     def flows(self, frame1: Tensor, frame2: Tensor) -> list[Tensor]:
         """Flow of each level `(B, 2, h, w)` [px of that level], coarsest first."""
-        check_frames(frame1, frame2, self.size_multiple, self.smallest_size)
+        check_frames(frame1, frame2, self.traits.size_multiple, self.traits.smallest_size)
         with full_precision(frame1):
             pyramids = [image_pyramid(normalize(frame)) for frame in (frame1, frame2)]
         flows: list[Tensor] = []

@@ -139,6 +139,7 @@ def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple
             Also for a pattern that names nothing.
     """
     from .. import networks
+    from ..networks.liteflownet import LiteFlowNetConfig
     from ..weights.catalogue import find
     from ..weights.store import read_weights
 
@@ -153,6 +154,8 @@ def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple
     options = recipe.schedule()[0].options
     built = networks.build(info.architecture, **info.options), networks.build(recipe.network, **options)
     theirs, ours = (getattr(network, "config", None) for network in built)
+    if isinstance(ours, LiteFlowNetConfig) and isinstance(theirs, LiteFlowNetConfig) and not theirs.convex_upsampling:
+        ours = replace(ours, convex_upsampling=False)  # a run may add it: it begins as the bilinear enlargement
     if info.architecture != recipe.network:  # the rest shows in names and shapes of tensors
         theirs, ours = ([getattr(config, key, None) for key in _UNSEEN_IN_SHAPES] for config in (theirs, ours))
     if theirs != ours:

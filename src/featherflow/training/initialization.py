@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..networks.liteflownet import DescriptorMatching, FlowRegularization, LiteFlowNet, PseudoLevel, SubPixelRefinement
+from ..networks.liteflownet import (
+    ConvexUpsampling,
+    DescriptorMatching,
+    FlowRegularization,
+    LiteFlowNet,
+    PseudoLevel,
+    SubPixelRefinement,
+)
+from ..networks.liteflownet_tied import Decoder
 from ..ops import bilinear_upsampling_kernel
 
 _OTHER_NEIGHBOURS = 2.0  # distance of each neighbour but the centre: weights exp(-4) against 1
@@ -51,11 +59,23 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
             module.flow.weight.mul_(0.1)
         if isinstance(module, SubPixelRefinement) and not network.config.matching:
             compare(module.convs[0], generator)
-        if isinstance(module, FlowRegularization | PseudoLevel):
+        if isinstance(module, ConvexUpsampling):
+            enlarge_bilinearly(module)
+        if isinstance(module, FlowRegularization | PseudoLevel | Decoder):
             last = module.distance[-1]
             last.weight.mul_(0.3)
             last.bias.fill_(_OTHER_NEIGHBOURS)
             last.bias[len(last.bias) // 2] = 0.0
+
+
+def enlarge_bilinearly(module: ConvexUpsampling) -> None:
+    """Make the learned enlargement bilinear, whatever it sees: the weights of the nine neighbours of each fine pixel."""
+    module.logits.weight.zero_()
+    fine = torch.arange(module.factor)
+    offsets = (fine + 0.5) / module.factor - 0.5  # of a fine pixel from the middle of its coarse one
+    along = (1.0 - (torch.arange(-1, 2)[:, None] - offsets).abs()).clamp_min(0.0)  # (3, factor)
+    weights = along[:, None, :, None] * along[None, :, None, :]  # (row, column, fine row, fine column)
+    module.logits.bias.copy_(weights.clamp_min(1e-4).log().flatten())
 
 
 def compare(layer: nn.Conv2d, generator: torch.Generator) -> None:
@@ -110,7 +130,8 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     narrower there is widened.
 
     Raises:
-        WeightsError: if a tensor of `weights` does not fit, or a parameter lacks that is neither of a level nor of a unit of one.
+        WeightsError: if a tensor of `weights` does not fit, or a parameter lacks that is of no level, of no unit of one
+            and not of the enlargement.
     """
     state, parameters = network.state_dict(), dict(network.named_parameters())
     new = {}
@@ -124,7 +145,7 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
         if name in new:
             continue
-        if name in parameters and not name.startswith(("nete.level", "pseudo.")):
+        if name in parameters and not name.startswith(("nete.level", "pseudo.", "upsampling.")):
             raise WeightsError(f"The weights to begin with lack the tensor '{name}'.")
         above = _LEVEL.sub(lambda level: str(int(level[0]) + 1), name)
         fits = above != name and above in new and new[above].shape == value.shape

@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,11 +86,16 @@ class Trainer:
                 "even: batch must be a multiple of chunks, and chunks of the number of processes."
             )
         size = (recipe.height, recipe.width)
+        if recipe.both_ways and not data and recipe.batch // recipe.chunks % 2:
+            raise InputError(
+                f"A pair used both ways counts as two samples, so each of the {recipe.chunks} chunks of a batch must hold an even "
+                f"number of them; {recipe.batch} make {recipe.batch // recipe.chunks}."
+            )
         if data:
             self.source = ReadPairs(find_pools(data, recipe.data), size, recipe.augmentation, recipe.seed, self.device, threads)
         else:
             scene = dataclasses.replace(scene or SceneConfig(), height=size[0], width=size[1], **recipe.scene)
-            self.source = RenderedPairs(scene, textures, recipe.seed, self.device)
+            self.source = RenderedPairs(scene, textures, recipe.seed, self.device, recipe.both_ways)
         self.dtype = autocast_dtype(recipe.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.compile = compile
@@ -137,6 +143,7 @@ class Trainer:
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not any(fnmatch(name, pattern) for pattern in recipe.frozen))
         self.network.to(self.device, memory_format=torch.channels_last)
+        self.narrow, self.twins = narrowed(self.network, self.dtype)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = make_optimizer(self.network, recipe)
         self.objective = torch.compile(recipe.loss.__call__, backend=self.compile) if self.compile else recipe.loss
@@ -234,12 +241,16 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self.network.train()
+        self.narrow.train()
+        with torch.no_grad():
+            for parameter, twin in self.twins.items():
+                twin.copy_(parameter)
         sums, figures = None, dict.fromkeys(("loss", "epe", "data_seconds", "seconds"), 0.0)
         for gradients, part in self.workers.map(self._differentiate, self.parts):
             if sums is None:
-                sums = [gradient.clone(memory_format=torch.preserve_format) for gradient in gradients]
+                sums = [gradient.to(torch.float32, copy=True) for gradient in gradients]
             else:
-                torch._foreach_add_(sums, list(gradients))
+                torch._foreach_add_(sums, [gradient.float() for gradient in gradients])
             figures = {key: value + part[key] for key, value in figures.items()}
         totals = torch.tensor([*figures.values()], dtype=torch.float64, device=self.device)
         self.processes.add([totals])
@@ -269,18 +280,19 @@ class Trainer:
     def _differentiate(self, index: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         """Gradients and figures of one chunk of the current step."""
         started = time.monotonic()
-        recipe, network = self.stage, self.network
+        recipe, network = self.stage, self.narrow
         pairs = self.chunk(self.step, index)
         rendered = time.monotonic()
         frames = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
-        weight = pairs.valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.in_stage)) * pairs.occluded.float())
+        truth, valid, occluded = pairs.labels()
+        weight = valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.in_stage)) * occluded.float())
         # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False):
-            loss, flow = self.objective(network, *frames, pairs.flow, weight)
+            loss, flow = self.objective(network, *frames, truth, weight)
         gradients = torch.autograd.grad(self.scaler.scale(loss), trained(network), materialize_grads=True)
         return gradients, {
             "loss": loss.item(),
-            "epe": _end_point_error(flow, pairs),
+            "epe": _end_point_error(flow, truth, valid),
             "data_seconds": rendered - started,
             "seconds": time.monotonic() - started,
         }
@@ -440,6 +452,27 @@ def _step_of(line: str) -> float:
         return math.inf
 
 
+def narrowed(network: torch.nn.Module, dtype: torch.dtype | None) -> tuple[torch.nn.Module, dict[torch.nn.Parameter, Tensor]]:
+    """A twin of a network whose convolutions hold their weights in a narrow type, so that autocast need not cast them at each use.
+
+    Everything else it shares with the network, buffers too.
+
+    Returns:
+        The twin, and the parameters it holds copies of, to be brought up to date after each update. Without a narrow type the
+        network itself, and none.
+    """
+    if dtype is None:
+        return network, {}
+    layers = [module for module in network.modules() if type(module) in (torch.nn.Conv2d, torch.nn.ConvTranspose2d)]
+    twins = {
+        parameter: torch.nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
+        for layer in layers
+        for parameter in layer.parameters(recurse=False)
+    }
+    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+    return deepcopy(network, shared | {id(parameter): twin for parameter, twin in twins.items()}), twins
+
+
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The narrow type of a recipe's `precision` on a device; None for float32."""
     if precision == "auto":
@@ -464,9 +497,9 @@ def bfloat16_pays(device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def _end_point_error(flow: Tensor, pairs: PairBatch) -> float:
-    error = lengths(flow - pairs.flow)
-    return (error * pairs.valid).sum().item() / max(pairs.valid.sum().item(), 1)
+def _end_point_error(flow: Tensor, truth: Tensor, valid: Tensor) -> float:
+    error = lengths(flow - truth)
+    return (error * valid).sum().item() / max(valid.sum().item(), 1)
 
 
 class _StopSignals:

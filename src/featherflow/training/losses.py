@@ -1,7 +1,8 @@
 """What training minimises. A loss is a typed set of numbers that runs a network and judges every flow that it gives on the way.
 
 All take a network, frames `(B, 3, H, W)` RGB in [0, 1], the true flow `(B, 2, H, W)` [px] and the weight of each of its pixels
-`(B, 1, H, W)`, 0 where a label does not count, and give a scalar and the network's last flow `(B, 2, H, W)` [px].
+`(B, 1, H, W)`, 0 where a label does not count, and give a scalar and the network's last flow `(B, 2, H, W)` [px]. Where truth and
+weight are twice as many as the pairs, those from frame 2 to frame 1 follow those from frame 1 to frame 2.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..networks.liteflownet import FLOW_SCALE, FlowEstimate
+from ..errors import InputError
+from ..networks.liteflownet import COARSEST_LEVEL, FLOW_SCALE, FlowEstimate
 from ..ops import bilinear_upsampling_kernel, downsample, full_precision, resize, resize_flow
 
 
@@ -23,6 +25,13 @@ class Loss(Protocol):
     def __call__(
         self, network: nn.Module, frame1: Tensor, frame2: Tensor, truth: Tensor, weight: Tensor
     ) -> tuple[Tensor, Tensor]: ...
+
+
+def directions(frame1: Tensor, frame2: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """The frames from and to which the flows of `truth` go: as they are, or followed by the same the other way round."""
+    if len(truth) == len(frame1):
+        return frame1, frame2
+    return torch.cat((frame1, frame2)), torch.cat((frame2, frame1))
 
 
 def robust_error(flow: Tensor, truth: Tensor, weight: Tensor, epsilon: float, exponent: float) -> Tensor:
@@ -47,6 +56,21 @@ def reduce_label(truth: Tensor, weight: Tensor, size: tuple[int, int]) -> tuple[
     return coarse, coarse_weight
 
 
+def weight_of(estimate: FlowEstimate, level_weights: tuple[float, ...]) -> float:
+    """The weight of a level, of those of levels 6 to 2."""
+    return level_weights[COARSEST_LEVEL - estimate.level]
+
+
+def check_level_weights(level_weights: tuple[float, ...]) -> None:
+    """Refuse weights that would leave levels out.
+
+    Raises:
+        InputError: for any number but five.
+    """
+    if len(level_weights) != 5:
+        raise InputError(f"The loss of the LiteFlowNet family takes 5 level_weights, of levels 6 to 2, got {len(level_weights)}.")
+
+
 @dataclass(frozen=True)
 class MultilevelLoss:
     """For the LiteFlowNet family: `robust_error` of M, S and R at every level, and of the last flow at full size."""
@@ -58,20 +82,27 @@ class MultilevelLoss:
     #: Cut gradients where a flow is handed from unit to unit.
     detach: bool = True
 
-    def __call__(self, network, frame1, frame2, truth, weight):
-        pyramids = [network.encode(frame, network.mean1) for frame in (frame1, frame2)]
-        estimates = network.flows(*pyramids, detach=self.detach)
-        with full_precision(truth):
-            return self.judge(estimates, truth, weight)
+    def __post_init__(self):
+        check_level_weights(self.level_weights)
 
-    def judge(self, estimates: list[FlowEstimate], truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss of estimates in internal units, coarsest first, and the last flow at full size [px]."""
+    def __call__(self, network, frame1, frame2, truth, weight):
+        # All frames at once, so that each is looked at once, whichever way its flows go.
+        pairs, frames = len(frame1), network.encode(torch.cat((frame1, frame2)), network.mean1)
+        second = frames.mapped(lambda x: torch.cat((x[pairs:], x[: len(truth) - pairs])))
+        estimates = network.flows(frames.mapped(lambda x: x[: len(truth)]), second, detach=self.detach)
+        with full_precision(truth):
+            return self.judge(estimates, truth, weight, network.full_size)
+
+    def judge(self, estimates: list[FlowEstimate], truth: Tensor, weight: Tensor, full_size) -> tuple[Tensor, Tensor]:
+        """The loss of estimates in internal units, coarsest first, and the last flow at full size [px], which `full_size` gives."""
         total = truth.new_zeros(())
-        for estimate, level_weight in zip(estimates, self.level_weights, strict=False):
-            label, label_weight = reduce_label(truth, weight, estimate.last.shape[-2:])
+        summed, label_weight = truth * weight, weight
+        for estimate in reversed(estimates):  # the label of a level is that of the next finer one, reduced
+            summed, label_weight = (F.adaptive_avg_pool2d(x, estimate.last.shape[-2:]) for x in (summed, label_weight))
+            label, level_weight = summed / label_weight.clamp_min(1e-6), weight_of(estimate, self.level_weights)
             for u in estimate.outputs:
                 total = total + level_weight * robust_error(u * FLOW_SCALE, label, label_weight, self.epsilon, self.exponent)
-        last = resize(estimates[-1].last * FLOW_SCALE, truth.shape[-2:])
+        last = full_size(estimates[-1], truth.shape[-2:])
         return total + self.full_weight * robust_error(last, truth, weight, self.epsilon, self.exponent), last
 
 
@@ -92,7 +123,11 @@ class PaperLoss:
     #: LiteFlowNet2: weight of the last flow at full size, once the network has reached level 3.
     full_weight: float = 0.0
 
+    def __post_init__(self):
+        check_level_weights(self.level_weights)
+
     def __call__(self, network, frame1, frame2, truth, weight):
+        frame1, frame2 = directions(frame1, frame2, truth)
         pyramids = network.encode(frame1, network.mean1), network.encode(frame2, network.mean2)
         estimates = network.flows(*pyramids)
         with full_precision(truth):
@@ -102,7 +137,8 @@ class PaperLoss:
         """The loss of estimates in internal units, coarsest first, and the last flow at full size [px]."""
         truth, valid = truth / FLOW_SCALE, weight > 0
         total = truth.new_zeros(())
-        for estimate, level_weight in zip(estimates, self.level_weights, strict=False):
+        for estimate in estimates:
+            level_weight = weight_of(estimate, self.level_weights)
             label, known = paper_label(truth, valid, estimate.last.shape[-2:])
             for u in estimate.outputs:
                 total = total + level_weight * self.penalty(u, label, known)
@@ -150,7 +186,7 @@ class PyramidLoss:
     full_weight: float = 2.0
 
     def __call__(self, network, frame1, frame2, truth, weight):
-        flows = [flow.float() for flow in network.flows(frame1, frame2)]
+        flows = [flow.float() for flow in network.flows(*directions(frame1, frame2, truth))]
         with full_precision(truth):
             return self.judge(flows, truth, weight)
 
@@ -184,7 +220,7 @@ class SequenceLoss:
 
     def __call__(self, network, frame1, frame2, truth, weight):
         options = {"iterations": self.iterations} if self.iterations else {}
-        iterates = network.flows(frame1, frame2, **options)
+        iterates = network.flows(*directions(frame1, frame2, truth), **options)
         flows = [getattr(iterate, "flow", iterate).float() for iterate in iterates]
         with full_precision(truth):
             return self.judge(flows, truth, weight)

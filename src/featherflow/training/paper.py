@@ -18,11 +18,8 @@ from dataclasses import fields, replace
 
 from ..data import PaperAugmentation
 from ..networks.liteflownet import (
-    ABLATIONS,
-    COST_VOLUMES,
     LITEFLOWNET,
     LITEFLOWNET2,
-    LITEFLOWNET2_REDIRECTED,
     LITEFLOWNETX,
     LiteFlowNetConfig,
 )
@@ -138,6 +135,27 @@ def fine_tuning(
     )
 
 
+#: Table 6: feature warping (W), descriptor matching (M), sub-pixel refinement (S), regularization (R) switched off in turn.
+#: Without M, S takes over its depth.
+ABLATIONS = {
+    "M": replace(LITEFLOWNET, warping=False, subpixel=(), regularization=()),
+    "MS": replace(LITEFLOWNET, warping=False, regularization=()),
+    "WM": replace(LITEFLOWNET, subpixel=(), regularization=()),
+    "WSR": replace(LITEFLOWNET, matching=(), subpixel=(128, 128, 128, 64, 64, 32, 32)),
+    "WMS": replace(LITEFLOWNET, regularization=()),
+    "ALL": LITEFLOWNET,
+}
+
+#: Table 7: search range and stride of LiteFlowNet2's cost volumes; the middle one is the final design.
+COST_VOLUMES = {
+    "3/1": replace(LITEFLOWNET2, search_stride=(1, 1, 1, 1, 1)),
+    "3(6)/1(2)": LITEFLOWNET2,
+    "4/1": replace(LITEFLOWNET2, search_radius=(4, 4, 4, 4, 4), search_stride=(1, 1, 1, 1, 1)),
+}
+
+#: Section 6.5: image features concatenated to the cost volume, as FlowNetC does it.
+LITEFLOWNET2_REDIRECTED = replace(LITEFLOWNET2, redirected_features=32)
+
 _OWN_CONFIGS = {"liteflownet": LITEFLOWNET, "liteflownet2": LITEFLOWNET2, "liteflownetx": LITEFLOWNETX}
 
 _SINTEL, _KITTI = ("sintel",), ("kitti2012", "kitti2015")
@@ -164,9 +182,7 @@ PAPER: tuple[Recipe, ...] = (
     ),
     LITEFLOWNETX_CHAIRS,
     things(LITEFLOWNETX_CHAIRS),
-    # Table 6: warping, matching, sub-pixel refinement and regularization switched off in turn.
     *(chairs(f"paper/ablation-{units.lower()}", "liteflownet", config, _LITEFLOWNET_RATES) for units, config in ABLATIONS.items()),
-    # Table 7: search range and stride of the cost volumes; section 6.5: image features beside them.
     *(
         chairs(f"paper/costs-{name}", "liteflownet2", config, _LITEFLOWNET2_RATES, _FULL_WEIGHT)
         for name, config in zip(("3", "3-6", "4"), COST_VOLUMES.values(), strict=True)

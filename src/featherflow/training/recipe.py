@@ -31,7 +31,8 @@ class Stage:
 class Recipe:
     """One network from its start to its last sample; by default end to end on procedural pairs.
 
-    Amounts are in samples (pairs), so that batches can change. A recipe with stages is a list of recipes without, see `schedule`.
+    Amounts are in samples (flows to learn from), so that batches can change. A recipe with stages is a list of recipes without,
+    see `schedule`.
     """
 
     name: str
@@ -54,6 +55,9 @@ class Recipe:
     height: int = 192  # px, multiples of 32
     width: int = 256
     seed: int = 0
+    #: Rendered pairs serve in both directions, each of which counts as a sample: half the rendering, and in the LiteFlowNet
+    #: family half the features.
+    both_ways: bool = False
     #: Benchmarks that the recipe was published for; those in one bracket make one set, and the sets share each batch evenly.
     data: tuple[tuple[str, ...], ...] = ()
     #: What happens to pairs read from benchmarks; rendered ones are as they are.

@@ -24,10 +24,10 @@ RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         *PAPER,
-        Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS),
-        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS),
-        Recipe("modern/liteflownet", "liteflownet", _OPTIONS),
-        Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS),
+        Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownet", "liteflownet", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS, both_ways=True),
         _lineage("flownets", PyramidLoss(), 1e-4),
         _lineage("flownetc", PyramidLoss(), 1e-4),
         _lineage("flownet2", PyramidLoss(unit=1.0), 1e-4),
@@ -63,8 +63,8 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
             kind = getattr(types[key], "__name__", str(types[key]))
             raise InputError(f"Field '{key}' of a recipe takes a value of type {kind}, got '{text}'.") from None
         room, _, entry = key.rpartition(".")
-        if room == "scene":
-            recipe = replace(recipe, scene={**recipe.scene, entry: value})
+        if room in _DICTIONARIES:
+            recipe = replace(recipe, **{room: {**getattr(recipe, room), entry: value}})
         elif room in _PARTS:
             recipe = replace(recipe, **{room: replace(getattr(recipe, room), **{entry: value})})
         else:
@@ -72,20 +72,20 @@ def get_recipe(name: str, changes: dict[str, str] | None = None) -> Recipe:
     return recipe
 
 
-#: Parts of a recipe that are typed tables themselves; in text form their fields have the part's name before them.
+#: Parts of a recipe that are typed tables themselves, and those that replace numbers of another; in text form their fields have the
+#: part's name before them.
 _PARTS = ("loss", "augmentation")
+_DICTIONARIES = ("scene", "options")
 
 #: Fields that text does not set: who and what the recipe is, what is a table of its own, and what follows from others.
 _NOT_IN_TEXT = (
     "name",
     "network",
-    "options",
     "stages",
     "data",
     "begins_with",
-    "frozen",
-    "scene",
     *_PARTS,
+    *_DICTIONARIES,
     "scene.height",
     "scene.width",
     "scene.effects",
@@ -93,14 +93,19 @@ _NOT_IN_TEXT = (
 
 
 def _settable(recipe: Recipe) -> dict[str, object]:
-    """Types of the fields that may be given as text; those of scene, loss and augmentation with that word before their names."""
+    """Types of the fields that may be given as text; those of scenes, loss, augmentation and network with that word before
+    their names."""
+    from .. import networks
     from ..data import SceneConfig
 
     parts = {part: type(getattr(recipe, part)) for part in _PARTS}
     inner = {"scene": SceneConfig, **parts}
+    config = getattr(networks.build(recipe.network), "config", None)
+    if config is not None:
+        inner["options"] = type(config)
     types = typing.get_type_hints(Recipe, localns={"Loss": Loss})
-    for part, table in inner.items():
-        types |= {f"{part}.{name}": kind for name, kind in typing.get_type_hints(table).items()}
+    for part, fields in inner.items():
+        types |= {f"{part}.{name}": kind for name, kind in typing.get_type_hints(fields).items()}
     stages_have = ("samples", "learning_rate") if recipe.stages else ()
     return {name: kind for name, kind in types.items() if name not in (*_NOT_IN_TEXT, *stages_have)}
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..data import Example
-from ..estimation import estimate
 from ..evaluation import Dataset, evaluate
 from ..flow import flow_to_rgb
 from ..flow.colour import automatic_scale
 from ..frames import write_image
+from ..inference import Estimator
 
 
 class Validator:
@@ -31,7 +30,7 @@ class Validator:
 
     def __call__(self, network: torch.nn.Module, samples: int = 0) -> dict[str, float]:
         """End-point errors [px], aggregator `per_image`, after `samples` pairs of training."""
-        method = partial(estimate, model=network, device=self.device, dtype="float32")
+        method = Estimator(network, dtype="float32", engine="torch")
         results = evaluate({"network": method}, self.datasets).results
         if self.pictures is not None:
             self.pictures.mkdir(parents=True, exist_ok=True)

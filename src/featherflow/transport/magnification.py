@@ -2,51 +2,116 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, fields
+from fractions import Fraction
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..classical.pyramid import median_filter
 from ..errors import InputError
-from ..estimation import estimate
 from ..frames import as_batch
-from ..video import VideoJobResult, ahead, open_clip, video_job
+from ..inference import Estimator
+from ..video import (
+    THRESHOLD,
+    Picture,
+    VideoJobResult,
+    ahead,
+    change,
+    check_clip_outputs,
+    check_format,
+    check_threshold,
+    open_clip,
+    video_job,
+)
 from .alignment import align
-from .interpolation import as_picture
+from .interpolation import as_picture, depth_of
 from .warping import fill_holes, splat, warp_backward
 
 LARGEST_FACTOR = 100.0
+#: How far a pixel is carried at most [px]; farther, pictures tear.
+LIMIT = 40.0
 _ENOUGH = 0.25  # of a pixel's worth; where less arrives, there is a hole
 _CRACKS = 5  # px
 
 
-def magnify(frame, reference, flow: np.ndarray, factor: float) -> np.ndarray:
+@dataclass(frozen=True)
+class MagnificationResult(VideoJobResult):
+    """What was done to magnify motions."""
+
+    #: Frames in which something would have been carried farther than the limit, and was not.
+    limited_frames: int = 0
+
+    def sentence(self) -> str:
+        limited = (
+            f"; in {self.limited_frames} of them something moves too far and less is made of it" if self.limited_frames else ""
+        )
+        return super().sentence() + limited
+
+
+def magnify(frame, reference, flow: np.ndarray, factor: float, limit: float | None = None) -> np.ndarray:
     """A frame whose motion against a reference is `factor` times as large.
 
     Args:
         frame, reference: frames as `featherflow.estimate` takes them.
         flow: from the frame to the reference, `(H, W, 2)` [px].
         factor: 1 leaves the frame as it is, 0 shows it without its motion.
+        limit: how far a pixel is carried at most [px]; None: as far as the factor says.
 
     Returns:
-        `(H, W, 3)` uint8 RGB: each pixel is carried along (1 - factor) times its flow; what moves farther covers what does not.
+        `(H, W, 3)` RGB, uint8, or uint16 where the frame is an array of uint16: each pixel is carried along (1 - factor) times its
+        flow; what moves farther covers what does not.
 
     Raises:
         InputError: for frames, a flow or a factor that cannot be used.
     """
+    _check_factor(factor)
+    image = as_batch(frame, "frame")
+    with torch.inference_mode():
+        field = _aligned(image, as_batch(reference, "reference"), flow)
+        return as_picture(_carry(image, (1 - factor) * field, limit)[0], depth_of(frame))
+
+
+def _aligned(image: Tensor, still: Tensor, flow: np.ndarray) -> Tensor:
+    """A flow `(H, W, 2)` as `(1, 2, H, W)`, after the last fraction of a pixel."""
+    field = torch.from_numpy(np.ascontiguousarray(flow, np.float32)).permute(2, 0, 1)[None]
+    return align(image, still, field, torch.ones_like(field[:, :1]))
+
+
+def _carry(image: Tensor, carried: Tensor, limit: float | None) -> tuple[Tensor, bool]:
+    """An image with each pixel carried so far [px], and whether the limit held anything back."""
+    length = carried.norm(dim=1, keepdim=True)
+    held_back = limit is not None and bool((length > limit).any())
+    if held_back:
+        carried = carried * (limit / length.clamp_min(1e-6)).clamp_max(1)
+    arrived, share = splat(carried, carried, importance=carried.norm(dim=1, keepdim=True))
+    # What is stretched leaves cracks through which the background shows; a median closes them.
+    back = median_filter(fill_holes(arrived, (share / _ENOUGH).clamp_max(1)), _CRACKS)
+    return warp_backward(image, -back, "bicubic")[0].clamp(0, 1), held_back
+
+
+def _check_factor(factor: float) -> None:
     if not 0 <= factor <= LARGEST_FACTOR:
         raise InputError(f"The factor lies from 0 to {LARGEST_FACTOR:g}, got {factor}.")
-    image, still = as_batch(frame, "frame"), as_batch(reference, "reference")
-    field = torch.from_numpy(np.ascontiguousarray(flow, np.float32)).permute(2, 0, 1)[None]
-    with torch.inference_mode():
-        field = align(image, still, field, torch.ones_like(field[:, :1]))
-        carried = (1 - factor) * field
-        arrived, share = splat(carried, carried, importance=carried.norm(dim=1, keepdim=True))
-        # What is stretched leaves cracks through which the background shows; a median closes them.
-        back = median_filter(fill_holes(arrived, (share / _ENOUGH).clamp_max(1)), _CRACKS)
-        return as_picture(warp_backward(image, -back, "bicubic")[0].clamp(0, 1))
+
+
+class _Band:
+    """Motion that goes to and fro between two frequencies [Hz]: the difference of two first-order low-pass filters."""
+
+    def __init__(self, low: float, high: float, time: Fraction):
+        self.frequencies, self.time, self.levels = (low, high), time, [0.0, 0.0]
+
+    def filtered(self, field: Tensor, time: Fraction) -> Tensor:
+        """The part of a field at a time [s], later than the one before."""
+        step, self.time = float(time - self.time), time
+        for index, frequency in enumerate(self.frequencies):
+            share = 1 - math.exp(-2 * math.pi * frequency * step)
+            self.levels[index] = self.levels[index] + share * (field - self.levels[index])
+        return self.levels[1] - self.levels[0]
 
 
 def magnify_video(
@@ -54,40 +119,88 @@ def magnify_video(
     output: str | os.PathLike,
     *,
     factor: float = 5.0,
+    limit: float = LIMIT,
+    band: tuple[float, float] | None = None,
+    cuts: float = THRESHOLD,
     start: float | None = None,
     end: float | None = None,
     fps: float | None = None,
     codec: str | None = None,
+    crf: int | None = None,
     sound: bool = True,
-    model: str | None = None,
+    overwrite: bool = False,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
-) -> VideoJobResult:
+) -> MagnificationResult:
     """A clip in which everything that has moved since its first frame has moved `factor` times as far. Meant for a still camera.
 
     Args:
-        factor: as `magnify`.
+        factor, limit: as `magnify`.
+        band: of frequencies [Hz], (lowest, highest): only what moves to and fro that often is made larger. Default: all motion.
+        cuts: likeness below which a frame is of another scene than the first, see `featherflow.video.change`; motion counts from
+            there on. 0: never.
         others: as `featherflow.video.flow_video`.
+
+    Raises:
+        InputError: for a factor, limit or band that cannot be; others as `featherflow.video.flow_video`.
     """
-    if not 0 <= factor <= LARGEST_FACTOR:
-        raise InputError(f"The factor lies from 0 to {LARGEST_FACTOR:g}, got {factor}.")
+    _check_factor(factor)
+    check_threshold(cuts)
+    if not limit > 0:
+        raise InputError(f"The limit is a distance in pixels, more than 0, got {limit}.")
+    if band is not None and not 0 < band[0] < band[1]:
+        raise InputError(f"A band is two frequencies in Hz, the lower first, got {band[0]:g} to {band[1]:g}.")
     clip = open_clip(source, start=start, end=end, fps=fps)
+    check_clip_outputs(clip, [("the video", output)], overwrite)
+    check_format(output, codec, crf, clip.colour)
+    estimator = Estimator() if estimator is None else estimator
+    found = limited = 0
+    held = None
 
     def items():
+        nonlocal found, held
         reference = None
         for picture in ahead(clip):
-            if reference is None:
+            held = picture.duration
+            flow = None
+            if reference is not None:
+                flow = estimator(picture.image, reference)
+                if change(picture.image, reference, flow, cuts).breaks:
+                    found, flow = found + 1, None
+            if flow is None:
                 reference = picture.image
-                yield picture.time, picture.image, None
-            else:
-                yield picture.time, picture.image, estimate(picture.image, reference, model=model, **settings)
+            yield picture.time, picture, reference, flow
 
-    first = {}
+    kept: _Band | None = None
 
-    def larger(image: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
+    def larger(picture: Picture, reference: np.ndarray, flow: np.ndarray | None) -> np.ndarray:
+        nonlocal limited, kept
         if flow is None:
-            first["frame"] = image
-            return image
-        return magnify(image, first["frame"], flow, factor)
+            kept = None if band is None else _Band(*band, picture.time)
+            return picture.image
+        image = as_batch(picture.image)
+        with torch.inference_mode():
+            field = _aligned(image, as_batch(reference), flow)
+            field = field if kept is None else kept.filtered(field, picture.time)
+            shown, held_back = _carry(image, (1 - factor) * field, limit)
+        limited += held_back
+        return as_picture(shown, depth_of(picture.image))
 
-    return video_job(clip, items(), larger, output, model=model, codec=codec, sound=sound, total=clip.expected, progress=progress)
+    result = video_job(
+        clip,
+        items(),
+        larger,
+        output,
+        estimator,
+        codec=codec,
+        crf=crf,
+        sound=sound,
+        hold=lambda: held,
+        total=clip.expected,
+        progress=progress,
+    )
+    return MagnificationResult(
+        **{field.name: getattr(result, field.name) for field in fields(result) if field.name != "cuts"},
+        cuts=found,
+        limited_frames=limited,
+    )

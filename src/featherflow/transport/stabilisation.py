@@ -17,8 +17,21 @@ import torch
 
 from ..errors import InputError
 from ..frames import as_batch
-from ..video import VideoJobResult, open_clip, steps, video_job
-from .interpolation import as_picture
+from ..inference import Estimator
+from ..video import (
+    THRESHOLD,
+    Step,
+    VideoJobResult,
+    change,
+    check_clip_outputs,
+    check_format,
+    check_threshold,
+    open_clip,
+    shows_motion,
+    steps,
+    video_job,
+)
+from .interpolation import as_picture, depth_of
 from .warping import warp_backward
 
 _SAMPLES = 2000
@@ -47,7 +60,11 @@ class Similarity:
 
 @dataclass(frozen=True)
 class StabilisationResult(VideoJobResult):
-    """What was done to steady a clip. Jitter: root mean square change of motion from frame to frame at the corners [px]."""
+    """What was done to steady a clip.
+
+    Jitter: root mean square change of motion from frame to frame at the corners [px], by the flow that the clip was steadied with;
+    what it has left over, another method may see.
+    """
 
     zoom: float = 1.0
     jitter_before_px: float = 0.0
@@ -55,7 +72,8 @@ class StabilisationResult(VideoJobResult):
 
     def sentence(self) -> str:
         return (
-            f"{super().sentence()}; jitter {self.jitter_before_px:.2f} -> {self.jitter_after_px:.2f} px, "
+            f"{super().sentence()}; jitter {self.jitter_before_px:.2f} -> {self.jitter_after_px:.2f} px "
+            f"by its own measure, "
             f"enlarged by {100 * (self.zoom - 1):.0f} % to hide the borders"
         )
 
@@ -102,19 +120,25 @@ def _least_squares(start: np.ndarray, end: np.ndarray, weight: np.ndarray) -> Si
     return Similarity(turn, centre2 - turn * centre1)
 
 
-def smooth_path(motions: list[Similarity], times: np.ndarray, seconds: float) -> list[Similarity]:
+def smooth_path(motions: list[Similarity | None], times: np.ndarray, seconds: float) -> list[Similarity]:
     """What to do to each frame so that the camera moves smoothly.
 
     The path (logarithm of turn, and shift) is smoothed by local straight lines with Gaussian weights, which leave a steady pan as
     it is, at the ends too.
 
     Args:
-        motions: from each frame to the next, one less than there are frames; times: of the frames [s].
+        motions: from each frame to the next, one less than there are frames; None where a new path begins, as after a cut.
+        times: of the frames [s].
         seconds: standard deviation of the weights.
 
     Returns:
         One correction for each frame.
     """
+    breaks = [index + 1 for index, motion in enumerate(motions) if motion is None]
+    if breaks:
+        edges = [0, *breaks, len(motions) + 1]
+        parts = [smooth_path(motions[a : b - 1], times[a:b], seconds) for a, b in itertools.pairwise(edges)]
+        return [correction for part in parts for correction in part]
     path = list(itertools.accumulate(motions, lambda so_far, motion: motion @ so_far, initial=Similarity()))
     turns = np.array([p.turn for p in path])
     values = np.stack((np.log(np.abs(turns)) + 1j * np.unwrap(np.angle(turns)), [p.shift for p in path]), axis=1)
@@ -152,11 +176,20 @@ def needed_zoom(corrections: list[Similarity], width: int, height: int) -> float
     return high
 
 
-def jitter(motions: list[Similarity], width: int, height: int) -> float:
-    """Root mean square change of the motion of the corners from one step to the next [px]."""
+def jitter(motions: list[Similarity | None], width: int, height: int) -> float:
+    """Root mean square change of the motion of the corners from one step to the next [px]; not across a cut (None)."""
     corners = _corners(width, height)
-    moves = np.array([motion(corners) - corners for motion in motions])
-    return float(np.sqrt((np.abs(np.diff(moves, axis=0)) ** 2).mean())) if len(moves) > 1 else 0.0
+    moves = [None if motion is None else motion(corners) - corners for motion in motions]
+    changes = [b - a for a, b in itertools.pairwise(moves) if a is not None and b is not None]
+    return float(np.sqrt((np.abs(np.array(changes)) ** 2).mean())) if changes else 0.0
+
+
+def displacement(motion: Similarity, width: int, height: int) -> np.ndarray:
+    """How far a similarity moves each pixel of a frame, `(H, W, 2)` [px]."""
+    y, x = np.mgrid[:height, :width]
+    z = x - (width - 1) / 2 + 1j * (y - (height - 1) / 2)
+    moved = motion(z) - z
+    return np.stack((moved.real, moved.imag), axis=-1).astype(np.float32)
 
 
 def _corners(width: int, height: int) -> np.ndarray:
@@ -165,14 +198,14 @@ def _corners(width: int, height: int) -> np.ndarray:
 
 
 def apply(image: np.ndarray, correction: Similarity, zoom: float = 1.0) -> np.ndarray:
-    """A frame `(H, W, 3)` uint8 moved by a similarity about its centre, then enlarged; borders repeat."""
+    """A frame `(H, W, 3)` uint8 or uint16 moved by a similarity about its centre, then enlarged; borders repeat."""
     height, width = image.shape[:2]
     y, x = np.mgrid[:height, :width]
     z = x - (width - 1) / 2 + 1j * (y - (height - 1) / 2)
     move = correction.inverse()(z / zoom) - z
     flow = torch.from_numpy(np.stack((move.real, move.imag))[None].astype(np.float32))
     with torch.inference_mode():
-        return as_picture(warp_backward(as_batch(image), flow, "bicubic")[0])
+        return as_picture(warp_backward(as_batch(image), flow, "bicubic")[0], depth_of(image))
 
 
 def stabilise_video(
@@ -181,20 +214,23 @@ def stabilise_video(
     *,
     smoothness: float = 1.0,
     crop: float = 0.2,
+    cuts: float = THRESHOLD,
     start: float | None = None,
     end: float | None = None,
     fps: float | None = None,
     codec: str | None = None,
+    crf: int | None = None,
     sound: bool = True,
-    model: str | None = None,
+    overwrite: bool = False,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> StabilisationResult:
     """A clip without the shaking of the camera, of the same size, times and sound. It is read twice.
 
     Args:
         smoothness: standard deviation of the smoothing of the camera's path [s].
         crop: the most that may be lost of width and height; where more would be, the path is smoothed less.
+        cuts: likeness below which two frames are two scenes, see `featherflow.video.change`; a new path begins there. 0: never.
         others: as `featherflow.video.flow_video`.
 
     Raises:
@@ -204,23 +240,28 @@ def stabilise_video(
         raise InputError(f"The smoothness is a time in seconds, more than 0, got {smoothness}.")
     if not 0 < crop < 1:
         raise InputError(f"The crop is a share of the frame, between 0 and 1, got {crop}.")
+    check_threshold(cuts)
     began = time.perf_counter()
     clip = open_clip(source, start=start, end=end, fps=fps)
     if not clip.repeatable:
         raise InputError(f"Steadying reads a clip twice, which {clip.name} does not allow; save it to a file first.")
+    check_clip_outputs(clip, [("the video", output)], overwrite)
+    check_format(output, codec, crf, clip.colour)
+    estimator = Estimator() if estimator is None else estimator
     motions, times = [], []
     total = None if clip.expected is None else 2 * clip.expected - 1
-    for step in steps(clip, model=model, **settings):
-        motions.append(global_motion(step.flow))
+    for step in steps(clip, estimator):
+        motions.append(_motion(step, cuts))
         times.append(float(step.first.time))
         if progress:
             progress(len(motions), total)
     times.append(float(step.second.time))
+    held = step.second.duration
     corrections, zoom = _within(motions, np.array(times), smoothness, crop, clip.width, clip.height)
     done = len(motions)
 
     def items():
-        for picture, correction in zip(clip, corrections, strict=False):
+        for picture, correction in zip(clip, corrections, strict=False):  # the clip is read again, and may have lost its end
             yield picture.time, picture.image, correction
 
     def note(pictures: int, total: int | None) -> None:
@@ -232,21 +273,40 @@ def stabilise_video(
         items(),
         lambda image, correction: apply(image, correction, zoom),
         output,
-        model=model,
+        estimator,
         codec=codec,
+        crf=crf,
         sound=sound,
+        hold=lambda: held,
         total=total,
         progress=note,
     )
-    after = [b @ motion @ a.inverse() for motion, (a, b) in zip(motions, itertools.pairwise(corrections), strict=True)]
+    after = [
+        None if motion is None else b @ motion @ a.inverse()
+        for motion, (a, b) in zip(motions, itertools.pairwise(corrections), strict=True)
+    ]
     seconds = time.perf_counter() - began
-    result = replace(result, seconds=round(seconds, 3), frames_per_second=round(result.frames / seconds, 3))
+    result = replace(
+        result, cuts=motions.count(None), seconds=round(seconds, 3), frames_per_second=round(result.frames / seconds, 3)
+    )
     return StabilisationResult(
         **{field.name: getattr(result, field.name) for field in fields(result)},
         zoom=round(zoom, 4),
         jitter_before_px=round(jitter(motions, clip.width, clip.height), 4),
         jitter_after_px=round(jitter(after, clip.width, clip.height), 4),
     )
+
+
+def _motion(step: Step, cuts: float) -> Similarity | None:
+    """The motion of the camera; none where nothing tells it, and None where a new path begins."""
+    first, second = step.first.image, step.second.image
+    between = change(first, second, step.flow, cuts)
+    if between.breaks:
+        return None
+    motion = Similarity() if between.kind == "same" else global_motion(step.flow)
+    if motion != Similarity() and not shows_motion(first, second, displacement(motion, *first.shape[1::-1])):
+        return Similarity()
+    return motion
 
 
 def _within(motions, times, smoothness, crop, width, height) -> tuple[list[Similarity], float]:

@@ -6,7 +6,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,21 @@ import numpy as np
 from ..errors import InputError
 from ..files import atomic_write
 from ..flow import flow_to_rgb
-from ..streaming import stream
-from ..video import DamagedClipError, Picture, Step, Stopped, VideoJobResult, open_clip, steps, video_job
+from ..inference import Estimator
+from ..video import (
+    THRESHOLD,
+    DamagedClipError,
+    Picture,
+    Step,
+    Stopped,
+    VideoJobResult,
+    change,
+    check_clip_outputs,
+    check_threshold,
+    open_clip,
+    steps,
+    video_job,
+)
 
 #: A point whose way there and back ends farther from its start is lost (the tolerance of `featherflow.flow.occlusion`).
 _ALPHA, _BETA = 0.01, 0.5
@@ -63,7 +76,7 @@ def points_of(texts: Sequence[str] | None) -> np.ndarray | None:
         raise InputError(f"A point is written as X,Y, for instance 120.5,80; got {' '.join(texts)}.") from None
 
 
-def track(frames: Iterable, points: Sequence, model=None, **settings: object) -> Tracks:
+def track(frames: Iterable, points: Sequence, estimator: Estimator | None = None) -> Tracks:
     """Follow points of the first frame through a clip.
 
     Each step adds the flow at the point. The backward flow at the place where it ends tells how far the way back misses the
@@ -72,12 +85,13 @@ def track(frames: Iterable, points: Sequence, model=None, **settings: object) ->
 
     Args:
         frames: as `featherflow.stream` takes them; points: `(N, 2)`, x and y [px].
-        model, settings: as `featherflow.stream`.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
 
     Raises:
         InputError: for points that are none; others as `featherflow.stream`.
     """
-    states = list(follow(stream(frames, model, backward=True, **settings), points))
+    estimator = Estimator() if estimator is None else estimator
+    states = list(follow(estimator.stream(frames, backward=True), points))
     return Tracks(np.stack([position for position, _ in states]), np.stack([confidence for _, confidence in states]))
 
 
@@ -121,14 +135,16 @@ def track_video(
     video: str | os.PathLike | None = None,
     points: Sequence | None = None,
     spacing: int = 32,
+    cuts: float = THRESHOLD,
     start: float | None = None,
     end: float | None = None,
     fps: float | None = None,
     codec: str | None = None,
+    crf: int | None = None,
     sound: bool = True,
-    model: str | None = None,
+    overwrite: bool = False,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> VideoJobResult:
     """Follow points through a clip, into a table and, if asked for, a video that shows them.
 
@@ -137,24 +153,36 @@ def track_video(
             lost; or `.json` with the same as lists.
         video: shows each point with its way through the last frames, coloured by direction.
         points: `(N, 2)`, x and y [px]. Default: a grid of this spacing [px].
+        cuts: likeness below which two frames are two scenes, see `featherflow.video.change`; all points are lost then. 0: never.
         others: as `featherflow.video.flow_video`.
 
     Raises:
         InputError: for another suffix or points that are none; others as `featherflow.video.flow_video`.
     """
     kind = _table(output)
+    check_threshold(cuts)
     clip = open_clip(source, start=start, end=end, fps=fps)
-    points = grid(clip.width, clip.height, spacing) if points is None else points
+    check_clip_outputs(clip, [("the table", output), ("the video", video)], overwrite)
+    estimator = Estimator() if estimator is None else estimator
+    points = grid(clip.width, clip.height, spacing) if points is None else _inside(points, clip.width, clip.height)
+    found, held = 0, None
     trail: deque[np.ndarray] = deque(maxlen=_TRAIL)
     left = len(points)
 
     def items():
+        nonlocal held
         line: deque[Step] = deque()
 
         def flows():
-            for step in steps(clip, backward=True, model=model, **settings):
+            nonlocal found
+            for step in steps(clip, estimator, backward=True):
                 line.append(step)
-                yield step.flow, step.backward
+                if change(step.first.image, step.second.image, step.flow, cuts).breaks:
+                    found += 1
+                    nowhere = np.full_like(step.flow, np.nan)
+                    yield nowhere, nowhere
+                else:
+                    yield step.flow, step.backward
 
         states = follow(flows(), points)
         state = next(states)
@@ -163,21 +191,34 @@ def track_video(
             yield step.first.time, index, step.first, *state
             state = following
         yield step.second.time, index + 1, step.second, *state
+        held = step.second.duration
 
     def picture(index: int, shown: Picture, position: np.ndarray, confidence: np.ndarray) -> np.ndarray | None:
         nonlocal left
         table.add(index, float(shown.time), position, confidence)
         left = int((confidence > 0).sum())
         trail.append(position)
-        return draw_tracks(shown.image, np.stack(trail)) if video is not None else None
+        return draw_tracks(shown.shown, np.stack(trail)) if video is not None else None
 
     cut_short = None
     with atomic_write(output) as file:
         table = kind(file)
         try:
             result = video_job(
-                clip, items(), picture, video, model=model, codec=codec, sound=sound, total=clip.expected, progress=progress
+                clip,
+                items(),
+                picture,
+                video,
+                estimator,
+                codec=codec,
+                crf=crf,
+                sound=sound,
+                hold=lambda: held,
+                keeps_colour=False,
+                total=clip.expected,
+                progress=progress,
             )
+            result = replace(result, cuts=found)
         except (Stopped, DamagedClipError) as reason:  # what was done until then is worth keeping
             cut_short = reason
         table.finish()
@@ -190,7 +231,7 @@ def track_video(
 
 @dataclass(frozen=True)
 class TracksResult(VideoJobResult):
-    """What was done to follow points."""
+    """What was done to follow points; a cut loses them all."""
 
     table: str = ""
     points: int = 0
@@ -199,10 +240,26 @@ class TracksResult(VideoJobResult):
 
     def sentence(self) -> str:
         shown = f" and {self.output}" if self.output else ""
+        cuts = f" ({self.cuts} cuts, at each of which all are lost)" if self.cuts else ""
         return (
             f"{Path(self.source).name} -> {self.table}{shown}: {self.points} points through {self.frames} frames, "
-            f"{self.left} to the end, {self.model}, {self.seconds:.1f} s"
+            f"{self.left} to the end{cuts}, {self.model}, {self.seconds:.1f} s"
         )
+
+
+def _inside(points: Sequence, width: int, height: int) -> np.ndarray:
+    """The same points.
+
+    Raises:
+        InputError: for one outside the frame, which could not be followed anywhere.
+    """
+    places = np.array(points, dtype=np.float64).reshape(-1, 2)
+    for x, y in places:
+        if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+            raise InputError(
+                f"The point {x:g},{y:g} lies outside of the frame, whose pixels reach from 0,0 to {width - 1},{height - 1}."
+            )
+    return places
 
 
 def draw_tracks(image: np.ndarray, trail: np.ndarray) -> np.ndarray:

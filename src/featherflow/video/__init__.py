@@ -3,17 +3,20 @@
 Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs of images are read without it.
 """
 
-from .jobs import FORMATS, DamagedClipError, Step, Stopped, VideoJobResult, flow_video, steps, video_job, write_clip
-from .reading import Clip, Picture, Selection, open_clip
+from .cuts import THRESHOLD, Change, change, check_threshold, shows_motion
+from .jobs import DamagedClipError, Step, Stopped, VideoJobResult, check_clip_outputs, flow_video, steps, video_job, write_clip
+from .reading import Clip, Colour, Picture, Selection, open_clip
 from .threads import ahead, behind
 from .views import VIEWS, draw
-from .writing import CODECS, Sound, VideoWriter, video_writer
+from .writing import CODECS, Sound, VideoWriter, check_format, video_writer
 
 __all__ = [
     "CODECS",
-    "FORMATS",
+    "THRESHOLD",
     "VIEWS",
+    "Change",
     "Clip",
+    "Colour",
     "DamagedClipError",
     "Picture",
     "Selection",
@@ -24,9 +27,14 @@ __all__ = [
     "VideoWriter",
     "ahead",
     "behind",
+    "change",
+    "check_clip_outputs",
+    "check_format",
+    "check_threshold",
     "draw",
     "flow_video",
     "open_clip",
+    "shows_motion",
     "steps",
     "video_job",
     "video_writer",

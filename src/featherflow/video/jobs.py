@@ -6,7 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,19 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..estimation import estimate
+from ..flow import measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
-from ..flow import write_flow
 from ..frames import write_image
-from ..streaming import stream
-from ..weights import default_model
-from .reading import Clip, Picture, open_clip
+from ..inference import Estimator
+from ..outputs import FLOW_FORMATS, check_outputs, make_folder
+from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .threads import ahead, behind
-from .views import check_view, draw, measured_scale
-from .writing import Sound, VideoWriter, check_video_name, video_writer
-
-#: Flow files by the name of their format.
-FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "pfm": ".pfm", "flo5": ".flo5"}
+from .views import check_view, draw
+from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 
@@ -54,6 +50,8 @@ class VideoJobResult:
     output: str | None = None
     codec: str | None = None
     sound: bool = False
+    #: Places where the scene changes or a frame shows nothing, for verbs that look for them.
+    cuts: int | None = None
     flow_dir: str | None = None
     #: Flow length drawn in full colour [px], at the end of the clip.
     scale_px: float | None = None
@@ -66,6 +64,8 @@ class VideoJobResult:
             details.append(f"full colour at {self.scale_px:.1f} px")
         if self.output:
             details.append(f"{self.codec}{' with sound' if self.sound else ''}")
+        if self.cuts:
+            details.append(f"{self.cuts} cut{'s' if self.cuts > 1 else ''}")
         return f"{Path(self.source).name} -> {where}: {self.frames} frames, " + ", ".join(details)
 
 
@@ -79,11 +79,12 @@ class Step:
     backward: np.ndarray | None = None
 
 
-def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[Step]:
+def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False) -> Iterator[Step]:
     """Flow along a clip; frames are decoded in a thread of their own.
 
     Args:
-        backward, settings: as `featherflow.stream`.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
+        backward, warm_start: as `featherflow.stream`.
 
     Raises:
         InputError: at once for settings that cannot be used, later for a clip of fewer than two frames; others as `stream`.
@@ -104,7 +105,8 @@ def steps(clip: Clip, backward: bool = False, **settings: object) -> Iterator[St
             has = "one frame" if line else "no frame"
             raise InputError(f"'{clip.name}' gives {has} for what was asked; two or more are needed.")
 
-    return walk(stream(images(), backward=backward, **settings))
+    estimator = Estimator() if estimator is None else estimator
+    return walk(estimator.stream(images(), backward=backward, warm_start=warm_start))
 
 
 def write_clip(
@@ -114,8 +116,11 @@ def write_clip(
     output: str | os.PathLike | None,
     *,
     codec: str | None = None,
+    crf: int | None = None,
     sound: bool = True,
     finer: int = 1,
+    hold: Callable[[], Fraction | None] = lambda: None,
+    keeps_colour: bool = True,
     total: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Written:
@@ -124,10 +129,12 @@ def write_clip(
     Args:
         clip: what the video keeps the times, the pixels' shape and the sound of.
         items: (time, anything ...) in order of time.
-        picture: makes `(H, W, 3)` uint8 RGB of what follows the time, in the other thread.
+        picture: makes `(H, W, 3)` RGB of what follows the time, in the other thread.
         output: the video; None to run `picture` only.
-        codec: as `video_writer`; sound: copy it.
+        codec, crf: as `video_writer`; sound: copy it.
         finer: so many pictures for each frame of the clip.
+        hold: at the end, how long the last picture is shown [s]; None: as long as the one before.
+        keeps_colour: the pictures have the clip's depth and colours; else they are 8 bit, BT.709.
         progress: called with (pictures done, about how many in all or None); total: that number.
 
     Raises:
@@ -135,7 +142,7 @@ def write_clip(
         FileError: for what cannot be written.
     """
     if output is not None:
-        check_video_name(output)
+        check_format(output, codec, crf, clip.colour if keeps_colour else USUAL_COLOUR)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
     first = next(items, None)
@@ -156,9 +163,12 @@ def write_clip(
                             image.shape[0],
                             clip.selection.rate(clip.rate) * finer,
                             clip.time_base / finer,
-                            codec=codec,
-                            sound=Sound(clip.audio, shift) if sound and clip.audio is not None else None,
-                            pixel_aspect=clip.pixel_aspect,
+                            codec,
+                            Sound(clip.audio, shift) if sound and clip.audio is not None and not is_silent(output) else None,
+                            clip.pixel_aspect,
+                            crf,
+                            clip.colour if keeps_colour else USUAL_COLOUR,
+                            clip.metadata,
                         )
                     )
                 result.writer.write(image, time - shift)
@@ -176,6 +186,8 @@ def write_clip(
             if result.pictures == 0:
                 raise
             stopped = True
+        if result.writer is not None and not stopped:
+            result.writer.hold = hold()
     kept = f"the {result.pictures} frames until then are kept{f' in {output}' if output else ''}."
     if stopped:
         raise Stopped(f"interrupted; {kept}")
@@ -222,26 +234,29 @@ def flow_video(
     pixel_format: str = "rgb24",
     scale: float | None = None,
     codec: str | None = None,
+    crf: int | None = None,
     sound: bool = True,
+    overwrite: bool = False,
     backward: bool = False,
     occlusion: bool = False,
     warm_start: bool = False,
-    model: str | None = None,
+    estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-    **settings: object,
 ) -> VideoJobResult:
     """The flow of a clip as a video, as flow files, or both. A clip of N frames gives N - 1.
 
     Args:
         source, start, end, stride, fps, size, pixel_format: as `open_clip`.
-        output: video to write; view: what it shows, a name of `VIEWS`; codec: a name of `CODECS`; sound: copy it.
-        flow_dir: folder for flow files, named by number of frame; format: a name of `FORMATS`.
+        output: video to write; view: what it shows, a name of `VIEWS`; codec: a name of `CODECS`; crf: its quality; sound: copy it.
+        overwrite: let the video take the place of the source.
+        flow_dir: folder for flow files, named by number of frame; format: a name of `FLOW_FORMATS`.
         scale: flow length in full colour [px]. Default: measured beforehand on 8 pairs of frames spread over the clip, the longest
             of their 99th percentiles; for cameras and pipes, which cannot be looked at beforehand, that of the clip so far.
         backward: also files with the flow from each frame to the one before; occlusion: also masks of what the next frame does not
             show, which is black in the picture.
+        warm_start: as `featherflow.stream`.
+        estimator: what estimates. Default: `featherflow.Estimator()`.
         progress: called with (frames done, about how many in all or None).
-        model, warm_start, settings: as `featherflow.stream`.
 
     Raises:
         InputError, FileError, MissingExtraError: as `open_clip`, `video_writer` and `featherflow.stream`.
@@ -251,19 +266,31 @@ def flow_video(
         raise InputError("Nothing would be written: name a video with -o, or a folder for flow files with --flow-dir, or both.")
     if backward and flow_dir is None:
         raise InputError("--backward writes files: name a folder for them with --flow-dir.")
-    if format not in FORMATS:
-        raise InputError(f"The format of flow files must be one of {', '.join(FORMATS)}, got '{format}'.")
+    if format not in FLOW_FORMATS:
+        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{format}'.")
     if scale is not None and not scale > 0:
         raise InputError(f"The scale is a positive length in pixels, got {scale}.")
     check_view(view)
     clip = open_clip(source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format)
-    walk = steps(clip, backward or occlusion, model=model, warm_start=warm_start, **settings)  # refuses unusable settings
-    folder = None if flow_dir is None else _folder(flow_dir)
+    check_clip_outputs(clip, [("the video", output)], overwrite)
+    if flow_dir is not None and clip.expected is not None:
+        names = [
+            f"{k:06d}{part}"
+            for k in range(clip.expected)
+            for part in (FLOW_FORMATS[format], f"_backward{FLOW_FORMATS[format]}", "_occlusion.png")
+        ]
+        check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None)
+    if output is not None:
+        check_format(output, codec, crf, USUAL_COLOUR)
+    estimator = Estimator() if estimator is None else estimator
+    walk = steps(clip, estimator, backward=backward or occlusion, warm_start=warm_start)  # refuses unusable settings
+    folder = None if flow_dir is None else make_folder(flow_dir)
     lengths = _Scale(scale)
     began = time.perf_counter()
     if output is not None and scale is None:
-        for pair in clip.pairs(_PAIRS_FOR_SCALE):
-            lengths.include(estimate(*pair, model=model, **settings))
+        with suppress(FileError):  # a clip that is damaged somewhere is followed until there
+            for pair in clip.pairs(_PAIRS_FOR_SCALE):
+                lengths.include(estimator(*pair))
         lengths.fixed = lengths.value is not None
     beforehand = time.perf_counter() - began
 
@@ -274,19 +301,31 @@ def flow_video(
     def picture(index: int, step: Step) -> np.ndarray | None:
         hidden = find_occlusion(step.flow, step.backward) if occlusion else None
         if folder is not None:
-            write_flow(folder / f"{index:06d}{FORMATS[format]}", step.flow)
+            write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", step.flow)
             if backward:
-                write_flow(folder / f"{index:06d}_backward{FORMATS[format]}", step.backward)
+                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.backward)
             if occlusion:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
         if output is None:
             return None
         lengths.include(step.flow)
         flow = step.flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), step.flow)
-        return draw(view, step.first.image, flow, lengths.value)
+        return draw(view, step.first.shown, flow, lengths.value)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
-    result = video_job(clip, items(), picture, output, model=model, codec=codec, sound=sound, total=total, progress=progress)
+    result = video_job(
+        clip,
+        items(),
+        picture,
+        output,
+        estimator,
+        codec=codec,
+        crf=crf,
+        sound=sound,
+        keeps_colour=False,
+        total=total,
+        progress=progress,
+    )
     seconds = beforehand + result.seconds
     return replace(
         result,
@@ -297,13 +336,28 @@ def flow_video(
     )
 
 
+def check_clip_outputs(
+    clip: Clip, outputs: list[tuple[str, str | os.PathLike | None]], overwrite: bool | None, most: int = 1
+) -> None:
+    """Refuse outputs that would destroy what a clip is read from, or each other, see `check_outputs`.
+
+    Args:
+        most: pictures for each frame of the clip, for names that stand for numbered pictures; those never take an input's place.
+    """
+    single = [(what, path) for what, path in outputs if path is not None and not is_numbered(path) and str(path) != "-"]
+    check_outputs(single, clip.files, overwrite)
+    for what, path in outputs:
+        if path is not None and is_numbered(path):
+            count = (clip.expected or 0) * most
+            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, overwrite=None)
+
+
 def video_job(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
     output: str | os.PathLike | None,
-    *,
-    model: str | None,
+    estimator: Estimator,
     **options: object,
 ) -> VideoJobResult:
     """`write_clip` with its options, timed."""
@@ -312,7 +366,7 @@ def video_job(
     seconds = time.perf_counter() - began
     return VideoJobResult(
         clip.name,
-        model or default_model(),
+        estimator.model,
         clip.width,
         clip.height,
         written.pictures,
@@ -333,11 +387,3 @@ class _Scale:
     def include(self, flow: np.ndarray) -> None:
         if not self.fixed:
             self.value = max(self.value or 0.0, measured_scale(flow))
-
-
-def _folder(path: str | os.PathLike) -> Path:
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"The folder '{path}' cannot be made: {error.strerror}.") from None
-    return Path(path)

@@ -5,24 +5,28 @@ A clip gives its frames one at a time, upright and in RGB, each with the exact t
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import accumulate
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
-from ..frames import IMAGE_SUFFIXES, image_files, read_image
+from ..frames import IMAGE_SUFFIXES, Still, eight_bits, page_times, read_scaled, sequence_range
+from ..sequences import is_pattern, stills
 from .containers import open_video
 
 _MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
+
+_ROUNDING = Fraction(1, 1_000_000)  # s; a time that was written down with six decimals still means its frame
 
 USUAL_RATE = Fraction(25)  # frames per second where nothing says how many
 
@@ -31,10 +35,32 @@ USUAL_RATE = Fraction(25)  # frames per second where nothing says how many
 class Picture:
     """One frame of a clip."""
 
-    #: `(H, W, 3)` uint8 RGB.
+    #: `(H, W, 3)` RGB: uint8, or uint16 in all 16 bits where the source holds more than 8.
     image: np.ndarray
     #: When it is shown [s], 0 at the beginning of the source; exact.
     time: Fraction
+    #: How long it is shown [s]; None where the source does not say.
+    duration: Fraction | None = None
+
+    @property
+    def shown(self) -> np.ndarray:
+        """The image in 8 bit."""
+        return eight_bits(self.image)
+
+
+@dataclass(frozen=True)
+class Colour:
+    """How numbers stand for colours, in the code points of ITU-T H.273; 2 is unknown."""
+
+    #: Bits of a component.
+    bits: int = 8
+    primaries: int = 2
+    transfer: int = 2
+
+    @property
+    def is_hdr(self) -> bool:
+        """PQ or HLG."""
+        return self.transfer in (16, 18)
 
 
 @dataclass(frozen=True)
@@ -62,9 +88,9 @@ class Selection:
         """Of (time, anything) in order of time, those that are selected."""
         first, seen, tick = None, 0, -1
         for time, what in times:
-            if self.start is not None and time < self.start:
+            if self.start is not None and time < self.start - _ROUNDING:
                 continue
-            if self.end is not None and time >= self.end:
+            if self.end is not None and time >= self.end - _ROUNDING:
                 return
             seen += 1
             if (seen - 1) % self.stride:
@@ -87,6 +113,9 @@ class Selection:
         return max(round((last - (self.start or 0)) * self.rate(rate)), 0)
 
 
+USUAL_COLOUR = Colour()
+
+
 class Clip(ABC):
     """Frames in order of time; iterate it for `Picture`s.
 
@@ -98,6 +127,9 @@ class Clip(ABC):
         expected: about how many frames will come; None where nobody knows.
         pixel_aspect: width of a pixel over its height.
         audio: file whose sound belongs to the clip, or None.
+        files: what is read.
+        colour: how numbers stand for colours.
+        metadata: what the source says of itself: title, artist, creation_time, ...
         repeatable: whether it can be iterated again from the beginning.
     """
 
@@ -109,6 +141,9 @@ class Clip(ABC):
     expected: int | None = None
     pixel_aspect = Fraction(1)
     audio: Path | None = None
+    files: tuple[Path, ...] = ()
+    colour = USUAL_COLOUR
+    metadata: Mapping[str, str] = MappingProxyType({})
     repeatable = True
     selection: Selection
 
@@ -121,31 +156,47 @@ class Clip(ABC):
 
 
 class ImageClip(Clip):
-    """Image files, shown one after the other."""
+    """Still pictures, shown one after the other, scaled alike.
 
-    def __init__(self, name: str, paths: list[Path], selection: Selection, rate: Fraction):
-        self.name, self.rate, self.time_base = name, rate, 1 / rate
-        self.selection = selection
-        self.paths = [(time, path) for time, path in selection.take((index / rate, path) for index, path in enumerate(paths))]
-        self.expected = len(self.paths)
-        if not self.paths:
+    Args:
+        durations: how long each is shown [s]; 0 or None: as the rate says.
+    """
+
+    def __init__(self, name: str, frames: list[Still], selection: Selection, rate: Fraction, durations: list[float] | None = None):
+        self.name, self.selection = name, selection
+        lengths = [Fraction(seconds).limit_denominator(1000) or 1 / rate for seconds in durations or [0.0] * len(frames)]
+        times = accumulate(lengths, initial=Fraction(0))
+        self.rate = 1 / (sum(lengths, Fraction(0)) / len(lengths))
+        self.time_base = 1 / rate if len(set(lengths)) == 1 and lengths[0] == 1 / rate else Fraction(1, 1000)
+        self.stills = [
+            (time, still, length)
+            for time, (still, length) in selection.take(
+                zip(times, zip(frames, lengths, strict=True), strict=False)  # times never end
+            )  # times never end
+        ]
+        self.expected = len(self.stills)
+        if not self.stills:
             raise InputError(f"No image of '{name}' lies between the start and the end that were asked for.")
-        self.height, self.width = read_image(self.paths[0][1]).shape[:2]
+        self.files = tuple({still.path: None for _, still, _ in self.stills})
+        self.value_range = sequence_range([still for _, still, _ in self.stills])
+        first = read_scaled(self.stills[0][1], self.value_range)
+        self.height, self.width = first.shape[:2]
+        self.colour = Colour(8 * first.itemsize)
 
     def __iter__(self) -> Iterator[Picture]:
-        for time, path in self.paths:
-            yield Picture(self._read(path), time)
+        for time, still, length in self.stills:
+            yield Picture(self._read(still), time, length)
 
     def pairs(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        last = len(self.paths) - 1
+        last = len(self.stills) - 1
         for index in sorted({round((k + 0.5) * (last - 1) / count) for k in range(count)} if last > 0 else ()):
-            yield self._read(self.paths[index][1]), self._read(self.paths[index + 1][1])
+            yield self._read(self.stills[index][1]), self._read(self.stills[index + 1][1])
 
-    def _read(self, path: Path) -> np.ndarray:
-        image = read_image(path)
+    def _read(self, still: Still) -> np.ndarray:
+        image = read_scaled(still, self.value_range)
         if image.shape != (self.height, self.width, 3):
             raise InputError(
-                f"All images of a clip must have one size, but '{path}' is {image.shape[1]}x{image.shape[0]} and the first is "
+                f"All images of a clip must have one size, but '{still}' is {image.shape[1]}x{image.shape[0]} and the first is "
                 f"{self.width}x{self.height}."
             )
         return image
@@ -158,7 +209,7 @@ class VideoClip(Clip):
         opener: opens the container; called again for each pass where the clip is repeatable.
     """
 
-    def __init__(self, name: str, opener, selection: Selection, repeatable: bool = True, audio: Path | None = None):
+    def __init__(self, name: str, opener, selection: Selection, repeatable: bool = True, path: Path | None = None):
         self.name, self.selection, self.repeatable, self._open = name, selection, repeatable, opener
         container, stream = self._opened()
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
@@ -168,18 +219,21 @@ class VideoClip(Clip):
         if repeatable and frames:
             self.expected = selection.count(frames, self.rate)
             self._length = Fraction(frames) / self.rate
-        self._declared = None
+        self._declared = self._turn = None
         if repeatable and stream.duration:
             self._declared = stream.duration * self.time_base
         elif repeatable and container.duration and not container.streams.audio:  # a container lasts as long as its longest stream
             self._declared = Fraction(container.duration, 1_000_000)
-        if audio is not None and container.streams.audio:
-            self.audio = audio
+        if path is not None:
+            self.files = (path,)
+            self.audio = path if container.streams.audio else None
+        self.metadata = MappingProxyType({**container.metadata, **{k: v for k, v in stream.metadata.items() if k == "language"}})
         decoded = self._decode(container, stream)
         first = next(decoded, None)
         if first is None:
             container.close()
             raise FileError(f"'{name}' holds no video frame that can be read.")
+        self.colour = _colour(first[1])
         image = self._upright(first[1])
         self.height, self.width = image.shape[:2]
         turned = self.height != first[1].height
@@ -195,56 +249,88 @@ class VideoClip(Clip):
         if self._running is not None:
             container, decoded, first = self._running
             self._running = None
-            frames = _chain(first, decoded)
+            frames = _closing(container, _chain(first, decoded))
         elif self.repeatable:
-            container, stream = self._opened()
-            self._seek(container, self.selection.start)
-            frames = self._decode(container, stream)
+            frames = self._frames_from(self.selection.start)
         else:
             raise InputError(f"'{self.name}' can be read once only.")
-        with closing(container):
+        with closing(frames):
             for time, frame in self.selection.take(self._to_the_end(frames)):
-                yield Picture(self._upright(frame), time)
+                yield Picture(self._upright(frame), time, _duration(frame))
 
     def _to_the_end(self, frames: Iterator[tuple[Fraction, object]]) -> Iterator[tuple[Fraction, object]]:
         """The same frames, and an error where they end long before the file says."""
-        time = Fraction(0)
-        for time, frame in frames:
-            yield time, frame
-        if self._declared is not None and time + 2 / self.rate < _MUCH_OF_IT * self._declared:
+        time, last = Fraction(0), None
+        for time, last in frames:
+            yield time, last
+        # The last picture may stay for long; as many pictures as the file says are all there are.
+        length = max((_duration(last) or 0) if last is not None else 0, 2 / self.rate)
+        if self._declared is not None and time + length < _MUCH_OF_IT * self._declared and not self._all_there(time):
             raise FileError(
                 f"'{self.name}' is cut short: it says that it lasts {float(self._declared):.2f} s, but its pictures end at "
                 f"{float(time):.2f} s."
             )
+
+    def _all_there(self, end: Fraction) -> bool:
+        """Whether a file holds as many packets of video as it says, the last of them shown at `end` [s]."""
+        container, stream = self._opened()
+        with closing(container):
+            if not stream.frames:
+                return False
+            times = []
+            with reading_errors(self.name):
+                for packet in container.demux(stream):
+                    if packet.pts is not None and packet.size:
+                        times.append(packet.pts * Fraction(packet.time_base) - self.origin)
+            return len(times) >= stream.frames and max(times) <= end
 
     def pairs(self, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if not self.repeatable or not self.expected:
             return
         start = self.selection.start or Fraction(0)
         end = min(self.selection.end or self._length, self._length)
-        container, stream = self._opened()
-        with closing(container):
-            for k in range(count):
-                at = start + (end - start) * Fraction(k, count)
-                self._seek(container, at)
-                step = Selection(at, None, self.selection.stride, self.selection.fps)
-                found = [self._upright(frame) for _, frame in _first(2, step.take(self._decode(container, stream)))]
-                if len(found) == 2:
-                    yield found[0], found[1]
+        for k in range(count):
+            at = start + (end - start) * Fraction(k, count)
+            step = Selection(at, None, self.selection.stride, self.selection.fps)
+            with closing(self._frames_from(at)) as frames:
+                found = [self._upright(frame) for _, frame in _first(2, step.take(frames))]
+            if len(found) == 2:
+                yield found[0], found[1]
 
     def _opened(self):
-        """The container and its video stream."""
+        """The container and its video stream: as FFmpeg chooses, the largest, the default one before all, and no cover picture."""
         with reading_errors(self.name):
             container = self._open()
-        if not container.streams.video:
+        # Without a decoder a stream does not even know its size.
+        streams = [stream for stream in container.streams.video if stream.codec_context is not None and not _is_cover(stream)]
+        if not streams:
+            what = "no video but a picture" if container.streams.video else "no video"
             container.close()
-            raise FileError(f"'{self.name}' holds no video.")
-        return container, container.streams.video[0]
+            raise FileError(f"'{self.name}' holds {what}.")
+        best = max(streams, key=lambda stream: (bool(stream.disposition & _DEFAULT), (stream.width or 0) * (stream.height or 0)))
+        return container, best
 
-    def _seek(self, container, time: Fraction | None) -> None:
-        if time:
+    def _frames_from(self, start: Fraction | None) -> Iterator[tuple[Fraction, object]]:
+        """(time, frame) from a keyframe at or before `start` on.
+
+        Containers go where they think best: to a time of decoding, or of showing, or past the keyframe. What counts is the time of
+        the first keyframe that is decoded there; what is shown before it may lack what it is made from. Where that is too late, it
+        is sought further back, and at last from the beginning.
+        """
+        back = Fraction(0)
+        while start and start > back:
+            container, stream = self._opened()
             with reading_errors(self.name):
-                container.seek(int((time + self.origin) * 1_000_000))
+                container.seek(int((start - back + self.origin) * 1_000_000))
+            frames = self._decode(container, stream)
+            landed = next(((time, frame) for time, frame in frames if frame.key_frame or time > start), None)
+            if landed is not None and landed[0] <= start:
+                yield from _closing(container, _chain(landed, frames))
+                return
+            container.close()
+            back = 4 * back or Fraction(1)
+        container, stream = self._opened()
+        yield from _closing(container, self._decode(container, stream))
 
     def _decode(self, container, stream) -> Iterator[tuple[Fraction, object]]:
         """(time, frame) in order of time; a frame without a time follows the one before at the usual rate."""
@@ -266,15 +352,49 @@ class VideoClip(Clip):
 
     def _upright(self, frame) -> np.ndarray:
         with reading_errors(self.name):
-            image = frame.to_ndarray(format="rgb24")
-        # FFmpeg gives the angle by which the frame is to be turned against the clock.
-        image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+            image = frame.to_ndarray(format="rgb24" if self.colour.bits <= 8 else "rgb48le")
+        # Looking at the matrix ties a frame to its side data and keeps both until Python collects circles; once will do.
+        if self._turn is None or self._turn[0] != frame.rotation:
+            self._turn = (frame.rotation, _matrix(frame))
+        image = np.ascontiguousarray(_turned(image, *self._turn[1]))
         if hasattr(self, "width") and image.shape[:2] != (self.height, self.width):
             raise FileError(
                 f"'{self.name}' changes its size from {self.width}x{self.height} to {image.shape[1]}x{image.shape[0]} px in the "
                 "middle; cut it there."
             )
         return image
+
+
+_DEFAULT, _COVER = 0x1, 0x400  # FFmpeg's AV_DISPOSITION_DEFAULT and _ATTACHED_PIC
+
+
+def _is_cover(stream) -> bool:
+    return bool(int(stream.disposition) & _COVER)
+
+
+def _duration(frame) -> Fraction | None:
+    return frame.duration * Fraction(frame.time_base) if frame.duration and frame.time_base else None
+
+
+def _colour(frame) -> Colour:
+    bits = max((component.bits for component in frame.format.components), default=8)
+    return Colour(bits, int(frame.color_primaries), int(frame.color_trc))
+
+
+def _matrix(frame) -> tuple[int, int, int, int]:
+    """a, b, c, d of a frame's display matrix, by which x' = a x + c y and y' = b x + d y."""
+    matrix = next((side for side in frame.side_data if side.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = (int(number) for number in np.frombuffer(bytes(matrix), np.int32)[:5])
+    return a, b, c, d
+
+
+def _turned(image: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
+    """An image as a display matrix shows it, in steps of 90 degrees, mirrored where it says so."""
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def open_clip(
@@ -306,8 +426,8 @@ def open_clip(
     selection = Selection(_fraction(start, "start"), _fraction(end, "end"), stride)
     if source == "-":
         return _pipe(selection, rate or USUAL_RATE, size, pixel_format)
-    if Path(source).is_dir() or (glob.has_magic(source) and not Path(source).exists()):
-        return ImageClip(source, image_files(source), selection, rate or USUAL_RATE)
+    if Path(source).is_dir() or is_pattern(source):
+        return ImageClip(source, stills(source), selection, rate or USUAL_RATE)
     selection = Selection(selection.start, selection.end, stride, rate)
     if source.isdigit() and not Path(source).exists():
         return _camera(int(source), selection)
@@ -315,9 +435,13 @@ def open_clip(
     if not path.exists():
         raise FileError(f"There is no file or folder '{source}'.")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        raise InputError(f"'{source}' is a single frame; name a video, or a folder or quoted glob of frames.")
+        shown = page_times(path)
+        if len(shown) == 1:
+            raise InputError(f"'{source}' is a single frame; name a video, or a folder or quoted glob of frames.")
+        pages = [Still(path, page) for page in range(len(shown))]
+        return ImageClip(source, pages, Selection(selection.start, selection.end, stride), rate or USUAL_RATE, shown)
     require_av()
-    return VideoClip(source, lambda: open_video(path), selection, audio=path)
+    return VideoClip(source, lambda: open_video(path), selection, path=path)
 
 
 def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:
@@ -383,6 +507,11 @@ def _chain(first, others):
     yield from others
 
 
+def _closing(container, frames):
+    with closing(container):
+        yield from frames
+
+
 def _first(count: int, items):
-    for _, item in zip(range(count), items, strict=False):
+    for _, item in zip(range(count), items, strict=False):  # as many as there are, up to a count
         yield item

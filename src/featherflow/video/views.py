@@ -7,18 +7,6 @@ import numpy as np
 from ..errors import InputError
 from ..flow import draw_arrows, flow_to_rgb
 
-#: Share of the longest motions that an automatic scale draws in full colour and a little darker, so that a few wild pixels do not
-#: turn all others pale.
-SCALE_PERCENTILE = 99.0
-SMALLEST_SCALE = 0.5  # px; below it there is nothing but noise to fill the wheel with
-
-
-def measured_scale(flow: np.ndarray) -> float:
-    """Flow length [px] that is to have full colour, from one flow `(H, W, 2)`."""
-    lengths = np.hypot(flow[..., 0], flow[..., 1])
-    lengths = lengths[np.isfinite(lengths)]
-    return max(float(np.percentile(lengths, SCALE_PERCENTILE)) if lengths.size else 0.0, SMALLEST_SCALE)
-
 
 def colour(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
     """The flow in the Middlebury colours."""

@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from ..errors import FileError, InputError
 from ..files import atomic_write
+from ..frames import eight_bits, write_image
+from ..outputs import make_folder
 from .containers import open_video
-from .reading import reading_errors, require_av
+from .reading import USUAL_COLOUR, Colour, reading_errors, require_av
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Codec:
-    """A way to compress pictures: FFmpeg's encoders for it, best first, and their options."""
+    """A way to compress pictures: FFmpeg's encoders for it, best first, their options, and how they store 8 bit and more."""
 
     encoders: tuple[str, ...]
-    options: dict[str, str]
+    options: dict[str, str] = field(default_factory=dict)
+    format: str = "yuv420p"
+    deep_format: str | None = None
     even_sides: bool = False
     largest_denominator: int | None = None
 
 
-#: By name. The encoders of h264 may be under the GPL (libx264), which is why it is never taken unless it is asked for.
+#: By name. The encoders of h264 may be under the GPL (libx264), which is why it is never taken unless it is asked for; nor is ffv1,
+#: which loses nothing and is large.
 CODECS = {
     "vp9": Codec(("libvpx-vp9",), {"deadline": "realtime", "cpu-used": "6", "row-mt": "1", "crf": "24", "b": "0"}),
-    "av1": Codec(("libsvtav1",), {"preset": "10", "crf": "28"}),
+    "av1": Codec(("libsvtav1",), {"preset": "10", "crf": "28"}, deep_format="yuv420p10le"),
     "h264": Codec(("libopenh264", "libx264"), {"crf": "18", "preset": "veryfast"}, even_sides=True),
     "mpeg4": Codec(("mpeg4",), {"flags": "+qscale", "global_quality": "354"}, largest_denominator=65535),
+    "prores": Codec(("prores_ks",), {"profile": "3"}, "yuv422p10le", "yuv422p10le", even_sides=True),
+    "ffv1": Codec(("ffv1",), {}, "bgr0", "gbrp16le"),
 }
+_ALL = CODECS | {"y4m": Codec(("rawvideo",))}
+_UNASKED = ("vp9", "av1", "mpeg4", "prores", "y4m")
 
 #: Container by suffix, and the codecs that it may hold.
 CONTAINERS = {
     ".mp4": ("mp4", ("vp9", "av1", "h264", "mpeg4")),
-    ".mkv": ("matroska", ("vp9", "av1", "h264", "mpeg4")),
+    ".mkv": ("matroska", ("vp9", "av1", "h264", "mpeg4", "ffv1", "prores")),
     ".webm": ("webm", ("vp9", "av1")),
+    ".mov": ("mov", ("prores", "h264", "mpeg4")),
 }
-
+#: The name of standard output, which takes frames as YUV4MPEG2.
+STANDARD_OUTPUT = "-"
+_PIPE = ("yuv4mpegpipe", ("y4m",))
 
 _SQUARE = Fraction(1)
+_OF_THE_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands", "language", "duration", "handler_name", "vendor_id")
 
 
 @dataclass(frozen=True)
@@ -68,28 +87,44 @@ class VideoWriter:
         codec: str | None,
         sound: Sound | None,
         pixel_aspect: Fraction,
+        crf: int | None,
+        colour: Colour,
+        metadata: Mapping[str, str],
     ):
         av = require_av()
-        kind, allowed = CONTAINERS[path.suffix.lower()]
-        name, encoder = _choose(codec, allowed, path)
+        kind, allowed = _container(path)
+        name, encoder, self.deep = _choose(codec, colour, allowed, path)
         os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would greet on standard error
+        kept = _ALL[name]
         self.path, self.codec = path, name
         self.written, self.end = 0, Fraction(0)
+        #: How long the last picture is shown [s]; None: as long as the one before.
+        self.hold: Fraction | None = None
         self._size = (height, width)
-        self._padding = (height % 2, width % 2) if CODECS[name].even_sides else (0, 0)
+        self._padding = (height % 2, width % 2) if kept.even_sides else (0, 0)
         self._container = av.open(file, "w", format=kind)
-        options = {key: value for key, value in CODECS[name].options.items() if encoder != "libopenh264"}
+        self._container.metadata.update({key: value for key, value in metadata.items() if key not in _OF_THE_FILE})
+        options = {key: value for key, value in kept.options.items() if encoder != "libopenh264"} | _quality(crf, name)
         stream = self._container.add_stream(encoder, rate=rate.limit_denominator(100_000), options=options)
-        most = CODECS[name].largest_denominator
+        most = kept.largest_denominator
         self._time_base = Fraction(1, most) if most and time_base.denominator > most else time_base
+        if kind == _PIPE[0]:
+            self._time_base = 1 / rate.limit_denominator(100_000)
         stream.width, stream.height = width + self._padding[1], height + self._padding[0]
-        stream.pix_fmt = "yuv420p"
+        self._format = kept.deep_format if self.deep else kept.format
+        stream.pix_fmt = self._format
         stream.time_base = stream.codec_context.time_base = self._time_base
-        stream.codec_context.sample_aspect_ratio = pixel_aspect
         context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
-        context.color_range = 1  # 16 to 235
+        context.sample_aspect_ratio = pixel_aspect
+        wide = colour.primaries == 9
+        self._is_rgb = self._format.startswith(("bgr", "gbr"))
+        context.color_primaries = colour.primaries if colour.primaries != 2 else 1  # BT.709 where nothing is known
+        context.color_trc = colour.transfer if colour.transfer != 2 else 1
+        context.colorspace = 0 if self._is_rgb else 9 if wide else 1
+        context.color_range = 2 if self._is_rgb else 1  # all numbers, or 16 to 235
+        self._matrix = "BT2020" if wide else "ITU709"
         self._video, self._last, self._step = stream, None, 1 / rate
+        self._packet = None
         self._sound = _SoundCopy(self._container, sound, path) if sound is not None else None
 
     @property
@@ -97,7 +132,7 @@ class VideoWriter:
         return self._sound is not None
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
-        """Add a picture `(H, W, 3)` uint8 RGB that is shown at `time` [s], later than the one before.
+        """Add a picture `(H, W, 3)` RGB, uint8 or uint16 in all 16 bits, that is shown at `time` [s], later than the one before.
 
         Raises:
             InputError: for a picture of another size or a time that does not advance. FileError: if it cannot be written.
@@ -111,12 +146,18 @@ class VideoWriter:
             raise InputError(f"Pictures of a video come in order of time, but {float(time):.4f} s follows {float(self.end):.4f} s.")
         if any(self._padding):
             image = np.pad(image, ((0, self._padding[0]), (0, self._padding[1]), (0, 0)), mode="edge")
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-        frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        if self.deep and image.dtype == np.uint8:
+            image = image.astype(np.uint16) * 257
+        image = np.ascontiguousarray(image if self.deep else eight_bits(image))
+        frame = av.VideoFrame.from_ndarray(image, format="rgb48le" if self.deep else "rgb24")
+        if self._is_rgb:
+            frame = frame.reformat(format=self._format)
+        else:
+            frame = frame.reformat(format=self._format, dst_colorspace=self._matrix, dst_color_range="MPEG")
         frame.pts, frame.time_base = pts, self._time_base
         if self._sound is not None:
             self._sound.copy_until(time)
-        self._mux(frame)
+        self._encode(frame)
         if self._last is not None:
             self._step = time - self.end
         self._last, self.end = pts, time
@@ -124,9 +165,13 @@ class VideoWriter:
 
     def finish(self) -> None:
         """Write what the encoder still holds, the rest of the sound and the container's index."""
-        self._mux(None)
+        self._encode(None)
+        hold = self.hold or self._step
+        if self._packet is not None:
+            self._packet.duration = max(round(hold / self._packet.time_base), 1)
+            self._mux(self._packet)
         if self._sound is not None:
-            self._sound.copy_until(self.end + self._step)
+            self._sound.copy_until(self.end + hold)
             self._sound.close()
         with _writing_errors(self.path):
             self._container.close()
@@ -138,10 +183,36 @@ class VideoWriter:
         with suppress(Exception):
             self._container.close()
 
-    def _mux(self, frame) -> None:
+    def _encode(self, frame) -> None:
         with _writing_errors(self.path):
-            for packet in self._video.encode(frame):
-                self._container.mux(packet)
+            packets = self._video.encode(frame)
+        for packet in packets:  # one is kept back, since how long the last is shown is known at the end only
+            if self._packet is not None:
+                self._mux(self._packet)
+            self._packet = packet
+
+    def _mux(self, packet) -> None:
+        with _writing_errors(self.path):
+            self._container.mux(packet)
+
+
+class StillsWriter:
+    """Pictures as PNG files, numbered from 0: nothing is lost, 16 bit are kept; times and sound are not."""
+
+    codec, has_sound, deep = "png", False, True
+
+    def __init__(self, path: Path):
+        self.path, self.written, self.end, self.hold = path, 0, Fraction(0), None
+
+    def write(self, image: np.ndarray, time: Fraction) -> None:
+        """Add a picture `(H, W, 3)` RGB, uint8 or uint16."""
+        write_image(str(self.path) % self.written, image)
+        self.written, self.end = self.written + 1, time
+
+    def finish(self) -> None:
+        """Nothing: each file is complete."""
+
+    abandon = finish
 
 
 @contextmanager
@@ -154,24 +225,34 @@ def video_writer(
     codec: str | None = None,
     sound: Sound | None = None,
     pixel_aspect: Fraction = _SQUARE,
-) -> Iterator[VideoWriter]:
-    """A video file that appears complete or not at all.
+    crf: int | None = None,
+    colour: Colour = USUAL_COLOUR,
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[VideoWriter | StillsWriter]:
+    """A video file that appears complete or not at all; frames on standard output; or PNG files.
 
     Args:
-        path: .mp4, .mkv or .webm.
-        width, height: of the pictures [px]. H.264 takes even numbers only: there the last column or row is repeated.
+        path: .mp4, .mkv, .webm or .mov; `-` for standard output (YUV4MPEG2); a .png with a place for the number, e.g. `%06d.png`.
+        width, height: of the pictures [px]. H.264 and ProRes take even numbers only: there the last column or row is repeated.
         rate: pictures per second, on average; time_base: times are rounded to a multiple of it [s].
-        codec: a name of `CODECS`; default the first of them that is there and is under a permissive licence.
-        sound: what to hear with it.
+        codec: a name of `CODECS`; default the first of them that is there, under a permissive licence, and deep enough.
+        sound: what to hear with it; pixel_aspect: width of a pixel over its height.
+        crf: quality, smaller is better; None: the codec's usual one.
+        colour: how the numbers of the pictures stand for colours; more than 8 bit is kept where the codec can.
+        metadata: title and the like.
 
     Raises:
-        InputError: for another suffix, codec or pair of these. FileError: if it cannot be written, or for sound that the container
-        cannot hold. MissingExtraError: without PyAV.
+        InputError: for another suffix, codec or pair of these, or more than 8 bit of HDR for a codec that holds 8. FileError: if it
+        cannot be written, or for sound that the container cannot hold. MissingExtraError: without PyAV.
     """
     path = Path(path)
     check_video_name(path)
-    with atomic_write(path) as file:
-        writer = VideoWriter(file, path, width, height, rate, time_base, codec, sound, pixel_aspect)
+    if is_numbered(path):
+        make_folder(path.parent)
+        yield StillsWriter(path)
+        return
+    with nullcontext(sys.stdout.buffer) if str(path) == STANDARD_OUTPUT else atomic_write(path) as file:
+        writer = VideoWriter(file, path, width, height, rate, time_base, codec, sound, pixel_aspect, crf, colour, metadata)
         try:
             yield writer
             writer.finish()
@@ -180,28 +261,77 @@ def video_writer(
             raise
 
 
+def is_numbered(path: str | os.PathLike) -> bool:
+    """Whether a name stands for PNG files with numbers."""
+    return bool(re.fullmatch(r"[^%]*%0?\d*d[^%]*\.png", str(path), re.IGNORECASE))
+
+
+def is_silent(path: str | os.PathLike) -> bool:
+    """Whether what is written there holds no sound."""
+    return str(path) == STANDARD_OUTPUT or is_numbered(path)
+
+
 def check_video_name(path: str | os.PathLike) -> None:
-    """Refuse names that are none of a video file that can be written.
+    """Refuse names that are none of a video that can be written.
 
     Raises:
         InputError: with the suffixes that can.
     """
-    if Path(path).suffix.lower() not in CONTAINERS:
-        raise InputError(f"'{path}' is no video that can be written; its name must end in {', '.join(CONTAINERS)}.")
+    if str(path) != STANDARD_OUTPUT and not is_numbered(path) and Path(path).suffix.lower() not in CONTAINERS:
+        endings = ", ".join(CONTAINERS)
+        raise InputError(f"'{path}' is no video that can be written; its name must end in {endings}, or be numbered (%06d.png).")
 
 
-def _choose(codec: str | None, allowed: tuple[str, ...], path: Path) -> tuple[str, str]:
-    """Name of the codec and of the encoder."""
+def check_format(path: str | os.PathLike, codec: str | None, crf: int | None, colour: Colour) -> None:
+    """Refuse what `video_writer` would refuse, before anything is computed.
+
+    Raises:
+        InputError: as `video_writer`.
+    """
+    check_video_name(path)
+    if is_numbered(path):
+        return
+    name, _, _ = _choose(codec, colour, _container(Path(path))[1], Path(path))
+    _quality(crf, name)
+
+
+def _container(path: Path) -> tuple[str, tuple[str, ...]]:
+    return _PIPE if str(path) == STANDARD_OUTPUT else CONTAINERS[path.suffix.lower()]
+
+
+def _quality(crf: int | None, codec: str) -> dict[str, str]:
+    """Options of an encoder for a quality."""
+    if crf is None:
+        return {}
+    if "crf" not in _ALL[codec].options:
+        raise InputError(f"--crf is for {', '.join(name for name, c in CODECS.items() if 'crf' in c.options)}; {codec} has none.")
+    if not 0 <= crf <= 63:
+        raise InputError(f"The quality --crf lies from 0 (best) to 63, got {crf}.")
+    return {"crf": str(crf)}
+
+
+def _choose(codec: str | None, colour: Colour, allowed: tuple[str, ...], path: Path) -> tuple[str, str, bool]:
+    """Name of the codec and of the encoder, and whether it keeps more than 8 bit."""
     available = require_av().codecs_available
     if codec is not None and codec not in CODECS:
         raise InputError(f"The codec must be one of {', '.join(CODECS)}, got '{codec}'.")
     if codec is not None and codec not in allowed:
         raise InputError(f"'{path}' cannot hold {codec}; it takes {', '.join(allowed)}.")
-    for name in [codec] if codec else [name for name in allowed if name != "h264"]:
-        for encoder in CODECS[name].encoders:
-            if encoder in available:
-                return name, encoder
-    raise InputError(f"The installed PyAV has no encoder for {codec or ' or '.join(allowed)}.")
+    deep = colour.bits > 8
+    names = [codec] if codec else [name for name in allowed if name in _UNASKED]
+    found = [(name, encoder) for name in names for encoder in _ALL[name].encoders if encoder in available]
+    if not found:
+        raise InputError(f"The installed PyAV has no encoder for {codec or ' or '.join(allowed)}.")
+    keeping = [(name, encoder) for name, encoder in found if _ALL[name].deep_format is not None] if deep else []
+    if keeping:
+        return *keeping[0], True
+    if colour.is_hdr:
+        able = [name for name in allowed if _ALL[name].deep_format and any(e in available for e in _ALL[name].encoders)]
+        cure = f"take --codec {able[0]}" if able else "take a name that ends in .mkv"
+        raise InputError(f"The clip is HDR of {colour.bits} bit, of which {found[0][0]} keeps 8 in '{path}'; {cure}.")
+    if deep:
+        _log.warning("note: the clip has %d bit, of which %s keeps 8; av1, prores and ffv1 keep more.", colour.bits, found[0][0])
+    return *found[0], False
 
 
 class _SoundCopy:
@@ -221,12 +351,32 @@ class _SoundCopy:
                     f"'{path}' cannot hold the source's sound ({stream.codec_context.name}) as it is; take a name that ends in "
                     ".mkv, or leave the sound out with --no-audio."
                 )
-            self.streams[stream.index] = container.add_stream_from_template(stream)
+            copy = container.add_stream_from_template(stream)
+            copy.metadata.update({key: value for key, value in stream.metadata.items() if key in ("language", "title")})
+            self.streams[stream.index] = copy
         if sound.start:
-            with reading_errors(str(sound.path)):
-                self.source.seek(int(self.origin * 1_000_000))
+            self._seek()
         self.packets = self._packets()
         self.waiting = None
+
+    def _seek(self) -> None:
+        """To where sound begins at or before the start: containers may land later than they are asked to."""
+        back = Fraction(0)
+        while back < self.sound.start:
+            with reading_errors(str(self.sound.path)):
+                self.source.seek(int((self.origin - back) * 1_000_000))
+                first = {}
+                for packet in self.source.demux(tuple(self.source.streams.audio)):
+                    if packet.pts is not None:
+                        first.setdefault(packet.stream.index, packet.pts * packet.time_base)
+                        if len(first) == len(self.streams):
+                            break
+                if len(first) == len(self.streams) and max(first.values()) <= self.origin:
+                    self.source.seek(int((self.origin - back) * 1_000_000))
+                    return
+            back = 4 * back or Fraction(1)
+        self.source.close()
+        self.source = open_video(self.sound.path)
 
     def _packets(self):
         demuxed = iter(self.source.demux(tuple(self.source.streams.audio)))

@@ -17,6 +17,8 @@ from .info import WeightsInfo
 if TYPE_CHECKING:
     import torch
 
+    from ..networks import FlowNetwork
+
 #: The network for those who do not want to choose.
 DEFAULT_MODEL = "liteflownet2-slim"
 
@@ -40,8 +42,8 @@ def __getattr__(name: str):
 
 
 def load(
-    name: str = DEFAULT_MODEL, weights: str | os.PathLike | None = None, device: str | torch.device | None = None
-) -> torch.nn.Module:
+    name: str = DEFAULT_MODEL, weights: str | os.PathLike[str] | None = None, device: str | torch.device | None = None
+) -> FlowNetwork:
     """A network with its weights, in evaluation mode; its attribute `weights_info` says where they come from.
 
     Args:

@@ -141,8 +141,9 @@ def describe_file(path: str | os.PathLike) -> dict[str, object]:
 
 def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> nn.Module:
     """The network that `info` names, in evaluation mode, with these weights and the attribute `weights_info`."""
-    network = networks.build(info.architecture, **info.options)
-    network.load_state_dict(dict(state_dict))
+    with torch.device("meta"):  # no numbers are drawn that would be overwritten
+        network = networks.build(info.architecture, **info.options)
+    network.load_state_dict(dict(state_dict), assign=True)
     network.weights_info = info
     return network
 

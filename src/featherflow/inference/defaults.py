@@ -1,0 +1,75 @@
+"""What is taken where nobody says otherwise: device, arithmetic, enlargement, octaves, and when frames need tiles."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+
+from ..errors import InputError
+from ..networks import FlowNetwork, Traits
+from .tiling import LARGEST_WHOLE
+
+#: About the frames of Sintel and KITTI [px]: what networks with octaves were trained for.
+_USUAL_PIXELS = 450_000
+#: Networks whose end-point errors on real pairs were measured to grow by less than 1 % in bfloat16 (docs/speed.md), with weights
+#: of the modern recipes, which train in it.
+BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
+
+
+def device_named(device: str | None) -> torch.device:
+    """The device of a name; without one the first GPU, or else the CPU.
+
+    Raises:
+        InputError: for a device that is not there.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+        torch.empty(0, device=where)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"The device '{device}' is not available here; 'cpu' always is.") from None
+    return where
+
+
+def usual_dtype(network: FlowNetwork, device: torch.device) -> str:
+    """What `dtype="auto"` stands for: bfloat16 where the CPU computes in it and its cost in accuracy was measured, else float32."""
+    info = network.weights_info
+    measured = info is not None and info.architecture in BFLOAT16_MEASURED and info.recipe.startswith("modern/")
+    return "bfloat16" if measured and device.type == "cpu" and cpu_has_bfloat16() else "float32"
+
+
+@lru_cache(maxsize=1)
+def cpu_has_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX) and PyTorch uses it; others only imitate it, slowly."""
+    checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return torch.backends.mkldnn.is_available() and any(check() for check in checks if check is not None)
+
+
+def usual_enlargement(network: FlowNetwork, size: tuple[int, int]) -> float:
+    """Factor by which a network sees frames of (height, width) enlarged: as its weights ask."""
+    info = network.weights_info
+    return 2.0 if info is not None and size[0] * size[1] < info.enlarge_below else 1.0
+
+
+def usual_octaves(traits: Traits, size: tuple[int, int], enlarge: float = 1.0) -> int | None:
+    """Octaves for whole frames of (height, width) [px]; None for a network that takes none.
+
+    The reach of weights with octaves grows with the frames: another for about each fourfold of pixels. Weights without any are
+    left as they are, up to `tiling.LARGEST_WHOLE`.
+    """
+    if not traits.has_octaves:
+        return None
+    pixels = size[0] * size[1] * enlarge**2
+    if traits.usual_octaves == 0 and pixels <= LARGEST_WHOLE:
+        return 0
+    return traits.usual_octaves + max(round(math.log(pixels / _USUAL_PIXELS, 4)), 0)
+
+
+def largest_untiled(traits: Traits, engine: str, dtype: str) -> int:
+    """Pixels of the largest frames that are estimated whole: what networks that bound their memory say (in float32 a third of it),
+    by PyTorch; else `tiling.LARGEST_WHOLE`."""
+    own = traits.max_untiled_pixels if engine in ("auto", "torch") else 0
+    return max(own // 3 if dtype == "float32" else own, LARGEST_WHOLE)

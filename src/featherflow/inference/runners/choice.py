@@ -1,0 +1,226 @@
+"""Which engine runs a network on frames of one shape, ready to be run."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property, lru_cache, partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import EngineError, InputError, MissingExtraError
+from ...networks import FlowNetwork
+from . import builds, compiled, int8, pytorch
+from .graphs import ExportWrapper, deepest
+from .identity import identity
+from .pytorch import InferenceSpec
+from .threads import usable_threads
+
+log = logging.getLogger("featherflow")
+
+Runner = Callable[[Tensor, Tensor], Tensor]
+
+#: Engines that are built and kept, and the package each needs.
+_BUILT = {"openvino": "openvino", "onnx": "onnxruntime"}
+#: Most that a float32 engine may differ from PyTorch [px].
+TOLERANCE = 1e-3
+_CHECK_RUNS = 3
+
+
+class Task:
+    """A network, and how it is to be run on frames of one shape. Made for one call: it holds what the network is at that time.
+
+    Args:
+        known: the network's identity, where it cannot have changed since it was found out.
+    """
+
+    def __init__(self, network: FlowNetwork, spec: InferenceSpec, known: str | None = None):
+        self.network, self.spec = network, spec
+        if known is not None:
+            self.identity = known
+
+    @cached_property
+    def identity(self) -> str:
+        return identity(self.network)
+
+    def key(self, engine: str) -> str:
+        """Name of the build by an engine."""
+        return builds.key(
+            engine=engine,
+            version=_kind(engine).version(self.spec.dtype),
+            torch=torch.__version__,
+            network=self.identity,
+            shape=list(self.spec.shape),
+            traits=repr(self.spec.traits),
+            options=repr(self.spec.options),
+            enlarge=self.spec.enlarge,
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the network, for people."""
+        info = self.network.weights_info
+        return type(self.network).__name__ if info is None else info.name
+
+    def by_pytorch(self, first: Tensor, second: Tensor) -> Tensor:
+        return pytorch.run(self.network, self.spec, first, second)
+
+
+def choose(engine: str, task: Task) -> str:
+    """The engine that a name stands for.
+
+    "auto" stands for the fastest engine that has been built for this task on this machine, was found equal to PyTorch to
+    `TOLERANCE` and faster than it; without one, for PyTorch.
+
+    Raises:
+        InputError: for an engine that does not do what is asked.
+    """
+    spec = task.spec
+    if engine in _BUILT:
+        if spec.device.type != "cpu":
+            raise InputError(f"The engine {engine} runs on the CPU, not on '{spec.device}'; leave it out or take device='cpu'.")
+        known = _kind(engine).DTYPES
+        if spec.dtype not in known:
+            raise InputError(f"The engine {engine} does not compute in {spec.dtype}; it does in {', '.join(known)}.")
+    elif spec.dtype == "int8":
+        raise InputError("Only the engine openvino computes in int8; name it (engine='openvino', --engine openvino).")
+    chosen = _fastest(task) if engine == "auto" else engine
+    _say(task.name, chosen, spec)
+    return chosen
+
+
+def runner(engine: str, task: Task) -> Runner:
+    """A function of two batches `(B, 3, H, W)` giving their flow `(B, 2, H, W)` [px]; builds the engine if need be.
+
+    Args:
+        engine: as `choose` gives it.
+
+    Raises:
+        MissingExtraError: for one that is not installed. EngineError: for one that cannot run the network.
+    """
+    if engine in _BUILT:
+        return _built(engine, task)
+    if engine == "compile":
+        return partial(compiled.run, task.network, task.spec)
+    return task.by_pytorch
+
+
+def _kind(engine: str):
+    return import_module(f"{__package__}.{engine}")
+
+
+@lru_cache(maxsize=64)
+def _say(name: str, engine: str, spec: InferenceSpec) -> None:
+    height, width = spec.shape[-2:]
+    log.info("%s runs by the engine %s in %s on %s, frames of %dx%d px", name, engine, spec.dtype, spec.device, width, height)
+
+
+def _fastest(task: Task) -> str:
+    if task.spec.device.type != "cpu" or not builds.folder().is_dir():
+        return "torch"
+    best, name = 1.0, "torch"
+    for engine, package in _BUILT.items():
+        if find_spec(package) is None or task.spec.dtype not in _kind(engine).DTYPES:
+            continue
+        place = builds.find(task.key(engine))
+        verdict = builds.read(place)["checks"].get(_conditions(task.spec.dtype)) if place is not None else None
+        if verdict is not None and verdict["ms"] / verdict["torch_ms"] < best:
+            best, name = verdict["ms"] / verdict["torch_ms"], engine
+    return name
+
+
+def _conditions(dtype: str) -> str:
+    return f"{dtype}, {usable_threads()} threads"
+
+
+class _Loaded:
+    """The last few builds that were loaded, by what they are made of. Of threads that want one at once, one makes it."""
+
+    MOST = 8
+
+    def __init__(self) -> None:
+        self.runners: OrderedDict[tuple, Runner] = OrderedDict()
+        self.making: dict[tuple, threading.Lock] = {}
+        self.lock = threading.Lock()
+
+    def get(self, key: tuple, make: Callable[[], Runner]) -> Runner:
+        with self.lock:
+            if key in self.runners:
+                self.runners.move_to_end(key)
+                return self.runners[key]
+            own = self.making.setdefault(key, threading.Lock())
+        with own:
+            with self.lock:
+                if key in self.runners:
+                    return self.runners[key]
+            try:
+                made = make()
+            finally:
+                self.making.pop(key, None)
+            with self.lock:
+                self.runners[key] = made
+                while len(self.runners) > self.MOST:
+                    self.runners.popitem(last=False)
+            return made
+
+
+_LOADED = _Loaded()
+
+
+def _built(engine: str, task: Task) -> Runner:
+    key, threads = task.key(engine), usable_threads()
+    return _LOADED.get((key, str(builds.folder()), task.spec.dtype, threads), lambda: _made(engine, task, key, threads))
+
+
+def _made(engine: str, task: Task, key: str, threads: int) -> Runner:
+    """A build loaded, built before if need be, and compared with PyTorch if it has not been under these conditions."""
+    kind, spec = _kind(engine), task.spec
+    height, width = spec.shape[-2:]
+    module = ExportWrapper(task.network, (height, width), spec.options, spec.enlarge)
+
+    def make(folder: Path) -> dict:
+        log.info("building the engine %s for frames of %dx%d px; this is done once", engine, width, height)
+        try:
+            kind.write(module, module.example(spec.shape[0]), folder, spec.dtype)
+        except (MissingExtraError, MemoryError, OSError):
+            raise
+        except Exception as error:  # exporters raise whatever they stumble over
+            raise EngineError(f"The engine {engine} cannot run {type(task.network).__name__} ({deepest(error)}).") from error
+        version = kind.version(spec.dtype)
+        return {"engine": engine, "version": version, "torch": torch.__version__, "shape": list(spec.shape), "checks": {}}
+
+    place = builds.build(key, make)
+    run = kind.load(place, spec.dtype, threads)
+    if _conditions(spec.dtype) not in builds.read(place)["checks"]:
+        builds.record_check(place, _conditions(spec.dtype), _check(engine, run, task, module.example(spec.shape[0])))
+    return run
+
+
+def _check(engine: str, run: Runner, task: Task, frames: tuple[Tensor, Tensor]) -> dict:
+    """Compare with PyTorch in the same dtype (int8: in float32), in turn: difference and times.
+
+    Raises:
+        EngineError: for a float32 engine that differs by more than `TOLERANCE`, or an int8 one by more than `int8.LIMIT`.
+    """
+    methods: dict[str, Runner] = {"torch_ms": task.by_pytorch, "ms": run}
+    flows = {name: method(*frames) for name, method in methods.items()}
+    difference = float((flows["ms"] - flows["torch_ms"]).abs().max())
+    if task.spec.dtype == "float32" and not difference <= TOLERANCE:
+        raise EngineError(f"The engine {engine} differs from PyTorch by {difference:.2g} px, more than {TOLERANCE} px; not used.")
+    if task.spec.dtype == "int8":
+        int8.check(flows["ms"], flows["torch_ms"])
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for _ in range(_CHECK_RUNS):
+        for name, method in methods.items():
+            started = time.perf_counter()
+            method(*frames)
+            times[name].append(1000 * (time.perf_counter() - started))
+    return {"max_difference_px": difference, **{name: statistics.median(values) for name, values in times.items()}}

@@ -1,0 +1,124 @@
+"""Networks run by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...errors import MissingExtraError
+from . import calibration, int8, onnx
+from .graphs import ExportWrapper, exported_program, quiet
+
+NAME = "openvino"
+DTYPES = ("float32", "bfloat16", "int8")
+_FILE = "model.xml"
+
+
+def version(dtype: str = "float32") -> str:
+    """Of all that makes a build."""
+    own = _openvino().__version__.split("-")[0]
+    return f"{own}, {int8.version()}" if dtype == "int8" else own
+
+
+def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=None, dtype: str = "float32"):
+    """`module` as an OpenVINO model for frames of these shapes, with its convolutions in `dtype`."""
+    openvino = _openvino()
+    if dynamic_shapes is None:
+        with quiet():
+            model = openvino.convert_model(exported_program(module, frames))
+        model.reshape({index: list(frame.shape) for index, frame in enumerate(frames)})
+        for index, name in enumerate(("frame1", "frame2")):
+            model.inputs[index].get_tensor().set_names({name})
+        model.outputs[0].get_tensor().set_names({"flow"})
+    else:
+        # Its converter of PyTorch's graphs has no rule for arithmetic on sizes; that of ONNX has.
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.graph(module, frames, dynamic_shapes).save(path)
+            model = openvino.convert_model(path)
+    if dtype == "bfloat16":
+        convolve_in_bfloat16(model)
+    return int8.quantize(model, calibration.rendered_pairs(module, len(frames[0]))) if dtype == "int8" else model
+
+
+def write(module: ExportWrapper, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
+    """The model as files in a folder: in int8, or in float32, which serves bfloat16 as well."""
+    save(graph(module, frames, dtype="int8" if dtype == "int8" else "float32"), folder / _FILE)
+
+
+def save(model, path: Path) -> None:
+    """A model as an .xml file and a .bin file beside it."""
+    _openvino().save_model(model, path, compress_to_fp16=False)
+
+
+def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The model of a folder, or of an .xml file, as a function of two frames.
+
+    Any number of threads may call it: one computes, on all cores, while others wait.
+
+    Args:
+        dtype: of the convolutions: "bfloat16" narrows them, else they are as they were written; all else is float32.
+    """
+    openvino = _openvino()
+    core = openvino.Core()
+    model = core.read_model(path / _FILE if path.is_dir() else path)
+    if dtype == "bfloat16":
+        convolve_in_bfloat16(model)
+    # OpenVINO's own hint for bfloat16 would round flow and coordinates too: 0.35 px on average where this costs 0.01 px.
+    compiled = core.compile_model(
+        model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
+    )
+    request, lock = compiled.create_infer_request(), threading.Lock()
+
+    def run(first: Tensor, second: Tensor) -> Tensor:
+        frames = [first.cpu().numpy(), second.cpu().numpy()]
+        with lock:  # a request holds the maps of one pair; its answer is overwritten by the next
+            return torch.from_numpy(request.infer(frames)[0].copy())
+
+    return run
+
+
+def convolve_in_bfloat16(model) -> None:
+    """Change a model so that convolutions, their bias and their leaky ReLU compute in bfloat16, and everything else stays.
+
+    Between two convolutions nothing is widened and rounded again.
+    """
+    from openvino import Type
+    from openvino import opset13 as ops
+
+    narrow = {}  # name of a widened result to the result itself
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "Convolution":
+            continue
+        source = node.input_value(0)
+        rounded = narrow.get(source.get_node().get_friendly_name()) or ops.convert(source, Type.bf16).output(0)
+        node.input(0).replace_source_output(rounded)
+        node.input(1).replace_source_output(ops.convert(node.input_value(1), Type.bf16).output(0))
+        last = node
+        for kind in ("Add", "PRelu"):
+            users = [use.get_node() for use in last.output(0).get_target_inputs()]
+            if len(users) != 1 or users[0].get_type_name() != kind:
+                continue
+            for operand in users[0].inputs():
+                if operand.get_source_output().get_node().get_friendly_name() != last.get_friendly_name():
+                    operand.replace_source_output(ops.convert(operand.get_source_output(), Type.bf16).output(0))
+            last = users[0]
+        targets = list(last.output(0).get_target_inputs())
+        wide = ops.convert(last, Type.f32)
+        for target in targets:
+            target.replace_source_output(wide.output(0))
+        narrow[wide.get_friendly_name()] = last.output(0)
+    model.validate_nodes_and_infer_types()
+
+
+def _openvino():
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError('The engine openvino needs OpenVINO: pip install "featherflow[openvino]".') from None
+    return openvino

@@ -1,0 +1,39 @@
+"""How many threads compute."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+
+def usable_threads() -> int:
+    """Threads of PyTorch, or as many as a container may use if that is fewer."""
+    allowed, own = container_threads(), torch.get_num_threads()
+    return own if allowed is None else min(allowed, own)
+
+
+def respect_container() -> None:
+    """Let PyTorch use no more threads than a container may use. For programs: a library leaves it to the program it is part of."""
+    if (threads := usable_threads()) < torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """CPU time that a container may use, in whole threads; None without such a limit, or where OMP_NUM_THREADS decides.
+
+    PyTorch counts the machine's cores. With more threads than the quota allows, all are paused in turn and wait for each other.
+    """
+    if os.environ.get("OMP_NUM_THREADS"):
+        return None
+    try:
+        quota, period = (groups / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota, period = ((groups / "cpu" / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+        except OSError:
+            return None
+    if not quota.isdecimal() or not period.isdecimal() or int(period) == 0:
+        return None  # "max" or -1: no limit
+    return max(1, round(int(quota) / int(period)))

@@ -1,0 +1,116 @@
+"""What every network says of itself, and how it is called. Whoever runs a network reads this, and finds out nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from torch import nn
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a network takes and can do. Sizes are those of frames [px]."""
+
+    #: Heights and widths are multiples of this, and at least `smallest_size`.
+    size_multiple: int
+    smallest_size: int
+    #: How frames of other sizes are fitted, as the official release does it: "resize" stretches them and brings the flow back in
+    #: one step; "pad" repeats their border, half of it on each side, and cuts the flow.
+    size_rule: Literal["resize", "pad"] = "resize"
+    #: Resized frames are rounded to 8 bits, because the release resizes stored images.
+    rounds_to_8_bits: bool = False
+    #: Pixels of the largest frames that PyTorch runs whole in bounded memory, with convolutions in 16 bits; in float32 a third of
+    #: it. 0: memory grows with the frames.
+    max_untiled_pixels: int = 0
+    #: `forward` takes `iterations`, the number of updates of a flow.
+    iterates: bool = False
+    #: `flows` takes `initial_flow`, on the coarse grid, and gives iterates with `coarse` and `flow`.
+    accepts_initial_flow: bool = False
+    #: Each frame is looked at alone before two are compared: `encode(frame, mean, octaves)` with the buffers `mean1` and `mean2`
+    #: of the two places of a pair, then `decode(encoded1, encoded2, size)`; together they are `forward`.
+    shares_features: bool = False
+    #: `forward` and `encode` take `octaves`, how many times the frames are first looked at in half their size.
+    has_octaves: bool = False
+    #: Octaves where nobody says otherwise.
+    usual_octaves: int = 0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a network is run, where not as it does by itself. A value: it goes with the call, and no network is changed for it.
+
+    A flow to start from is no option but a third input, given beside the two frames.
+    """
+
+    #: Number of updates of a network that iterates.
+    iterations: int | None = None
+    #: See `Traits.has_octaves`.
+    octaves: int | None = None
+
+    def keywords(self, network: FlowNetwork) -> dict[str, int]:
+        """Keywords of the network's `forward`.
+
+        Raises:
+            InputError: for an option that the network does not have.
+        """
+        name, traits = type(network).__name__, network.traits
+        if self.iterations is not None and not traits.iterates:
+            raise InputError(f"{name} does not iterate; leave the number of iterations out.")
+        if self.octaves is not None and not traits.has_octaves:
+            raise InputError(f"octaves are for networks of the LiteFlowNet family; {name} has none.")
+        given = {"iterations": self.iterations, "octaves": self.octaves}
+        return {option: value for option, value in given.items() if value is not None}
+
+
+#: As the network does it by itself.
+PLAIN = RunOptions()
+
+
+class Provenance(Protocol):
+    """The part of `featherflow.weights.WeightsInfo` that decides how a network is run."""
+
+    architecture: str
+    recipe: str
+    enlarge_below: int
+
+    @property
+    def name(self) -> str: ...
+
+
+class FlowNetwork(nn.Module):
+    """Base of all networks.
+
+    `forward(frame1, frame2, size=None, ...)` is strict: frames `(B, 3, H, W)` RGB in [0, 1], floating point, of a size that
+    `traits` allow, to flow `(B, 2, *size)` float32 [px]. `size` is that of the answer where the frames were resized to fit. Further
+    keywords are those of `RunOptions` that `traits` name.
+    """
+
+    #: Of the class, or of the object where they depend on its numbers.
+    traits: Traits
+    #: What is known about the weights, where they were loaded from a file.
+    weights_info: Provenance | None = None
+
+    if TYPE_CHECKING:
+
+        def __call__(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Tensor: ...
+
+
+def as_network(model: object) -> FlowNetwork:
+    """A network that was given as an object; of one that is wrapped to run on several GPUs, the one inside.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    if not isinstance(model, FlowNetwork):
+        raise InputError(
+            f"A model is a name, or a network derived from featherflow.networks.FlowNetwork; got {type(model).__name__}."
+        )
+    return model

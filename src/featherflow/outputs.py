@@ -1,0 +1,73 @@
+"""What a job is going to write: checked before anything is computed, against what it reads and one output against another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from .errors import FileError, InputError
+
+#: Flow files of a sequence, by the name of their format.
+FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "pfm": ".pfm", "flo5": ".flo5"}
+
+
+def check_outputs(
+    outputs: Iterable[tuple[str, str | os.PathLike | None]],
+    inputs: Iterable[str | os.PathLike] = (),
+    overwrite: bool | None = False,
+) -> None:
+    """Refuse outputs that would destroy what is read, or each other.
+
+    Args:
+        outputs: (what it is, e.g. "the flow"; where it goes, None for nowhere).
+        inputs: files that the job reads; what is no path of a file (a pattern, a number of a camera, `-`) does not count.
+        overwrite: let an output take the place of an input. None: never, for jobs that read on after they began to write.
+
+    Raises:
+        InputError: with both names.
+    """
+    read = {_identity(path): path for path in inputs if os.path.isfile(path)}
+    written: dict[object, tuple[str, str | os.PathLike]] = {}
+    for what, path in outputs:
+        if path is None:
+            continue
+        key = _identity(path)
+        if key in written:
+            other, name = written[key]
+            if other == what:
+                raise InputError(f"{what} would be written to '{path}' twice, once over the other; give them names of their own.")
+            raise InputError(f"{other} and {what} would both be written to '{name}'; name another file for one of them.")
+        written[key] = (what, path)
+        if key in read and not overwrite:
+            cure = "name another file" if overwrite is None else "name another file, or say --overwrite"
+            raise InputError(f"{what} would take the place of '{read[key]}', which is read; {cure}.")
+
+
+def _identity(path: str | os.PathLike) -> object:
+    """Equal for names of one file: through links, `..`, and letters of either case where the file system takes them for one."""
+    real = Path(os.path.realpath(path))
+    try:
+        status = os.stat(real)
+        if status.st_ino:
+            return status.st_dev, status.st_ino
+    except OSError:
+        pass
+    try:  # not there yet: the folder may have several names too
+        folder = os.stat(real.parent)
+        return folder.st_dev, folder.st_ino, os.path.normcase(real.name)
+    except OSError:
+        return os.path.normcase(real)
+
+
+def make_folder(path: str | os.PathLike) -> Path:
+    """A folder that is there afterwards.
+
+    Raises:
+        FileError: if it cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"The folder '{path}' cannot be made: {error.strerror}.") from None
+    return Path(path)

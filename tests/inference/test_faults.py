@@ -1,0 +1,276 @@
+"""What must never happen again: a flow of other frames, of other weights or of other settings, and traces left in the process."""
+
+import gc
+import os
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from helpers import frame, small_weights
+
+import featherflow
+from featherflow import networks
+from featherflow.errors import InputError
+
+THREADS, FRAMES = 8, 20
+
+
+def frames(seed=1, height=70, width=90):
+    return frame(height, width, seed), frame(height, width, seed + 1)
+
+
+# Threads --------------------------------------------------------------------------------------------------------------
+
+
+def differences(call, clip) -> int:
+    """How many flows are others when threads ask for them at once than one after the other."""
+    pairs = list(pairwise(clip))
+    alone = [call(*pair) for pair in pairs]
+    with ThreadPoolExecutor(THREADS) as threads:
+        jobs = [[threads.submit(call, *pair) for pair in pairs] for _ in range(THREADS)]
+        return sum(not np.array_equal(job.result(), flow) for round in jobs for job, flow in zip(round, alone, strict=True))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return [frame(70, 90, seed) for seed in range(FRAMES + 1)]
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino", "onnx"])
+def test_threads_get_their_own_flows(engine, network, clip):
+    if engine != "torch":
+        pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[engine])
+    estimator = featherflow.Estimator(network, engine=engine)
+    assert differences(estimator, clip) == 0
+    assert differences(lambda a, b: featherflow.estimate(a, b, network, engine=engine), clip) == 0
+
+
+def test_threads_get_their_own_flows_from_the_default_engine_once_it_is_built(tmp_path, clip, monkeypatch):
+    pytest.importorskip("openvino")
+    from featherflow.inference.runners import choice
+
+    weights = small_weights(tmp_path / "x.safetensors")
+    called = []
+    fastest = choice._fastest
+    monkeypatch.setattr(choice, "_fastest", lambda task: called.append(fastest(task)) or "openvino")
+    asked = {"model": "liteflownetx", "weights": weights}
+    estimator = featherflow.Estimator(**asked)
+    few = clip[:6]
+    assert differences(estimator, few) == 0
+    assert differences(lambda a, b: featherflow.estimate(a, b, **asked), few) == 0
+    assert len(called) == 2 * 5 * (THREADS + 1)
+
+
+def test_streams_in_threads_are_their_own(network, clip):
+    estimator = featherflow.Estimator(network, engine="torch")
+    alone = list(estimator.stream(clip))
+    with ThreadPoolExecutor(4) as threads:
+        for flows in threads.map(lambda _: list(estimator.stream(clip)), range(4)):
+            assert all(np.array_equal(*pair) for pair in zip(flows, alone, strict=True))
+
+
+def test_threads_build_an_engine_once(small, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    from featherflow.inference.runners import builds
+
+    made = []
+    build = builds.build
+    monkeypatch.setattr(builds, "build", lambda name, make: build(name, lambda folder: made.append(1) or make(folder)))
+    network = small(subpixel=(9,))  # which no other test has built
+    with ThreadPoolExecutor(4) as threads:
+        flows = list(threads.map(lambda _: featherflow.estimate(*frames(), network, engine="onnx"), range(4)))
+    assert len(made) == 1 and all(np.array_equal(flow, flows[0]) for flow in flows)
+
+
+# What is stale --------------------------------------------------------------------------------------------------------
+
+
+def halve(network):
+    network.iterations = 1
+
+
+def by_another_tensor(network):
+    layer = network.netc.levels[0][0]
+    layer.weight.data = layer.weight.data.flip(0)
+
+
+def in_place(network):
+    with torch.no_grad():
+        next(network.parameters()).mul_(-0.5)
+
+
+def behind_autograd(network):
+    """PyTorch counts no change of a tensor that is made through `data`."""
+    next(network.parameters()).data.mul_(-0.5)
+
+
+def another_table(network):
+    network.config = replace(network.config, octaves=1)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnx"])
+@pytest.mark.parametrize("change", [by_another_tensor, in_place, behind_autograd, another_table])
+def test_an_engine_follows_its_network(engine, change, small):
+    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[engine])
+    network = small(finest_level=5)
+    pair = frames(height=128, width=160)
+    estimator = featherflow.Estimator(network, engine=engine)
+    before = [estimator(*pair), featherflow.estimate(*pair, network, engine=engine)]
+    change(network)
+    expected = featherflow.estimate(*pair, network, engine="torch")
+    assert np.abs(before[0] - expected).max() > 0.01
+    for flow in (estimator(*pair), featherflow.estimate(*pair, network, engine=engine)):
+        assert np.abs(flow - expected).max() <= 1e-3
+
+
+def test_an_engine_follows_the_number_of_iterations():
+    pytest.importorskip("openvino")
+    network = networks.untrained("raft-small")
+    network.iterations = 2
+    pair = frames(height=128, width=128)
+    two = featherflow.estimate(*pair, network, engine="openvino")
+    network.iterations = 1
+    one = featherflow.estimate(*pair, network, engine="torch")
+    assert np.abs(one - two).max() > 0.01
+    assert np.abs(featherflow.estimate(*pair, network, engine="openvino") - one).max() <= 1e-3
+
+
+def test_weights_replaced_under_their_name_are_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEATHERFLOW_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    path = tmp_path / "weights" / "liteflownetx-mine.safetensors"
+    state, info = featherflow.weights.read_weights(small_weights(tmp_path / "x.safetensors"))
+    info = replace(info, tag="mine")
+    flows = []
+    for sign in (1, -1):
+        changed = {name: sign * tensor if name.endswith("flow.weight") else tensor for name, tensor in state.items()}
+        featherflow.weights.save_weights(path, changed, info)
+        os.utime(path, ns=(10**18, 10**18))  # a copy may keep the time
+        flows.append(featherflow.estimate(*frames(), "liteflownetx:mine"))
+        flows.append(next(iter(featherflow.stream(frames(), "liteflownetx:mine"))))
+    assert np.array_equal(flows[0], flows[1]) and np.array_equal(flows[2], flows[3])
+    assert np.abs(flows[0] - flows[2]).max() > 0.01
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_networks_are_not_kept(engine, small):
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    network = small(finest_level=5)
+    featherflow.estimate(*frames(), network, engine=engine)
+    featherflow.estimate(*frames(), network, octaves=1 if engine == "torch" else None)
+    next(iter(featherflow.stream(frames(), network)))
+    alive = weakref.ref(network)
+    del network
+    gc.collect()
+    assert alive() is None
+
+
+# The process ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_wide_default_dtype_changes_nothing(tmp_path):
+    weights = small_weights(tmp_path / "x.safetensors")
+    other = small_weights(tmp_path / "other.safetensors", "raft-small")
+    asked = [{"model": "liteflownetx", "weights": weights, "refine": 1}]
+    asked += [{"model": "raft-small", "weights": other, "iterations": 2}, {"model": "tv-l1"}]
+    torch.set_default_dtype(torch.float64)
+    try:
+        wide = [featherflow.estimate(*frames(), **one) for one in asked]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for flow, one in zip(wide, asked, strict=True):
+        again = featherflow.estimate(*frames(), **one)
+        assert flow.dtype == again.dtype == np.float32 and np.abs(flow - again).max() < 1e-4, one
+
+
+@pytest.mark.parametrize("name", networks.names())
+def test_no_network_depends_on_the_default_dtype(name):
+    if name in ("flownet2", "flownet2-css", "flownet2-cs", "flownet2-s", "flownet2-c", "flowformer", "raft", "raft-stereo"):
+        pytest.skip("made of the same parts as another, and large")
+    network = networks.untrained(name)
+    run = featherflow.Estimator(network, iterations=1 if network.traits.iterates else None)
+    expected = run(*frames())
+    torch.set_default_dtype(torch.float64)
+    try:
+        flow = run(*frames())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert flow.dtype == np.float32 and np.abs(flow - expected).max() <= 1e-4 * max(1.0, float(np.abs(expected).max()))
+
+
+def test_a_network_in_training_stays_in_training_and_is_run_in_evaluation_mode():
+    network = networks.untrained("raft-small")
+    network.cnet.norm1 = torch.nn.BatchNorm2d(32)  # one that differs in training, and keeps statistics
+    expected = featherflow.estimate(*frames(), network.eval(), iterations=1)
+    network.train()
+    network.fnet.eval()
+    modes = {name: module.training for name, module in network.named_modules()}
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert np.array_equal(featherflow.estimate(*frames(), network, iterations=1), expected)
+    assert np.array_equal(next(iter(featherflow.stream(frames(), network, iterations=1))), expected)
+    assert {name: module.training for name, module in network.named_modules()} == modes
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_exporting_leaves_the_mode_and_the_generator(small, tmp_path):
+    from featherflow.inference import export
+
+    network = small().train()
+    before = torch.random.get_rng_state()
+    export(network, tmp_path / "flow.pt2", size=(64, 96))
+    export("liteflownetx", tmp_path / "untrained.pt2", size=(64, 96))
+    assert network.training and torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_generator_of_random_numbers_is_left_as_it_was(tmp_path):
+    from featherflow.evaluation import tables
+
+    weights = small_weights(tmp_path / "x.safetensors")
+    before = torch.random.get_rng_state()
+    featherflow.load("liteflownetx", weights=weights)
+    featherflow.estimate(*frames(), "liteflownetx", weights=weights, refine=1)
+    tables._measured("parameters", "liteflownetx", 0, None)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_number_of_threads_is_the_callers(network, monkeypatch):
+    from featherflow.inference.runners import threads
+
+    monkeypatch.setattr(threads, "container_threads", lambda: 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        featherflow.estimate(*frames(), network)
+        assert torch.get_num_threads() == 3 and threads.usable_threads() == 1
+        threads.respect_container()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_callers_autocast_does_not_decide(network):
+    expected = featherflow.estimate(*frames(), network, dtype="float32")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(featherflow.estimate(*frames(), network, dtype="float32"), expected)
+
+
+def test_a_network_wrapped_for_several_gpus_is_taken(network):
+    wrapped = torch.nn.DataParallel(network)
+    assert np.array_equal(featherflow.estimate(*frames(), wrapped), featherflow.estimate(*frames(), network))
+
+
+def test_what_is_no_network_is_said():
+    for wrong in (torch.nn.Conv2d(3, 2, 1), 3, object):
+        with pytest.raises(InputError, match=r"A model is a name, or a network .*; got"):
+            featherflow.estimate(*frames(), wrong)
+
+
+def test_a_network_object_runs_where_it_is(network):
+    with pytest.raises(InputError, match=r"The network is on 'cpu', not on 'meta'; move it"):
+        featherflow.estimate(*frames(), network, device="meta")
+    assert featherflow.Estimator(network).device.type == featherflow.Estimator(network, device="cpu").device.type == "cpu"

@@ -1,0 +1,55 @@
+"""The tied network: any number of levels and sweeps with one set of weights, and every weight learns."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from featherflow.networks.liteflownet_tied import LiteFlowNetTied, TiedConfig, coarsest_level
+from featherflow.training.losses import MultilevelLoss
+
+
+@pytest.fixture
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return LiteFlowNetTied().eval()
+
+
+def frames(height, width, count=1):
+    return torch.rand(2, count, 3, height, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_levels_follow_the_size():
+    """The coarsest level has 6 to 11 cells along the shorter side, so that motions of any frame are in reach."""
+    for side in range(64, 2200, 32):
+        assert 5.5 < side / 2 ** (coarsest_level((side, 2 * side)) - 1) < 11.5
+
+
+def test_sweeps_share_the_weights(network):
+    first, second = frames(64, 96)
+    with torch.inference_mode():
+        pyramids = network.encode(first, network.mean1), network.encode(second, network.mean2)
+        once, twice = (network.flows(*pyramids, iterations=count) for count in (1, 2))
+        assert [estimate.level for estimate in twice] == [level for e in once for level in (e.level, e.level)]
+        assert torch.equal(once[0].last, twice[0].last) and not torch.equal(once[0].last, twice[1].last)
+        assert network(first, second).shape == (1, 2, 64, 96)
+        assert not torch.equal(network(first, second), network(first, second, iterations=2))
+
+
+def test_a_flow_is_measured_in_pixels_of_the_answer(network):
+    first, second = frames(64, 96)
+    with torch.inference_mode():
+        whole, half = network(first, second), network(first, second, size=(32, 48))
+    assert half.shape == (1, 2, 32, 48)
+    assert torch.allclose(half, torch.nn.functional.avg_pool2d(whole, 2) / 2, atol=0.05 * whole.abs().max())
+
+
+@pytest.mark.parametrize("convex", [False, True])
+def test_every_weight_learns(convex):
+    network = LiteFlowNetTied(dataclasses.replace(TiedConfig(), convex_upsampling=convex))
+    truth, weight = torch.full((2, 2, 64, 64), 3.0), torch.ones(2, 1, 64, 64)
+    loss, flow = MultilevelLoss()(network, *frames(64, 64), truth, weight)
+    assert flow.shape == truth.shape
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())

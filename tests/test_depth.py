@@ -1,0 +1,121 @@
+"""Depth and orientation of still pictures: by one rule for files and arrays, and for both frames of a pair."""
+
+import logging
+
+import numpy as np
+import png
+import pytest
+from clips import moving
+from PIL import Image
+
+import featherflow
+from featherflow.errors import InputError
+from featherflow.frames import as_batch, as_batches, read_frames, read_image
+
+pytest.importorskip("cv2")
+
+
+def pair() -> list[np.ndarray]:
+    """Two grey frames of a texture that moves by (2, 1) px, float in [0, 1], not reaching either end."""
+    return [0.1 + 0.8 * frame[..., 0].astype(np.float64) / 255 for frame in moving(2)]
+
+
+def flow_of(paths, **settings) -> np.ndarray:
+    return featherflow.estimate(*paths, model="dis", **settings)
+
+
+@pytest.fixture
+def right():
+    return featherflow.estimate(*[np.round(255 * frame).astype(np.uint8) for frame in pair()], model="dis")
+
+
+STORED = {
+    "12 bit in 16, PNG": (".png", lambda grey: np.round(4095 * grey).astype(np.uint16)),
+    "10 bit in 16, TIFF": (".tif", lambda grey: np.round(1023 * grey).astype(np.uint16)),
+    "16 bit": (".png", lambda grey: np.round(65535 * grey).astype(np.uint16)),
+    "32-bit sums": (".tif", lambda grey: np.round(306_000 * grey).astype(np.int32)),
+    "32-bit with negative numbers": (".tif", lambda grey: np.round(70_000 * grey - 35_000).astype(np.int32)),
+    "floating point": (".tif", lambda grey: grey.astype(np.float32)),
+}
+
+
+@pytest.mark.parametrize("key", STORED)
+def test_deep_files_give_the_flow_of_8_bit_ones(tmp_path, key, right):
+    suffix, stored = STORED[key]
+    paths = [tmp_path / f"{index}{suffix}" for index in range(2)]
+    arrays = [stored(grey) for grey in pair()]
+    for path, array in zip(paths, arrays, strict=True):
+        Image.fromarray(array).save(path)
+    assert np.abs(flow_of(paths) - right).mean() < 0.03
+    assert np.array_equal(flow_of(arrays), flow_of(paths))  # arrays follow the rules of files
+
+
+def test_both_frames_are_scaled_alike(tmp_path):
+    """The brighter frame needs 12 bit, the darker would do with 10: half as bright must stay half as bright."""
+    for index, value in enumerate((2000, 1000)):
+        Image.fromarray(np.full((32, 32), value, np.uint16)).save(tmp_path / f"{index}.png")
+    bright, dark = read_frames([tmp_path / "0.png", tmp_path / "1.png"])
+    assert (bright.mean(), dark.mean()) == (pytest.approx(2000 / 4095), pytest.approx(1000 / 4095))
+    first, second = as_batches([np.full((32, 32), value, np.int32) for value in (-100, 100)], ("a", "b"))
+    assert (float(first.max()), float(second.min())) == (0.0, 1.0)
+
+
+def test_nothing_wraps(tmp_path):
+    values = np.tile(np.array([0, 255, 70_000, 65_536], np.int32), (32, 8))
+    Image.fromarray(values).save(tmp_path / "wide.tif")
+    shown = read_image(tmp_path / "wide.tif")
+    assert shown[0, :4, 0].tolist() == [0, 1, 255, 239]
+
+
+def test_a_range_can_be_named(tmp_path, right):
+    arrays = [(1000 * grey + 5000).astype(np.float32) for grey in pair()]
+    with pytest.raises(InputError, match="--range"):
+        as_batch(arrays[0])
+    paths = [tmp_path / f"{index}.tif" for index in range(2)]
+    for path, array in zip(paths, arrays, strict=True):
+        Image.fromarray(array).save(path)
+    frames = read_frames(paths, (5000.0, 6000.0))
+    assert np.abs(flow_of(frames) - right).mean() < 0.03
+
+
+@pytest.mark.parametrize("planes", [3, 4])
+def test_16_bit_colours_are_read_whole(tmp_path, planes):
+    colours = np.random.default_rng(0).integers(0, 65536, (20, 24, planes), dtype=np.uint16)
+    with open(tmp_path / "deep.png", "wb") as file:
+        png.Writer(24, 20, greyscale=False, bitdepth=16, alpha=planes == 4).write(file, colours.reshape(20, -1))
+    (read,) = read_frames([tmp_path / "deep.png"])
+    assert np.abs(read - colours[..., :3] / 65535).max() < 1e-6
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_upright_in_every_format(tmp_path, orientation, suffix):
+    upright = np.zeros((24, 40, 3), np.uint8)
+    upright[:12, :20], upright[:12, 20:], upright[12:, :20] = (250, 0, 0), (0, 250, 0), (0, 0, 250)
+    stored = upright.swapaxes(0, 1) if orientation >= 5 else upright
+    stored = stored[:, ::-1] if orientation in (2, 3, 7, 8) else stored
+    stored = stored[::-1] if orientation in (3, 4, 6, 7) else stored
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"turned{suffix}"
+    Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif, quality=95)
+    assert read_image(path).shape == upright.shape
+    assert np.abs(read_image(path)[4:8, 4:8].astype(int) - (250, 0, 0)).max() < 30
+    assert np.abs(read_image(path)[4:8, 32:36].astype(int) - (0, 250, 0)).max() < 30
+    with Image.open(path) as opened:
+        assert as_batch(opened).shape[-2:] == (24, 40)
+
+
+def test_a_note_where_depth_is_lost(tmp_path, monkeypatch, caplog):
+    """16-bit colours in a TIFF without OpenCV: what cannot be read whole is said."""
+    import sys
+
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "deep.tif"), np.full((20, 20, 3), 40_000, np.uint16))
+    (whole,) = read_frames([tmp_path / "deep.tif"])
+    assert np.abs(whole - 40_000 / 65535).max() < 1e-4
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with caplog.at_level(logging.WARNING):
+        assert read_image(tmp_path / "deep.tif").dtype == np.uint8
+    assert "deep.tif" in caplog.text and "8 bits" in caplog.text

@@ -1,0 +1,139 @@
+"""Cuts, fades, repeats and empty frames: where nothing tells motion there is none, and nothing is followed across a cut."""
+
+import json
+
+import numpy as np
+import pytest
+from clips import moving, psnr, read_clip, write_clip
+from helpers import frame, run_command
+
+import featherflow
+from featherflow import Estimator
+from featherflow.errors import InputError
+from featherflow.transport import interpolate_video, magnify_video, stabilise_video, track_video
+from featherflow.transport.stabilisation import Similarity, smooth_path
+from featherflow.video import change, shows_motion
+
+pytest.importorskip("av")
+pytest.importorskip("cv2")
+MODEL = "dis"
+SIZE = (96, 128)
+
+
+def scene(seed: int, count: int = 5, dx: int = 2) -> list[np.ndarray]:
+    canvas = frame(SIZE[0], SIZE[1] + abs(dx) * count, seed)
+    return [np.ascontiguousarray(canvas[:, (count - 1 - k) * dx : (count - 1 - k) * dx + SIZE[1]]) for k in range(count)]
+
+
+def found(first, second, **options):
+    return change(first, second, featherflow.estimate(first, second, model=MODEL), **options)
+
+
+def test_what_lies_between_two_frames():
+    first, second = scene(1)[:2]
+    other, black = scene(2)[0], np.zeros_like(first)
+    assert found(first, second).kind == "motion" and found(first, second).likeness > 0.9
+    assert found(first, first).kind == "same" and found(black, black).kind == "same"
+    assert found(first, other).kind == "cut" and found(first, other).breaks
+    assert found(black, first).kind == "empty" and found(first, black).breaks and found(black, black + 255).kind == "empty"
+    assert found(first, (second * 0.6).astype(np.uint8)).kind == "motion"  # a fade, or a flash
+    assert found(first, other, threshold=0).kind == "motion"
+    far = scene(1, dx=16)
+    along = np.full((*SIZE, 2), (16, 0), np.float32)
+    assert change(far[0], far[1], along).kind == "motion" and change(far[0], far[1], 0 * along).kind == "cut"
+    assert found(first.astype(np.uint16) * 257, second.astype(np.uint16) * 257).kind == "motion"
+
+
+def test_a_fade_shows_no_motion_and_a_shift_of_a_fraction_of_a_pixel_does():
+    import cv2
+
+    first = cv2.GaussianBlur(scene(3)[0], None, 1.0)
+    noise = np.random.default_rng(0).normal(0, 2, (2, *first.shape))
+    drift = np.full((*SIZE, 2), (0.3, 0.0), np.float32)
+    moved = cv2.warpAffine(first, np.float32([[1, 0, 0.3], [0, 1, 0]]), SIZE[::-1], borderMode=cv2.BORDER_REPLICATE)
+    noisy = [(image + grain).clip(0, 255).astype(np.uint8) for image, grain in zip((first, moved), noise, strict=True)]
+    assert shows_motion(*noisy, drift)
+    faded = (first * 0.7 + noise[1]).clip(0, 255).astype(np.uint8)
+    assert not shows_motion(noisy[0], faded, drift)
+    assert not shows_motion(first * 0, first, drift)
+
+
+@pytest.mark.parametrize("model", ["liteflownet2-slim", "dis", "farneback", "horn-schunck"])
+def test_equal_frames_have_exactly_no_flow(model):
+    for image in (np.zeros((64, 80, 3), np.uint8), frame(64, 80)):
+        assert not featherflow.estimate(image, image.copy(), model=model).any()
+        assert not any(flow.any() for flow in featherflow.estimate(image, image.copy(), model=model, backward=True))
+        assert not any(flow.any() for flow in featherflow.stream([image] * 3, model=model))
+    moved = np.roll(frame(64, 80), 2, axis=1)
+    batch = featherflow.estimate([image, image], [image, moved], model=model)
+    assert not batch[0].any() and batch[1].any()
+
+
+def test_interpolation_repeats_the_nearer_frame_over_a_cut(tmp_path):
+    images = scene(1, 3) + scene(2, 3)
+    write_clip(tmp_path / "clip.mkv", images)
+    result = interpolate_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", factor=4, estimator=Estimator(MODEL), codec="ffv1")
+    pictures, _ = read_clip(tmp_path / "out.mkv")
+    assert result.cuts == 1
+    assert [np.array_equal(picture, images[2]) for picture in pictures[8:10]] == [True, True]
+    assert [np.array_equal(picture, images[3]) for picture in pictures[10:13]] == [True, True, True]
+    assert not np.array_equal(pictures[1], images[0])
+    never = interpolate_video(tmp_path / "clip.mkv", tmp_path / "never.mkv", estimator=Estimator(MODEL), codec="ffv1", cuts=0)
+    torn = read_clip(tmp_path / "never.mkv")[0][5]
+    assert never.cuts == 0 and max(psnr(torn, images[2]), psnr(torn, images[3])) < 25
+
+
+def test_tracks_end_at_a_cut(tmp_path, capsys):
+    write_clip(tmp_path / "clip.mkv", scene(1, 3) + scene(2, 3))
+    arguments = ("tracks", tmp_path / "clip.mkv", "-o", tmp_path / "t.csv", "--model", MODEL, "--json")
+    assert run_command(*arguments) == 0
+    said = json.loads(capsys.readouterr().out)
+    frames = [int(line.split(",")[0]) for line in (tmp_path / "t.csv").read_text().splitlines()[1:]]
+    assert (said["left"], said["cuts"], max(frames)) == (0, 1, 2)
+    assert run_command(*arguments, "--cuts", "2") == 2
+    assert "from 0" in capsys.readouterr().err
+
+
+def intro_and_fade(kind: str) -> list[np.ndarray]:
+    image = scene(4)[0]
+    if kind == "black intro":
+        return [np.zeros_like(image)] * 6 + [image] * 6
+    return [(image * (k / 12)).astype(np.uint8) for k in range(13)] + [image] * 3
+
+
+@pytest.mark.parametrize("model", ["dis", "liteflownet2-slim"])
+@pytest.mark.parametrize("kind", ["black intro", "fade-in"])
+def test_a_motionless_clip_is_left_alone(tmp_path, kind, model):
+    images = intro_and_fade(kind)
+    write_clip(tmp_path / "clip.mkv", images)
+    result = stabilise_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", estimator=Estimator(model), codec="ffv1")
+    assert result.zoom == 1.0
+    for picture, image in zip(read_clip(tmp_path / "out.mkv")[0], images, strict=True):
+        assert np.abs(picture.astype(int) - image).max() <= 1
+
+
+def test_a_new_path_begins_at_a_cut():
+    still, jump = Similarity(), Similarity(1.0, 300 + 0j)
+    times = np.arange(9) / 25
+    motions = [still] * 8
+    motions[3] = None
+    assert all(abs(correction.shift) < 1e-9 for correction in smooth_path(motions, times, 1.0))
+    motions[3] = jump  # what it would be without
+    assert max(abs(correction.shift) for correction in smooth_path(motions, times, 1.0)) > 50
+
+
+def test_magnification_counts_motion_anew_after_a_cut(tmp_path):
+    images = scene(1, 2, 0) + scene(2, 3, 0)
+    write_clip(tmp_path / "clip.mkv", images)
+    result = magnify_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", estimator=Estimator(MODEL), codec="ffv1", factor=10)
+    assert result.cuts == 1
+    for picture, image in zip(read_clip(tmp_path / "out.mkv")[0], images, strict=True):
+        assert psnr(picture, image) > 45
+
+
+def test_points_outside_are_refused_first(tmp_path, capsys):
+    write_clip(tmp_path / "clip.mkv", moving(3))
+    with pytest.raises(InputError, match="lies outside of the frame"):
+        track_video(tmp_path / "clip.mkv", tmp_path / "t.csv", points=[(10, 10), (96, 5)], estimator=Estimator(MODEL))
+    assert run_command("tracks", tmp_path / "clip.mkv", "-o", tmp_path / "t.csv", "--point", "-1,5") == 2
+    assert not (tmp_path / "t.csv").exists()
