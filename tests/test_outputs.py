@@ -190,3 +190,21 @@ def test_check_outputs_knows_files_by_more_than_their_names(tmp_path):
 def test_flow_video_in_python_too(work):
     with pytest.raises(InputError, match=r"take the place of 'clip\.mkv'"):
         flow_video("clip.mkv", "clip.mkv", estimator=Estimator("dis-ultrafast"))
+
+
+@pytest.mark.parametrize("failing", ["write_image", "save_flow_picture"])
+def test_a_disk_that_is_full_before_the_last_file_leaves_the_first_one_alone(work, monkeypatch, capsys, failing):
+    from featherflow import jobs
+    from featherflow.errors import FileError
+
+    everything = ("estimate", "a.png", "b.png", "-o", "x.flo", "--picture", "x.png", "--backward", "--occlusion", *FAST)
+    assert run_command(*everything) == 0
+    before = contents(work)
+
+    def full(*_):
+        raise FileError("cannot write x: the disk is full")
+
+    monkeypatch.setattr(jobs, failing, full)
+    swapped = ("estimate", "b.png", "a.png", *everything[3:])
+    assert run_command(*swapped) == 3 and "disk is full" in capsys.readouterr().err
+    assert contents(work) == before

@@ -176,7 +176,7 @@ class Trainer:
     def save(self) -> None:
         """Write the state; an interrupted write leaves the old file."""
         if self.processes.writes:
-            with atomic_write(self.checkpoint) as file:
+            with atomic_write(self.checkpoint, durable=True) as file:
                 torch.save(self.state(), file)
 
     def _found_state(self) -> dict | None:
@@ -190,9 +190,12 @@ class Trainer:
             state = read_shards(self.shards)
         else:
             return None
-        state = {"stage": 0, "stage_begun": 0, **state}
-        if state["stage"] >= len(self.stages):
-            raise self._misfit(ValueError(f"it is in stage {state['stage'] + 1} of a recipe with {len(self.stages)}"))
+        try:
+            state = {"stage": 0, "stage_begun": 0, **state}
+            if not 0 <= state["stage"] < len(self.stages):
+                raise ValueError(f"it is in stage {state['stage'] + 1} of a recipe with {len(self.stages)}")
+        except (TypeError, ValueError) as error:
+            raise self._misfit(error) from error
         return state
 
     def _restore(self, state: dict) -> None:
@@ -201,7 +204,7 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.samples, self.skipped = state["step"], state["samples"], state["skipped"]
+            self.step, self.samples, self.skipped = (int(state[name]) for name in ("step", "samples", "skipped"))
             self.stage_begun = state["stage_begun"]
             if self.scaler.is_enabled() and "scaler" in state:
                 self.scaler.load_state_dict(state["scaler"])

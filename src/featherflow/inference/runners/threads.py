@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def respect_container() -> None:
     """Let PyTorch use no more threads than a container may use. For programs: a library leaves it to the program it is part of."""
     if (threads := usable_threads()) < torch.get_num_threads():
         torch.set_num_threads(threads)
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Have processes that are forked from this one compute with one thread: they would wait without end for those of their parent."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
