@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import networks
 from ..errors import EngineError, InputError, WeightsError
-from ..files import atomic_write
+from ..files import atomic_write, full_disk_told, together
 from ..networks import PLAIN, FlowNetwork, RunOptions, as_network
 from ..weights import load
 from .defaults import usual_enlargement, usual_octaves
@@ -168,7 +168,8 @@ def export(
         draft = Path(folder) / path.name
         try:
             shapes = _free_shapes(network, options) if dynamic else None
-            run = _WRITERS[to](module, module.example(), draft, dtype, shapes, said)
+            with full_disk_told(folder):
+                run = _WRITERS[to](module, module.example(), draft, dtype, shapes, said)
             differences = _compare(network, module, run, sizes, options, dynamic, dtype)
         except (EngineError, ImportError, MemoryError, OSError):
             raise
@@ -180,9 +181,10 @@ def export(
         if not worst <= most:
             raise EngineError(f"{name} as {to} differs from PyTorch by {worst:.2g} px, more than {most} px; nothing was written.")
         files = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)  # the named one last: it needs the others
-        for file in files:
-            with atomic_write(path.with_name(file.name)) as target:
-                target.write(file.read_bytes())
+        with together():
+            for file in files:
+                with atomic_write(path.with_name(file.name), durable=True) as target:
+                    target.write(file.read_bytes())
     written = tuple(str(path.with_name(file.name)) for file in reversed(files))
     return Exported(name, to, written, sizes[0], dynamic, with_frames, dtype, differences)
 

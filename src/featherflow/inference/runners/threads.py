@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,13 @@ def respect_container() -> None:
         import torch
 
         torch.set_num_threads(min(allowed, torch.get_num_threads()))
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Have processes that are forked from this one compute with one thread: they would wait without end for those of their parent."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
