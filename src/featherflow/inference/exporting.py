@@ -162,7 +162,7 @@ def export(
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network, options) if dynamic else [size or USUAL_SIZE]
-    module = ExportWrapper(network, sizes[-1], options, enlarge, bytes_in=with_frames, free=dynamic)
+    module = ExportWrapper(network, sizes[-1], options, enlarge=enlarge, bytes_in=with_frames, free=dynamic)
     said = facts(network, name, module)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
