@@ -12,7 +12,7 @@ from .frames import IMAGE_SUFFIXES
 from .sequences import is_pattern
 
 #: Flow files of a sequence, by the name of their format.
-FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "pfm": ".pfm", "flo5": ".flo5"}
+FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "pfm": ".pfm", "flo5": ".flo5", "exr": ".exr"}
 
 
 def check_outputs(

@@ -17,6 +17,7 @@ from ..errors import FeatherflowError, is_out_of_memory, printable
 from ..inference.runners.threads import respect_container
 from . import (
     bench,
+    completion,
     data,
     demo,
     estimate,
@@ -25,6 +26,7 @@ from . import (
     interpolate,
     magnify,
     models,
+    piv,
     serve,
     stabilise,
     tables,
@@ -52,6 +54,7 @@ for verb in (
     stabilise.stabilise,
     magnify.magnify,
     tracks.tracks,
+    piv.piv,
     evaluate.evaluate,
     bench.bench,
     export.export,
@@ -64,6 +67,7 @@ for verb in (
 app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
+completion.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -22,6 +22,9 @@ BUNDLED = Path(__file__).parent / "bundled"
 #: Tag that stands behind a bare architecture. Without an entry, or without that file, the only one there is.
 DEFAULT_TAGS = dict.fromkeys(("liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural")
 
+#: How the name of a repository of the Hugging Face Hub begins.
+ON_THE_HUB = "hf://"
+
 
 class Entry(NamedTuple):
     """A weight file that is there."""
@@ -84,12 +87,16 @@ def file_name(architecture: str, tag: str) -> str:
 
 
 def find(name: str) -> Path:
-    """File of `architecture` or `architecture:tag`.
+    """File of `architecture`, `architecture:tag` or `hf://user/repo`.
 
     Raises:
         InputError: for an unknown network.
         WeightsError: for weights that are not there, or several to choose from, saying what there is.
     """
+    if name.startswith(ON_THE_HUB):
+        from .hub import download
+
+        return download(name)
     architecture, tag = checked_name(name)
     if not tag:
         tag = DEFAULT_TAGS.get(architecture, "")
