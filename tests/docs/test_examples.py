@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from clips import moving, write_clip
 from helpers import run_command, small_weights
+from particle_images import write_recordings
 from PIL import Image
 
 from featherflow import write_flow
@@ -102,6 +103,7 @@ def inputs(tmp_path_factory) -> Path:
     for name in ("clip", "shaky", "bridge"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
     shutil.copy(ROOT / "hubconf.py", folder)
+    write_recordings(folder)
     small_weights(folder / "home" / "weights" / "raft-things.safetensors", "raft", "things")
     return folder
 
