@@ -33,9 +33,15 @@ def respect_container() -> None:
 
 @functools.cache
 def survive_forks() -> None:
-    """Have processes that are forked from this one compute with one thread: they would wait without end for those of their parent."""
+    """Have processes forked from this one compute with one thread: they would wait without end for the threads of their parent."""
+
+    def compute_alone() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+        os.register_at_fork(after_in_child=compute_alone)
 
 
 def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
