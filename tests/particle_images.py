@@ -1,6 +1,9 @@
 """Particle images whose motion is known."""
 
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 
 SIZE = (96, 128)
 
@@ -22,3 +25,16 @@ def particles(seed=0, count=900):
         return np.rint(255 * np.clip(picture, 0, 1)).astype(np.uint8)
 
     return draw(places), draw(moved)
+
+
+def write_recordings(folder: Path) -> None:
+    """`run_a.tif` and `run_b.tif`, both in `run/` too, `recording.tif` of four pages, and `wall.png`, black in a corner."""
+    first, second = (Image.fromarray(image) for image in particles())
+    (folder / "run").mkdir()
+    for image, name in ((first, "run_a.tif"), (second, "run_b.tif")):
+        image.save(folder / name)
+        image.save(folder / "run" / name)
+    first.save(folder / "recording.tif", save_all=True, append_images=[second, first, second])
+    mask = np.full(SIZE, 255, np.uint8)
+    mask[:16, :16] = 0
+    Image.fromarray(mask).save(folder / "wall.png")

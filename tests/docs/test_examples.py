@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from clips import moving, write_clip
 from helpers import run_command, small_weights
-from particle_images import particles
+from particle_images import write_recordings
 from PIL import Image
 
 from featherflow import write_flow
@@ -105,9 +105,8 @@ def inputs(tmp_path_factory) -> Path:
     write_flow(folder / "own-pairs" / "flow" / "0.flo", np.full((*frames[0].shape[:2], 2), (2, 1), np.float32))
     for name in ("clip", "shaky", "bridge"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
-    for name, image in zip(("run_a.tif", "run_b.tif"), particles(), strict=True):
-        Image.fromarray(image).save(folder / name)
     shutil.copy(ROOT / "hubconf.py", folder)
+    write_recordings(folder)
     small_weights(folder / "home" / "weights" / "raft-things.safetensors", "raft", "things")
     return folder
 

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 from helpers import run_command
-from particle_images import SIZE, particles
+from particle_images import SIZE, particles, write_recordings
 from PIL import Image
 
 from featherflow.errors import InputError, MissingExtraError
@@ -140,23 +140,25 @@ def test_the_rotation_of_particles_is_measured():
     assert abs(np.median(here.divergence[inner])) < 0.3
 
 
-def recording(folder, pages=4):
-    first, second = (Image.fromarray(image) for image in particles())
-    first.save(folder / "run.tif", save_all=True, append_images=[second, *[first, second] * ((pages - 2) // 2)])
-    return folder / "run.tif"
-
-
 def test_the_command_writes_everything_at_once(tmp_path, capsys):
     for part in ("cv2", "xarray", "h5netcdf", "pyevtk", "matplotlib"):
         pytest.importorskip(part)
-    mask = np.full(SIZE, 255, np.uint8)
-    mask[:16, :16] = 0
-    Image.fromarray(mask).save(tmp_path / "wall.png")
+    write_recordings(tmp_path)
     out = tmp_path / "out"
     out.mkdir()
     outputs = [part for name in ("f.csv", "f.nc", "f.vti") for part in ("-o", out / name)]
     code = run_command(
-        *("piv", recording(tmp_path), "--pairing", "double", *outputs, "--quiver", out / "q.png", "--vorticity", out / "w.svg"),
+        *(
+            "piv",
+            tmp_path / "recording.tif",
+            "--pairing",
+            "double",
+            *outputs,
+            "--quiver",
+            out / "q.png",
+            "--vorticity",
+            out / "w.svg",
+        ),
         *("--dt", 0.01, "--px-per-mm", 10, "--mask", tmp_path / "wall.png", "--spacing", 8, "--origin", "64,48"),
         *("--u-limits", "-500,500", "--model", "dis", "--json"),
     )
@@ -231,8 +233,9 @@ def test_particles_are_refined_whatever_else_is_asked_for(options, steps, monkey
 
 def test_there_and_back_by_the_command(tmp_path, capsys):
     pytest.importorskip("cv2")
+    write_recordings(tmp_path)
     code = run_command(
-        "piv", recording(tmp_path, 2), "-o", tmp_path / "x.csv", "--disagreement", 0.05, "--no-replace", "--model", "dis", "--json"
+        "piv", tmp_path / "run", "-o", tmp_path / "x.csv", "--disagreement", 0.05, "--no-replace", "--model", "dis", "--json"
     )
     result = json.loads(capsys.readouterr().out)
     assert code == 0 and result["rejected"] > 0 and result["replaced"] == 0 and result["measured"] > result["rejected"]
