@@ -23,7 +23,7 @@ def respect_container() -> None:
 
 @functools.cache
 def survive_forks() -> None:
-    """Have processes that are forked from this one compute with one thread: they would wait without end for those of their parent."""
+    """Have processes that are forked from this one compute with one thread: they would wait for those of their parent for ever."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
