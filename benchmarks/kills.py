@@ -56,9 +56,8 @@ def main() -> None:
         process.kill()
         process.wait()
         left = sum(path.name.startswith(".") for path in folder.iterdir())
-    print(
-        f"{arguments.kills} kills: {torn} torn files, {mixed} mixed pairs, at most {most} temporary files at a time, {left} at the end"
-    )
+    wrong = f"{torn} torn files, {mixed} mixed pairs"
+    print(f"{arguments.kills} kills: {wrong}, at most {most} temporary files at a time, {left} at the end")
 
 
 if __name__ == "__main__":

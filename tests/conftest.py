@@ -15,6 +15,13 @@ SHARED = Path(os.environ.get("FEATHERFLOW_SHARED") or Path(__file__).resolve().p
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is marked slow has an hour unless it says otherwise; all else has the `timeout` of pyproject.toml."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(3600))
+
+
 def _shared(name: str, required: bool = False) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

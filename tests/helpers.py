@@ -24,11 +24,11 @@ def write_frames(folder: Path, count: int = 2, height: int = 64, width: int = 80
     return paths
 
 
-def small_weights(path: Path, architecture: str = "liteflownetx") -> Path:
-    """Untrained weights of the smallest network, as a file."""
+def small_weights(path: Path, architecture: str = "liteflownetx", tag: str = "test") -> Path:
+    """Untrained weights, of the smallest network unless another is named, as a file."""
     network = networks.build(architecture)
     initialize(network, torch.Generator().manual_seed(0))
-    save_weights(path, network.state_dict(), WeightsInfo(architecture=architecture, tag="test"))
+    save_weights(path, network.state_dict(), WeightsInfo(architecture=architecture, tag=tag))
     return path
 
 

@@ -1,5 +1,6 @@
 """Depth and orientation of still pictures: by one rule for files and arrays, and for both frames of a pair."""
 
+import itertools
 import logging
 
 import numpy as np
@@ -119,3 +120,12 @@ def test_a_note_where_depth_is_lost(tmp_path, monkeypatch, caplog):
     with caplog.at_level(logging.WARNING):
         assert read_image(tmp_path / "deep.tif").dtype == np.uint8
     assert "deep.tif" in caplog.text and "8 bits" in caplog.text
+
+
+def test_a_stream_scales_deep_frames_as_estimate_does():
+    """The third frame needs more bits than the first two, of which the second is then scaled again."""
+    frames = [np.round(900 * frame[..., 0].astype(np.float64) / 255).astype(np.uint16) for frame in moving(4)]
+    frames[2:] = [frame * 2 for frame in frames[2:]]
+    streamed = list(featherflow.stream(frames, model="dis"))
+    for flow, (first, second) in zip(streamed, itertools.pairwise(frames), strict=True):
+        np.testing.assert_array_equal(flow, featherflow.estimate(first, second, model="dis"))

@@ -56,6 +56,9 @@ REFUSED = {
         "x_occlusion.png",
     ),
     "flow and pictures of one folder": (("estimate", "frames", "-o", "x", "--picture", "x", "--format", "png16"), "both"),
+    "pictures among frames": (("estimate", "frames/*", "-o", "flows", "--picture", "frames/../frames"), "frames/0000.png"),
+    "masks among frames": (("estimate", "frames", "-o", "frames", "--occlusion"), "would be one of the frames"),
+    "masks of a clip among frames": (("video", "frames", "--flow-dir", "frames", "--occlusion"), "would be one of the frames"),
     "equal stems": (("estimate", "mixed", "-o", "flows"), "twice"),
     "a folder named like a picture": (("estimate", "frames", "--picture", "x.png"), "goes into a folder"),
     "a clip over itself": (("video", "clip.mkv", "-o", "clip.mkv"), "--overwrite"),
@@ -129,6 +132,9 @@ def test_gaps_are_said(tmp_path, capsys, caplog):
     assert len(gaps(stills(tmp_path))) == 1 and "3 apart" in gaps(stills(tmp_path))[0]
     assert run_command("estimate", tmp_path, "-o", tmp_path / "flows", *FAST) == 0
     assert "'f3.png' and 'f6.png'" in caplog.text
+    caplog.clear()
+    flow_video(tmp_path, tmp_path / "out.mp4", estimator=Estimator("dis-ultrafast"))
+    assert "'f3.png' and 'f6.png'" in caplog.text
     for path in tmp_path.glob("*.png"):
         path.unlink()
     save(tmp_path, [f"f{k}.png" for k in (10, 20, 30)])
@@ -190,6 +196,21 @@ def test_check_outputs_knows_files_by_more_than_their_names(tmp_path):
 def test_flow_video_in_python_too(work):
     with pytest.raises(InputError, match=r"take the place of 'clip\.mkv'"):
         flow_video("clip.mkv", "clip.mkv", estimator=Estimator("dis-ultrafast"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("weights", "import", "a.png", "--as", "liteflownet:x", "-o", "a.png"),
+        ("data", "pack", "frames", "-o", "frames/0001.png"),
+        ("evaluate", "frames", "--csv", "x", "--html", "x"),
+    ],
+)
+def test_other_verbs_check_their_outputs_too(work, arguments, capsys):
+    before = contents(work)
+    assert run_command(*arguments) == 2
+    said = capsys.readouterr().err
+    assert ("take the place of" in said or "both be written" in said) and contents(work) == before
 
 
 @pytest.mark.parametrize("failing", ["write_image", "save_flow_picture"])

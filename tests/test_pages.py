@@ -52,6 +52,13 @@ def test_estimate_takes_them_as_sequences(tmp_path, suffix, capsys):
     assert "holds 4 pictures; name it alone" in capsys.readouterr().err
 
 
+def test_a_folder_of_sequences_is_no_sequence(tmp_path, capsys):
+    for name in ("a.tif", "b.tif"):
+        animation(tmp_path / name)
+    assert run_command("estimate", tmp_path, "-o", tmp_path / "flows", "--model", "dis") == 2
+    assert "a.tif' holds 4 pictures" in capsys.readouterr().err
+
+
 def test_what_is_no_sequence_is_one_picture(tmp_path, capsys):
     """Views beside a photo, and smaller copies of a page, are no frames."""
     images = [Image.fromarray(image) for image in moving(2)]

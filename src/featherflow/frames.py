@@ -88,6 +88,12 @@ def read_frames(
     ]
 
 
+def read_images(sources: Sequence[str | os.PathLike | Still]) -> list[np.ndarray]:
+    """As `read_frames`, each reduced to 8 bit: `(H, W, 3)` uint8."""
+    frames = read_frames(sources)
+    return [frame if frame.dtype == np.uint8 else np.round(frame * 255).astype(np.uint8) for frame in frames]
+
+
 def read_scaled(source: str | os.PathLike | Still, value_range: Range | None) -> np.ndarray:
     """Read one picture of a sequence, `(H, W, 3)` RGB, upright: uint8 where the file holds 8 bit, else uint16 in all 16 bits.
 
@@ -402,6 +408,32 @@ def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None
     return [batch if place is None else batch.to(place) for batch, place in zip(batches, places, strict=True)]
 
 
+class RunningRange:
+    """The range of frames that come one by one: that of all so far, so that it grows and never shrinks."""
+
+    def __init__(self) -> None:
+        self.common: Range | None = None
+        #: Whether the frame before has to be scaled again, since the last one is beyond the range that it was scaled by.
+        self.grew = False
+        self._extremes: dict[np.dtype, np.ndarray] = {}
+
+    def batch(self, frame, name: str):
+        """A frame as `as_batch` gives it, scaled by the range of all so far, its own included."""
+        place, before, self.grew = _place(frame), self.common, False
+        if place is not None and (ready := _in_place(frame, name)) is not None:
+            return ready
+        parts = _arrays(frame, name)
+        for array, _ in parts:
+            if array.dtype.kind in "iu" and array.dtype != np.uint8 and array.size:
+                known = self._extremes.get(array.dtype, array[:0].reshape(-1))
+                numbers = np.concatenate((known, [array.min(), array.max()])).astype(array.dtype)
+                self._extremes[array.dtype] = np.array([numbers.min(), numbers.max()])
+        self.common = common_range(list(self._extremes.values()))
+        self.grew = before is not None and before != self.common
+        batch = _as_one(parts, name, None, self.common)
+        return batch if place is None else batch.to(place)
+
+
 def as_batch(frame, name: str = "the frame", value_range: Range | None = None):
     """Any form of a frame, or of a batch of frames, as a tensor `(B, 3, H, W)` float32 RGB in [0, 1], on the device of a tensor.
 
@@ -468,7 +500,7 @@ def _check_unit(low: float, high: float, name: str) -> None:
     if low < -1e-3 or high > 1 + 1e-3:
         raise InputError(
             f"{name} is floating point and must lie in [0, 1], got {low:.4g} to {high:.4g}; scale it, or name the "
-            "numbers that are black and white (--range LOW,HIGH)."
+            "numbers that are black and white (estimate --range LOW,HIGH; value_range in Python)."
         )
 
 

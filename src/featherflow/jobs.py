@@ -186,17 +186,23 @@ def estimate_files(
             raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
     pairs = list(_plan(sequences, output, picture, suffix, backward, occlusion))
     inputs = [still.path for sequence in sequences for still in sequence]
-    check_outputs([entry for pair in pairs for entry in pair.outputs], inputs, overwrite=None if many else overwrite)
+    check_outputs(
+        [entry for pair in pairs for entry in pair.outputs],
+        inputs,
+        overwrite=None if many else overwrite,
+        sequence=frames[0] if many else None,
+    )
     for sequence in sequences:
         _warn(gaps(sequence) if many else [])
     job = FlowJob(many=many)
     runner = _Runner(Estimator() if estimator is None else estimator, backward or occlusion, value_range)
-    if many and picture is not None and scale is None:
+    done = {pair for pair in pairs if skip_existing and all(path.exists() for _, path in pair.outputs)}
+    if many and picture is not None and scale is None and len(done) < len(pairs):
         scale = runner.measure(pairs)
     for index, pair in enumerate(pairs):
         if progress:
             progress(index, len(pairs))
-        if skip_existing and all(path.exists() for _, path in pair.outputs):
+        if pair in done:
             job.skipped += 1
             continue
         try:

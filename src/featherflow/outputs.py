@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .errors import FileError, InputError
+from .frames import IMAGE_SUFFIXES
+from .sequences import is_pattern
 
 #: Flow files of a sequence, by the name of their format.
-FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "pfm": ".pfm", "flo5": ".flo5"}
+FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "pfm": ".pfm", "flo5": ".flo5", "exr": ".exr"}
 
 
 def check_outputs(
     outputs: Iterable[tuple[str, str | os.PathLike | None]],
     inputs: Iterable[str | os.PathLike] = (),
     overwrite: bool | None = False,
+    sequence: str | os.PathLike | None = None,
 ) -> None:
     """Refuse outputs that would destroy what is read, or each other.
 
@@ -23,6 +27,8 @@ def check_outputs(
         outputs: (what it is, e.g. "the flow"; where it goes, None for nowhere).
         inputs: files that the job reads; what is no path of a file (a pattern, a number of a camera, `-`) does not count.
         overwrite: let an output take the place of an input. None: never, for jobs that read on after they began to write.
+
+        sequence: a folder or glob pattern that was read; the next run would take pictures that are written there for frames of it.
 
     Raises:
         InputError: with both names.
@@ -42,6 +48,19 @@ def check_outputs(
         if key in read and not overwrite:
             cure = "name another file" if overwrite is None else "name another file, or say --overwrite"
             raise InputError(f"{what} would take the place of '{read[key]}', which is read; {cure}.")
+        if sequence is not None and _would_be_read(path, sequence):
+            raise InputError(f"{what} '{path}' would be one of the frames of '{sequence}' from then on; name another folder.")
+
+
+def _would_be_read(path: str | os.PathLike, sequence: str | os.PathLike) -> bool:
+    if os.path.isdir(sequence):
+        return Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
+    if not is_pattern(sequence):
+        return False
+    names, patterns = Path(os.path.abspath(path)).parts, Path(os.path.abspath(sequence)).parts
+    if "**" in patterns:
+        return fnmatch(os.path.abspath(path), os.path.abspath(sequence))
+    return len(names) == len(patterns) and all(fnmatch(name, part) for name, part in zip(names, patterns, strict=True))
 
 
 def _identity(path: str | os.PathLike) -> object:

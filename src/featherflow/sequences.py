@@ -12,6 +12,8 @@ from pathlib import Path
 from .errors import FileError, InputError
 from .frames import IMAGE_SUFFIXES, Still, page_count
 
+_OF_PAGES = (".tif", ".tiff", ".webp")
+
 
 def natural_order(path: str | os.PathLike) -> tuple:
     """Sorting key in which numbers count as numbers, so that frame_2 comes before frame_10; folder by folder."""
@@ -49,7 +51,10 @@ def stills(source: str | os.PathLike) -> list[Still]:
         return [Still(source, page) for page in range(count)]
     if len(found) < 2:
         raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
-    return [Still(path) for path in sorted(found, key=natural_order)]
+    found.sort(key=natural_order)
+    if found[0].suffix.lower() in _OF_PAGES and (count := page_count(found[0])) > 1:
+        raise InputError(f"'{found[0]}' holds {count} pictures; name it alone to take them as a sequence.")
+    return [Still(path) for path in found]
 
 
 def by_folder(frames: list[Still]) -> list[list[Still]]:

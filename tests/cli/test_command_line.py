@@ -234,12 +234,68 @@ def test_packed_textures_train(work, capsys):
     words = ("data", "pack", ".", "--output", "textures.st", "--drawn", "4", "--particles", "2", "--size", "64")
     assert run_command(*words) == 0
     assert "9 textures" in capsys.readouterr().out and os.path.getsize("textures.st") < 30_000_000
-    small = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
+    small = [word for change in ("height=64", "width=64", "batch=2", "chunks=1") for word in ("--set", change)]
     assert run_command("train", "modern/liteflownetx", "--run", "r", "--textures", "textures.st", "--samples", "2", *small) == 0
 
 
 def test_data_render_writes_pairs_and_a_sheet(work, capsys):
     assert run_command("data", "render", "samples", "--count", "2", "--height", "64", "--width", "96", "--depth", "1") == 0
-    assert sorted(os.listdir("samples")) == ["00000", "00001", "sheet.png"]
-    assert read_flow("samples/00001/flow.flo").shape == (64, 96, 2)
+    assert sorted(os.listdir("samples")) == ["flow", "frames", "occlusions", "sheet.png"]
+    assert read_flow("samples/flow/00001/frame1.flo").shape == (64, 96, 2)
     assert Image.open("samples/sheet.png").size == (96 * 4, 64 * 2)
+
+
+@pytest.mark.parametrize("said, meant", [("diss", "dis"), ("farnebck", "farneback"), ("liteflownet2-slm", "liteflownet2-slim")])
+def test_a_slip_of_the_pen_is_seen_among_all_models(work, said, meant, capsys):
+    assert run_command("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--model", said) == 2
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name, ways", [("raft", 1), ("liteflownet2-kitti", 1)])
+def test_the_cure_for_missing_weights_is_one_that_works(work, name, ways, capsys):
+    assert run_command("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--model", name) == 4
+    error = capsys.readouterr().err
+    assert f"--as {name}" in error and "fetch" not in error
+
+
+VERBS = (
+    "demo",
+    "estimate",
+    "video",
+    "interpolate",
+    "stabilise",
+    "magnify",
+    "tracks",
+    "evaluate",
+    "bench",
+    "export",
+    "tables",
+    "models",
+)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "train", "serve", "app", "data check", "weights import"])
+def test_help_shows_examples_of_its_own(verb, capsys):
+    assert run_command(*verb.split(), "--help") == 0
+    shown = capsys.readouterr().out
+    lines = " ".join(line.strip() for line in shown.splitlines())
+    examples = lines.split("Example: ")[1:]
+    assert examples and all(f"featherflow {verb}" in example[:110] for example in examples)
+    assert "--empty-" not in shown
+    if verb == "data check":
+        assert "frames/*.png" in shown
+
+
+def test_the_command_in_a_report_can_be_pasted(tmp_path, capsys):
+    import html
+    import re
+    import shlex
+
+    root = tmp_path / "my pairs"
+    assert run_command("data", "render", root, "--count", "1", "--height", "64", "--width", "64") == 0
+    command = ("evaluate", "--data", f"folder={root}", "--model", "horn-schunck", "--html", tmp_path / "a.html")
+    assert run_command(*command) == 0
+    note = html.unescape(re.search(r"<p class=note>(.*?)</p>", (tmp_path / "a.html").read_text())[1])
+    words = shlex.split(note)
+    assert words[:2] == ["featherflow", "evaluate"] and f"folder={root}" in words
+    assert run_command(*words[1:]) == 0

@@ -65,7 +65,7 @@ def test_free_sizes(to, network, tmp_path):
 def test_a_file_has_the_octaves_of_its_size(small, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("featherflow.inference.defaults._USUAL_PIXELS", 128 * 160 // 4)
-    stop = lambda network, size, options, **_: seen.append(options.octaves) or 1 / 0  # noqa: E731
+    stop = lambda network, size, options, *_, **__: seen.append(options.octaves) or 1 / 0  # noqa: E731
     monkeypatch.setattr("featherflow.inference.exporting.ExportWrapper", stop)
     for settings in ({}, {"options": RunOptions(octaves=1)}, {"dynamic": True}):
         size = {} if "dynamic" in settings else {"size": (128, 160)}
@@ -208,3 +208,49 @@ def test_bad_requests(network, tmp_path, wrong, error):
     with pytest.raises(error):
         export(network, tmp_path / wrong.pop("path"), **wrong)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_random_weights_are_not_written_unasked(tmp_path, capsys):
+    arguments = ("export", "raft-small", "-o", tmp_path / "flow.pt", "--height", "64", "--width", "64")
+    assert run_command(*arguments) == 4
+    assert "--untrained" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino", "torchscript", "exported-program"])
+def test_a_file_says_what_it_is(to, network, tmp_path):
+    if to in NEEDS:
+        pytest.importorskip(NEEDS[to])
+    path = tmp_path / f"flow{FORMATS[to]}"
+    export(network, path, size=(64, 96))
+    if to == "onnx":
+        import onnx
+
+        said = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    elif to == "openvino":
+        import openvino
+
+        model = openvino.Core().read_model(path)
+        said = {key: model.get_rt_info(key.replace(" ", "_")).astype(str) for key in ("featherflow weights", "featherflow frames")}
+    else:
+        files = {"featherflow.json": ""}
+        torch.jit.load(path, _extra_files=files) if to == "torchscript" else torch.export.load(path, extra_files=files)
+        said = json.loads(files["featherflow.json"])
+    assert said["featherflow weights"].startswith("not stated") and "RGB" in said["featherflow frames"]
+
+
+def test_a_file_enlarges_small_frames_as_estimate_does(small, tmp_path):
+    import featherflow
+    from featherflow.weights import WeightsInfo
+
+    built = small()
+    built.weights_info = WeightsInfo(architecture="liteflownet2", tag="test", enlarge_below=10_000, licence_weights="CC0-1.0")
+    done = export(built, tmp_path / "flow.pt", size=(70, 90), with_frames=True)
+    first, second = (torch.from_numpy(frame(70, 90, seed))[None] for seed in (1, 2))
+    expected = featherflow.estimate(first[0].numpy(), second[0].numpy(), model=built, engine="torch", dtype="float32")
+    assert np.abs(run_file("torchscript", done.files[0], first, second) - expected).max() <= 1e-3
+    plain = featherflow.estimate(first[0].numpy(), second[0].numpy(), model=built, engine="torch", dtype="float32", enlarge=1)
+    assert np.abs(plain - expected).max() > 1e-2
+    files = {"featherflow.json": ""}
+    torch.jit.load(done.files[0], _extra_files=files)
+    said = json.loads(files["featherflow.json"])
+    assert "180x140 px" in said["featherflow small frames"] and said["featherflow licence of the weights"] == "CC0-1.0"

@@ -15,6 +15,11 @@ from helpers import frame, small_weights
 import featherflow
 from featherflow import networks
 from featherflow.errors import InputError
+from featherflow.inference.runners import builds, choice, pytorch
+from featherflow.inference.runners.identity import identity
+from featherflow.networks import RunOptions
+
+SMALL = ("features", "finest_level", "matching", "subpixel", "regularization")
 
 THREADS, FRAMES = 8, 20
 
@@ -36,6 +41,12 @@ def differences(call, clip) -> int:
 
 
 @pytest.fixture(scope="module")
+def network(small):
+    """One that no other file builds."""
+    return small(subpixel=(7,))
+
+
+@pytest.fixture(scope="module")
 def clip():
     return [frame(70, 90, seed) for seed in range(FRAMES + 1)]
 
@@ -49,20 +60,19 @@ def test_threads_get_their_own_flows(engine, network, clip):
     assert differences(lambda a, b: featherflow.estimate(a, b, network, engine=engine), clip) == 0
 
 
-def test_threads_get_their_own_flows_from_the_default_engine_once_it_is_built(tmp_path, clip, monkeypatch):
+def test_threads_get_their_own_flows_from_the_default_engine_once_it_is_built(small, tmp_path, clip, monkeypatch):
+    """Of a network by name, whose estimator is kept and shared."""
     pytest.importorskip("openvino")
-    from featherflow.inference.runners import choice
-
-    weights = small_weights(tmp_path / "x.safetensors")
+    network = small()
+    options = {key: getattr(network.config, key) for key in SMALL}
+    info = featherflow.weights.WeightsInfo(architecture="liteflownet2", tag="test", options=options)
+    featherflow.weights.save_weights(tmp_path / "x.safetensors", network.state_dict(), info, torch.float32)
     called = []
-    fastest = choice._fastest
-    monkeypatch.setattr(choice, "_fastest", lambda task: called.append(fastest(task)) or "openvino")
-    asked = {"model": "liteflownetx", "weights": weights}
-    estimator = featherflow.Estimator(**asked)
-    few = clip[:6]
-    assert differences(estimator, few) == 0
-    assert differences(lambda a, b: featherflow.estimate(a, b, **asked), few) == 0
-    assert len(called) == 2 * 5 * (THREADS + 1)
+    monkeypatch.setattr(choice, "_fastest", lambda task: called.append(task) or "openvino")
+    asked = {"model": "liteflownet2", "weights": tmp_path / "x.safetensors"}
+    assert differences(featherflow.Estimator(**asked), clip) == 0
+    assert differences(lambda a, b: featherflow.estimate(a, b, **asked), clip) == 0
+    assert len(called) == 2 * FRAMES * (THREADS + 1)
 
 
 def test_streams_in_threads_are_their_own(network, clip):
@@ -75,8 +85,6 @@ def test_streams_in_threads_are_their_own(network, clip):
 
 def test_threads_build_an_engine_once(small, monkeypatch):
     pytest.importorskip("onnxruntime")
-    from featherflow.inference.runners import builds
-
     made = []
     build = builds.build
     monkeypatch.setattr(builds, "build", lambda name, make: build(name, lambda folder: made.append(1) or make(folder)))
@@ -112,31 +120,40 @@ def another_table(network):
     network.config = replace(network.config, octaves=1)
 
 
-@pytest.mark.parametrize("engine", ["openvino", "onnx"])
 @pytest.mark.parametrize("change", [by_another_tensor, in_place, behind_autograd, another_table])
-def test_an_engine_follows_its_network(engine, change, small):
-    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[engine])
+def test_a_changed_network_is_another_one(change, small):
+    """Its builds go by another name, and go by the old one again when it is as it was."""
     network = small(finest_level=5)
-    pair = frames(height=128, width=160)
-    estimator = featherflow.Estimator(network, engine=engine)
-    before = [estimator(*pair), featherflow.estimate(*pair, network, engine=engine)]
+    state, table = {name: tensor.clone() for name, tensor in network.state_dict().items()}, network.config
+    before = identity(network)
+    assert identity(network) == before == identity(small(finest_level=5))
     change(network)
-    expected = featherflow.estimate(*pair, network, engine="torch")
-    assert np.abs(before[0] - expected).max() > 0.01
-    for flow in (estimator(*pair), featherflow.estimate(*pair, network, engine=engine)):
+    assert identity(network) != before
+    network.load_state_dict(state)
+    network.config = table
+    assert identity(network) == before
+
+
+def test_an_engine_follows_its_network(small):
+    pytest.importorskip("openvino")
+    network = small(subpixel=(6,))
+    estimator = featherflow.Estimator(network, engine="openvino")
+    before = estimator(*frames())
+    behind_autograd(network)
+    expected = featherflow.estimate(*frames(), network, engine="torch")
+    assert np.abs(before - expected).max() > 0.01
+    for flow in (estimator(*frames()), featherflow.estimate(*frames(), network, engine="openvino")):
         assert np.abs(flow - expected).max() <= 1e-3
 
 
 def test_an_engine_follows_the_number_of_iterations():
-    pytest.importorskip("openvino")
+    """Of which the network's own, an attribute, counts where none is asked for."""
     network = networks.untrained("raft-small")
-    network.iterations = 2
-    pair = frames(height=128, width=128)
-    two = featherflow.estimate(*pair, network, engine="openvino")
-    network.iterations = 1
-    one = featherflow.estimate(*pair, network, engine="torch")
-    assert np.abs(one - two).max() > 0.01
-    assert np.abs(featherflow.estimate(*pair, network, engine="openvino") - one).max() <= 1e-3
+    two, network.iterations = identity(network), 1
+    assert identity(network) != two
+    spec = [pytorch.InferenceSpec((1, 3, 64, 64), network.traits, torch.device("cpu"), "float32", RunOptions(n)) for n in (None, 1)]
+    pytest.importorskip("openvino")
+    assert choice.Task(network, spec[0]).key("openvino") != choice.Task(network, spec[1]).key("openvino")
 
 
 def test_weights_replaced_under_their_name_are_taken(tmp_path, monkeypatch):
@@ -223,7 +240,7 @@ def test_exporting_leaves_the_mode_and_the_generator(small, tmp_path):
     network = small().train()
     before = torch.random.get_rng_state()
     export(network, tmp_path / "flow.pt2", size=(64, 96))
-    export("liteflownetx", tmp_path / "untrained.pt2", size=(64, 96))
+    networks.untrained("liteflownetx")
     assert network.training and torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -242,13 +259,15 @@ def test_the_number_of_threads_is_the_callers(network, monkeypatch):
     from featherflow.inference.runners import threads
 
     monkeypatch.setattr(threads, "container_threads", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         featherflow.estimate(*frames(), network)
         assert torch.get_num_threads() == 3 and threads.usable_threads() == 1
         threads.respect_container()
-        assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 1 and os.environ["OMP_NUM_THREADS"] == "1"
     finally:
         torch.set_num_threads(before)
 

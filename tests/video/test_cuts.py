@@ -44,6 +44,16 @@ def test_what_lies_between_two_frames():
     assert found(first.astype(np.uint16) * 257, second.astype(np.uint16) * 257).kind == "motion"
 
 
+@pytest.mark.parametrize("size", [(16, 4000), (17, 1000), (1080, 20), (333, 517), (16, 16)])
+def test_frames_of_any_shape(size):
+    random = np.random.default_rng(0)
+    first, second, other = (frame(*size, seed).copy() for seed in (1, 1, 2))
+    second[random.integers(size[0]), random.integers(size[1])] ^= 1
+    still = np.zeros((*size, 2), np.float32)
+    assert change(first, second, still).kind == "motion" and change(first, other, still).likeness < 0.6
+    assert shows_motion(first, second, still) is False
+
+
 def test_a_fade_shows_no_motion_and_a_shift_of_a_fraction_of_a_pixel_does():
     import cv2
 

@@ -56,13 +56,13 @@ def facts(path) -> tuple[int, int, int, str]:
 @pytest.mark.parametrize("job", [interpolate_video, stabilise_video, magnify_video])
 def test_hdr_keeps_depth_and_colours(hdr, tmp_path, job):
     assert open_clip(hdr).colour == PQ
-    result = job(hdr, tmp_path / "out.mp4", model=FAST, crf=5)
+    result = job(hdr, tmp_path / "out.mp4", estimator=Estimator(FAST), crf=5)
     assert result.codec == "av1" and facts(tmp_path / "out.mp4") == (9, 16, 9, "yuv420p10le")
     before, after = (next(iter(open_clip(path))).image for path in (hdr, tmp_path / "out.mp4"))
     assert before.dtype == after.dtype == np.uint16
     assert np.abs(before.astype(int) - after)[8:-8, 8:-8].mean() < 300  # of 65535; 8 bit alone would be 257 apart
     with pytest.raises(InputError, match="HDR of 10 bit, of which vp9 keeps 8"):
-        job(hdr, tmp_path / "eight.mp4", model=FAST, codec="vp9")
+        job(hdr, tmp_path / "eight.mp4", estimator=Estimator(FAST), codec="vp9")
 
 
 def test_the_numbers_of_bt2020_come_back(hdr):

@@ -340,3 +340,17 @@ def test_views_show_the_flow_of_each_pixel():
     assert np.array_equal(draw("side-by-side", image, flow, 3.0)[:, :96], image)
     with pytest.raises(InputError, match="colour, arrows"):
         draw("map", image, flow, 1.0)
+
+
+def test_arrows_of_small_motions_are_arrows(tmp_path):
+    """Motions of a twentieth of a pixel: scaled up until they can be seen, and told apart from rest."""
+    import cv2
+
+    image = cv2.GaussianBlur(moving(1, 128, 160)[0], None, 2.0)
+    frames = [cv2.warpAffine(image, np.float32([[1, 0, 0.05 * k], [0, 1, 0]]), (160, 128), flags=cv2.INTER_CUBIC) for k in range(3)]
+    write_clip(tmp_path / "clip.mkv", frames)
+    result = flow_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", view="arrows", codec="ffv1", estimator=Estimator("dis"))
+    assert result.scale_px < 0.3
+    drawn = (np.abs(read_clip(tmp_path / "out.mkv")[0][0].astype(int) - frames[0]).max(axis=2) > 40).mean()
+    still = draw("arrows", frames[0], np.full((128, 160, 2), 1e-4, np.float32), 0.5)
+    assert drawn > 2 * (np.abs(still.astype(int) - frames[0]).max(axis=2) > 40).mean()

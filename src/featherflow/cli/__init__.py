@@ -10,12 +10,14 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from .. import __version__
 from ..errors import FeatherflowError, is_out_of_memory, printable
+from ..inference.runners.threads import respect_container
 from . import (
     bench,
+    completion,
     data,
     demo,
     estimate,
@@ -24,6 +26,7 @@ from . import (
     interpolate,
     magnify,
     models,
+    piv,
     serve,
     stabilise,
     tables,
@@ -36,10 +39,12 @@ from .output import hold_every_name
 
 app = App(
     name="featherflow",
-    help="Dense optical flow: how every pixel moves from one frame to the next.",
+    help="Dense optical flow: how every pixel moves from one frame to the next.\n\n"
+    "Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
+    help_format="plaintext",  # in which an asterisk is an asterisk
+    default_parameter=Parameter(negative_iterable=()),
     version=__version__,
     suppress_keyboard_interrupt=False,
-    help_epilogue="Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
 )
 for verb in (
     demo.demo,
@@ -49,6 +54,7 @@ for verb in (
     stabilise.stabilise,
     magnify.magnify,
     tracks.tracks,
+    piv.piv,
     evaluate.evaluate,
     bench.bench,
     export.export,
@@ -61,11 +67,13 @@ for verb in (
 app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
+completion.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
     hold_every_name()
+    respect_container()
     try:
         app(arguments)
     except FeatherflowError as error:

@@ -21,7 +21,7 @@ def render(
     depth: float = 0.0,
     seed: int = 0,
 ) -> None:
-    """Write procedural pairs with their exact flow, and one sheet that shows them all.
+    """Write procedural pairs with their exact flow, in the layout that check, evaluate and train call 'folder', and a sheet of all.
 
     Example: featherflow data render samples/ --count 16 --photos photos/
 
@@ -106,7 +106,9 @@ def pack(
 
     from ..data import TextureBank
     from ..data.heldback import is_held_back
+    from ..outputs import check_outputs
 
+    check_outputs([("the packed file", output)], [path for folder in photos for path in folder.rglob("*")], overwrite=None)
     bank = TextureBank.procedural(drawn, size, torch.Generator().manual_seed(0), particles=particles)
     taken = TextureBank.from_folder(photos, size, keep=(lambda photo: not is_held_back(photo)) if hold_back else None)
     bank = TextureBank.concat([taken, bank])

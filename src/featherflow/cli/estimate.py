@@ -38,7 +38,8 @@ def estimate(
         Two image files; or one folder, quoted glob or file of several pictures (animated PNG or WebP, TIFF of many pages), taken in
         natural order (2 before 10), each folder for itself.
     output
-        Flow file: .flo, .png (KITTI), .pfm, .npz, .npy or .flo5. For a sequence: a folder; its files are named after the frames.
+        Flow file: .flo, .png (KITTI), .pfm, .npz, .npy, .flo5 or .exr (STMap: *stmap.exr). For a sequence: a folder; its files
+        are named after the frames.
     picture
         Colour picture of the flow (.png), or a folder for a sequence.
     scale
@@ -51,7 +52,7 @@ def estimate(
     occlusion
         Also a mask of the pixels of the first frame that the second does not show, in a file ending in _occlusion.png.
     format
-        Of the flow files of a sequence: flo, png16 (KITTI), npz, npy, pfm or flo5.
+        Of the flow files of a sequence: flo, png16 (KITTI), npz, npy, pfm, flo5 or exr.
     range
         LOW,HIGH: the numbers that are black and white in pictures deeper than 8 bit, e.g. 0,4095. By default as many bits of 16 as
         both frames need, and of 32-bit pictures what both frames hold.

@@ -53,16 +53,19 @@ def evaluate(
     json
         Print the figures as JSON.
     """
+    import shlex
     from dataclasses import asdict
 
     from ..evaluation import Dataset, method_named, report
     from ..evaluation import evaluate as run
     from ..evaluation.submissions import submit_one
+    from ..outputs import check_outputs
     from ..weights import default_model
     from .output import print_json, show_progress
 
     methods = {name: method_named(name, computation.device, computation.dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
+    check_outputs([("the table", csv), ("the page", html)])
     if submit is not None:
         with show_progress("pairs", quiet=json) as progress:
             submission = submit_one(methods, datasets, submit, progress)
@@ -81,5 +84,16 @@ def evaluate(
     else:
         print(report.markdown(evaluation), flush=True)
     if html is not None:
-        command = ["featherflow evaluate", *(f"--model {name}" for name in methods), *(f"--data {d.name}=..." for d in datasets)]
-        report.write_html(html, evaluation, pictures, note=" ".join(command))
+        command = ["featherflow", "evaluate", *([str(samples)] if samples else [])]
+        command += [word for name in methods for word in ("--model", name)]
+        command += [word for text in data or [] for word in ("--data", text)]
+        options = {
+            "--limit": limit,
+            "--device": computation.device,
+            "--dtype": computation.dtype,
+            "--worst": worst,
+            "--csv": csv,
+            "--html": html,
+        }
+        command += [str(word) for pair in options.items() if pair[1] is not None for word in pair]
+        report.write_html(html, evaluation, pictures, note=shlex.join(command))

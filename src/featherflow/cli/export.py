@@ -21,6 +21,7 @@ def export(
     with_frames: Annotated[bool, Parameter(negative="")] = False,
     dtype: str = "float32",
     network: Network = NETWORK,
+    untrained: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Write a network as a file that other programs run, and compare what it gives with PyTorch.
@@ -30,7 +31,7 @@ def export(
     Parameters
     ----------
     model
-        A network (liteflownet2, liteflownet2:tag); with untrained weights where it has none.
+        A network (liteflownet2, liteflownet2:tag).
     output
         The file: .onnx, .xml (OpenVINO, with a .bin beside it), .pt (TorchScript) or .pt2 (PyTorch's exported program).
     to
@@ -45,6 +46,8 @@ def export(
         Take uint8 frames (1, H, W, 3) and give flow (1, H, W, 2), with resizing and scaling inside the file.
     dtype
         float32, or for openvino also bfloat16 or int8, of the convolutions.
+    untrained
+        Write a network that has no weights with random ones, to try a file out.
     json
         Print what was written as JSON.
     """
@@ -57,7 +60,7 @@ def export(
 
     size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
     result = write(
-        named_network(model, network.weights),
+        named_network(model, network.weights, untrained),
         output,
         to,
         name=model,

@@ -59,12 +59,10 @@ class EstimationOptions(EstimationSettings):
         Raises: as `featherflow.Estimator`.
         """
         from ..inference import Estimator
-        from ..inference.runners.threads import respect_container
         from .output import show_log
 
         if self.verbose:
             show_log()
-        respect_container()
         return Estimator.of(self)
 
 

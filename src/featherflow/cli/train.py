@@ -130,7 +130,7 @@ def train(
         return
     if run is None:
         raise InputError("A run needs a folder: --run FOLDER.")
-    run_training(
+    piece = run_training(
         recipe,
         run,
         photos or (),
@@ -149,3 +149,4 @@ def train(
         compile,
         threads,
     )
+    print(piece.sentence())

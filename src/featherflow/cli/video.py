@@ -50,7 +50,7 @@ def video(
     flow_dir
         Folder to write flow files into, named by number of frame.
     format
-        Of the flow files: flo, png16 (KITTI), npz, pfm or flo5.
+        Of the flow files: flo, png16 (KITTI), npz, pfm, flo5 or exr.
     stride
         Take every so manieth frame.
     size

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-app = App(name="weights", help="Import, list, show and fetch weights.")
+app = App(name="weights", help="Import, list, show and fetch weights. Example: featherflow weights list")
 
 JsonFlag = Annotated[bool, Parameter(negative=())]
 
@@ -40,8 +40,10 @@ def import_(
     output
         Safetensors file to write; without it, the weights are kept under their name for all other commands.
     """
+    from ..outputs import check_outputs
     from ..weights import import_weights_to
 
+    check_outputs([("the weights", output)], [file])
     path, imported = import_weights_to(file, as_, output)
     _report(path, imported)
 

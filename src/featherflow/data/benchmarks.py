@@ -58,7 +58,8 @@ import numpy as np
 from featherflow.data.heldback import PAIRS
 from featherflow.errors import FileError, InputError
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
-from featherflow.frames import read_image
+from featherflow.frames import read_image, read_images
+from featherflow.sequences import natural_order
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff")
 
@@ -109,7 +110,7 @@ class Pair:
         Raises:
             FileError: naming the first file that is missing, damaged or of another size than frame 1.
         """
-        frame1, frame2 = read_image(self.frame1), read_image(self.frame2)
+        frame1, frame2 = read_images([self.frame1, self.frame2])
         size = frame1.shape[:2]
         _same_size(frame2.shape[:2], size, self.frame2, self.frame1)
         if self.flow is None:
@@ -490,7 +491,7 @@ def _own(root: Path, split: str, complete: bool) -> Iterator[Pair]:
     frames, truth = _folder(root, "frames"), _folder(root, "flow")
     for sequence in [frames, *_folders(frames)]:
         below = sequence.relative_to(frames)
-        images = sorted(path for path in sequence.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        images = sorted((path for path in sequence.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
         flows = {path.stem: path for path in sorted((truth / below).glob("*")) if path.suffix.lower() in SUFFIXES}
         for stem in flows:
             if stem not in {image.stem for image in images[:-1]}:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..flow import read_flow_with_valid
-from ..frames import read_image
+from ..frames import read_image, read_images
 
 #: Pairs left out of the means: motion blur and smoke beyond what their frames show.
 FLAGGED = ("ambush_4",)
@@ -40,7 +40,7 @@ class Sample:
         flow, valid = read_flow_with_valid(self.flow)
         if self.invalid is not None and self.invalid.exists():
             valid = valid & (read_image(self.invalid)[..., 0] == 0)
-        return read_image(self.frame1), read_image(self.frame2), flow, valid
+        return *read_images([self.frame1, self.frame2]), flow, valid
 
 
 def find_samples(root: Path | str, flagged: bool = False) -> list[Sample]:

@@ -4,6 +4,7 @@ The lowest room: it knows NumPy and no network, and imports torch, Pillow and th
 """
 
 from featherflow.flow.colour import (
+    SMALLEST_MEASURED_SCALE,
     automatic_scale,
     colour_wheel_legend,
     encode_flow_picture,
@@ -19,6 +20,7 @@ from featherflow.flow.metrics import FlowErrors, FlowMetrics, FlowResult, ImageE
 from featherflow.flow.pictures import draw_arrows, mark, overlay
 
 __all__ = [
+    "SMALLEST_MEASURED_SCALE",
     "SUFFIXES",
     "FlowErrors",
     "FlowMetrics",

@@ -78,11 +78,11 @@ def automatic_scale(flow) -> float:
     return max(float(lengths.max(initial=0)), SMALLEST_AUTOMATIC_SCALE)
 
 
-def measured_scale(flow: np.ndarray) -> float:
-    """Flow length [px] that is to have full colour in a sequence, from one flow `(H, W, 2)`: its 99th percentile."""
+def measured_scale(flow: np.ndarray, least: float = SMALLEST_MEASURED_SCALE) -> float:
+    """Flow length [px] that is to have full colour in a sequence, from one flow `(H, W, 2)`: its 99th percentile, or `least`."""
     lengths = np.hypot(flow[..., 0], flow[..., 1])
     lengths = lengths[np.isfinite(lengths)]
-    return max(float(np.percentile(lengths, SCALE_PERCENTILE)) if lengths.size else 0.0, SMALLEST_MEASURED_SCALE)
+    return max(float(np.percentile(lengths, SCALE_PERCENTILE)) if lengths.size else 0.0, least)
 
 
 def flow_to_rgb(flow, scale: float | None = None) -> np.ndarray:

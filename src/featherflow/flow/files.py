@@ -8,6 +8,7 @@
 | `.npz`  | NumPy archive: `flow` (H, W, 2), and `valid` (H, W) where pixels are unknown                  | NaN        |
 | `.npy`  | NumPy array (H, W, 2)                                                                         | NaN        |
 | `.flo5` | Spring: HDF5 dataset `flow` (H, W, 2); needs the extra `featherflow[flo5]`                    | NaN        |
+| `.exr`  | OpenEXR motion vectors, or STMap in `*stmap.exr`, see `flow.exr`; needs `featherflow[exr]`     | a mask     |
 
 In memory a flow is `(H, W, 2)` float32 in px, x to the right and then y down, with NaN in both components where it is
 unknown. A reader trusts no header: sizes are held against the file's length before any memory is asked for, and those of formats
@@ -30,9 +31,10 @@ import numpy as np
 
 from ..errors import FileError, InputError, LimitError, MissingExtraError
 from ..files import atomic_write
+from .exr import read_exr, write_exr
 from .fields import as_field, as_mask, known
 
-SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5")
+SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5", ".exr")
 
 #: Most pixels of a flow in a format that compresses, unless a caller asks for another limit: a little more than 7680 x 4320.
 MOST_PIXELS = 1 << 25
@@ -83,7 +85,7 @@ def _most(path: Path, max_pixels: int | None) -> float:
     """Most pixels that are taken from a file of this name."""
     if max_pixels is not None:
         return max_pixels
-    return MOST_PIXELS if path.suffix.lower() in (".png", ".npz", ".flo5") else math.inf
+    return MOST_PIXELS if path.suffix.lower() in (".png", ".npz", ".flo5", ".exr") else math.inf
 
 
 def _with_unknown(flow: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
@@ -475,6 +477,7 @@ _CODECS = {
     ".npz": (_read_npz, _write_npz),
     ".npy": (_read_npy, _write_npy),
     ".flo5": (_read_flo5, _write_flo5),
+    ".exr": (read_exr, write_exr),
 }
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from functools import lru_cache
 
 import torch
 
+from .. import classical, networks
 from ..errors import InputError
 from ..networks import FlowNetwork, Traits
 from .tiling import LARGEST_WHOLE
@@ -16,6 +18,19 @@ _USUAL_PIXELS = 450_000
 #: Networks whose end-point errors on real pairs were measured to grow by less than 1 % in bfloat16 (docs/speed.md), with weights
 #: of the modern recipes, which train in it.
 BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
+
+
+def check_model(name: str) -> None:
+    """Refuse a name that is neither a network's nor a classical method's, with the nearest of both.
+
+    Raises:
+        InputError: for such a name.
+    """
+    known = [*networks.names(), *classical.METHODS]
+    if name.partition(":")[0] not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "`featherflow models` lists all."
+        raise InputError(f"There is no network named '{name}' and no classical method; {hint}")
 
 
 def device_named(device: str | None) -> torch.device:

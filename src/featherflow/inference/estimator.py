@@ -97,6 +97,7 @@ class Estimator:
             if self.model in classical.METHODS:
                 _check_classical(self.model, settings)
             else:
+                defaults.check_model(self.model)
                 self._network = loaded or kept.load(self.model, settings.weights, self.device)
         self.dtype = settings.dtype
         if self._network is not None:
@@ -434,6 +435,7 @@ def kept_estimator(model: Model = None, **settings: Unpack[Choices]) -> Estimato
     chosen = EstimationSettings(model=model, **settings)
     if (chosen.model or default_model()) in classical.METHODS:
         return Estimator.of(chosen)
+    defaults.check_model(chosen.model or default_model())
     file = kept.weight_file(chosen.model or default_model(), chosen.weights)
 
     def make() -> Estimator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from ..errors import EngineError, InputError, WeightsError
 from ..files import atomic_write, full_disk_told, together
 from ..networks import PLAIN, FlowNetwork, RunOptions, as_network
 from ..weights import load
-from .defaults import usual_octaves
+from .defaults import usual_enlargement, usual_octaves
 from .runners import int8, onnx, openvino
 from .runners.choice import TOLERANCE
 from .runners.graphs import ExportWrapper, deepest, exported_program, quiet
@@ -27,6 +28,9 @@ FORMATS = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "exported-
 FREE_SIZES = ("onnx", "openvino", "exported-program")
 #: Size that is exported where nobody says which: (height, width).
 USUAL_SIZE = (448, 1024)
+
+#: Inside a TorchScript file or an exported program.
+_FACTS_FILE = "featherflow.json"
 
 Runner = Callable[[Tensor, Tensor], Tensor]
 
@@ -54,14 +58,48 @@ class Exported:
         return f"{', '.join(self.files)}: {self.model} as {self.format}, {kind}, {takes}; largest difference from PyTorch {checks}"
 
 
-def named_network(name: str, weights: str | os.PathLike | None = None) -> FlowNetwork:
-    """The network of a name to be exported; untrained, always the same, where it has no weights and none are given."""
+def named_network(name: str, weights: str | os.PathLike | None = None, untrained: bool = False) -> FlowNetwork:
+    """The network of a name to be exported.
+
+    Args:
+        untrained: where it has no weights and none are given, take random ones, always the same.
+
+    Raises:
+        WeightsError: where it has none, unless they may be random.
+    """
     try:
         return as_network(load(name, weights=weights))
-    except WeightsError:
+    except WeightsError as error:
         if weights is not None or ":" in name:
             raise
+        if not untrained:
+            raise WeightsError(f"{str(error).rstrip('.')}. To try a file out with random weights, say --untrained.") from None
         return networks.untrained(name)
+
+
+def facts(network: FlowNetwork, name: str, module: ExportWrapper) -> dict[str, str]:
+    """What a file says of itself: which weights and under which licence, what it takes and what it gives."""
+    info, multiple = network.weights_info, network.traits.size_multiple
+    enlarge_below = 0 if info is None else info.enlarge_below
+    shape = "(1, H, W, 3) uint8" if module.bytes_in else "(1, 3, H, W) float32 in [0, 1]"
+    rule = "padded by repeating the border" if module.fitting.pads else "resized"
+    height, width = module.fitting.size
+    said = {
+        "model": name,
+        "weights": "not stated, perhaps random" if info is None else info.name,
+        "licence of the weights": (info.licence_weights if info is not None else "") or "not stated",
+        "licence of the code": (info.licence_code if info is not None else "") or "Apache-2.0",
+        "frames": f"{shape}, RGB",
+        "flow": ("(1, H, W, 2)" if module.bytes_in else "(1, 2, H, W)") + " float32 [px], to the right and down, on frame 1",
+        "sizes": f"multiples of {multiple} px"
+        if module.free
+        else f"{width}x{height} px, {rule} inside to multiples of {multiple} px",
+    }
+    if module.free and enlarge_below:
+        said["small frames"] = f"of fewer than {enlarge_below} pixels: enlarge them twofold and halve their flow, as estimate does"
+    elif module.fitting.seen != module.fitting.size:
+        said["small frames"] = "enlarged inside to {1}x{0} px, as the weights ask".format(*module.fitting.seen)
+    return {f"featherflow {key}": value for key, value in said.items()}
 
 
 def export(
@@ -78,7 +116,9 @@ def export(
 ) -> Exported:
     """Write a network as a file that other programs run. The file is kept only if it gives PyTorch's flow.
 
-    Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px].
+    Inputs `frame1`, `frame2` are `(1, 3, H, W)` float32 RGB in [0, 1], output `flow` is `(1, 2, H, W)` float32 [px]. Small frames
+    are seen enlarged where the weights ask for it, as by `featherflow.estimate`; a file with free sizes sees them as they are. The
+    file says what it is: see `facts`.
 
     Args:
         model: a network, or the name of one (see `named_network`).
@@ -97,7 +137,7 @@ def export(
         InputError: for what cannot be combined. MissingExtraError: for a format whose package is not installed.
         EngineError: if the exporter cannot take the network, or what it wrote differs by more than 0.001 px (in bfloat16: 1 px; in
             int8: a tenth of the flow's mean length, on average).
-        FileError: for a path that cannot be written.
+        FileError: for a path that cannot be written. WeightsError: for the name of a network without weights.
     """
     path = Path(path)
     if to is None:
@@ -116,18 +156,20 @@ def export(
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
     network = named_network(model) if isinstance(model, str) else as_network(model)
     name = name or (model if isinstance(model, str) else type(network).__name__)
+    enlarge = 1.0 if dynamic else usual_enlargement(network, size or USUAL_SIZE)
     if options.octaves is None and not dynamic:
-        options = replace(options, octaves=usual_octaves(network.traits, size or USUAL_SIZE))
+        options = replace(options, octaves=usual_octaves(network.traits, size or USUAL_SIZE, enlarge))
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network, options) if dynamic else [size or USUAL_SIZE]
-    module = ExportWrapper(network, sizes[-1], options, bytes_in=with_frames, free=dynamic)
+    module = ExportWrapper(network, sizes[-1], options, enlarge=enlarge, bytes_in=with_frames, free=dynamic)
+    said = facts(network, name, module)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         try:
             shapes = _free_shapes(network, options) if dynamic else None
             with full_disk_told(folder):
-                run = _WRITERS[to](module, module.example(), draft, dtype, shapes)
+                run = _WRITERS[to](module, module.example(), draft, dtype, shapes, said)
             differences = _compare(network, module, run, sizes, options, dynamic, dtype)
         except (EngineError, ImportError, MemoryError, OSError):
             raise
@@ -193,26 +235,32 @@ def _compare(
     return differences
 
 
-def _write_onnx(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
-    onnx.graph(module, frames, shapes).save(path)
+def _write_onnx(module: ExportWrapper, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
+    program = onnx.graph(module, frames, shapes)
+    program.model.metadata_props.update(said)
+    program.save(path)
     return onnx.load(path, "float32", torch.get_num_threads())
 
 
-def _write_openvino(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
-    openvino.save(openvino.graph(module, frames, shapes, dtype), path)
+def _write_openvino(module: ExportWrapper, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
+    model = openvino.graph(module, frames, shapes, dtype)
+    for key, value in said.items():
+        model.set_rt_info(value, key.replace(" ", "_"))
+    openvino.save(model, path)
     return openvino.load(path, "float32", torch.get_num_threads())  # any other dtype is part of the file
 
 
-def _write_exported_program(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_exported_program(module: ExportWrapper, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
     program = exported_program(module, frames, shapes)
     with quiet():
-        torch.export.save(program, path)
+        torch.export.save(program, path, extra_files={_FACTS_FILE: json.dumps(said)})
         return torch.export.load(path).module()
 
 
-def _write_torchscript(module: ExportWrapper, frames, path: Path, dtype: str, shapes) -> Runner:
+def _write_torchscript(module: ExportWrapper, frames, path: Path, dtype: str, shapes, said: dict[str, str]) -> Runner:
     with torch.no_grad(), quiet():
-        torch.jit.save(torch.jit.trace(module, frames, check_trace=False), str(path))
+        traced = torch.jit.trace(module, frames, check_trace=False)
+        torch.jit.save(traced, str(path), _extra_files={_FACTS_FILE: json.dumps(said)})
         return torch.jit.load(str(path))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import as_batch
+from ..frames import RunningRange
 from ..networks import FlowNetwork
 from ..ops import push_forward
 from .frame import Frame
@@ -35,9 +35,11 @@ def flows(frames: Iterable, between: Between, backward: bool) -> Iterator:
     Raises:
         InputError: for a frame that cannot be used; FileError: for one that cannot be read.
     """
-    previous = None
+    previous, before, scale = None, None, RunningRange()
     for index, frame in enumerate(frames):
-        current = Frame(as_batch(frame, f"frame {index}"), index)
+        current = Frame(scale.batch(frame, f"frame {index}"), index)
+        if scale.grew:
+            previous = Frame(scale.batch(before, f"frame {index - 1}"), index - 1)
         if current.batch.shape[0] != 1:
             raise InputError(f"stream takes single frames, but frame {index} is a batch of {current.batch.shape[0]}.")
         if previous is not None:
@@ -49,7 +51,7 @@ def flows(frames: Iterable, between: Between, backward: bool) -> Iterator:
             if not isinstance(frame, Tensor):
                 found = [flow.movedim(0, -1).contiguous().numpy() for flow in found]
             yield tuple(found) if backward else found[0]
-        previous = current
+        previous, before = current, frame
 
 
 def check_warm_start(name: str, network: FlowNetwork | None, settings: EstimationSettings) -> FlowNetwork:

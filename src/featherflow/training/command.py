@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import filter as matching
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def train(
     tensorboard: bool = False,
     compile: bool = False,
     threads: int = 4,
-) -> None:
+) -> Piece:
     """Train a piece of a run.
 
     Args:
@@ -104,7 +104,34 @@ def train(
         stack.callback(trainer.processes.leave)
         if trainer.processes.writes:
             reports.append(stack.enter_context(_progress(trainer)))
-        trainer.run(minutes, samples, watch, validate_every * 60, lambda line: [report(line) for report in reports])
+        last: dict = {}
+
+        def report_to_all(line: dict) -> None:
+            last.update(line)
+            for report in reports:
+                report(line)
+
+        trainer.run(minutes, samples, watch, validate_every * 60, report_to_all)
+    return Piece(str(run), trainer.samples, trainer.length, last.get("loss"), last.get("epe"))
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a piece of training came to."""
+
+    run: str
+    #: Seen in all pieces of the run, and at the end of its schedule.
+    samples: int
+    length: int
+    #: The last that were logged in this piece; None where nothing was.
+    loss: float | None
+    epe_px: float | None
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        share = f"{self.samples:,} of {self.length:,} samples ({100 * self.samples / max(self.length, 1):.1f} %)"
+        figures = "" if self.loss is None else f", loss {self.loss:.3f}, end-point error on training pairs {self.epe_px:.2f} px"
+        return f"{share}{figures}; weights, log and checkpoint are in {self.run}; the same command goes on from here."
 
 
 def changed_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:

@@ -89,7 +89,8 @@ class Trainer:
         if recipe.both_ways and not data and recipe.batch // recipe.chunks % 2:
             raise InputError(
                 f"A pair used both ways counts as two samples, so each of the {recipe.chunks} chunks of a batch must hold an even "
-                f"number of them; {recipe.batch} make {recipe.batch // recipe.chunks}."
+                f"number of them; a batch of {recipe.batch} makes it {recipe.batch // recipe.chunks}. Change the batch, or set "
+                "both_ways=false."
             )
         if data:
             self.source = ReadPairs(find_pools(data, recipe.data), size, recipe.augmentation, recipe.seed, self.device, threads)

@@ -69,7 +69,7 @@ def change(first: np.ndarray, second: np.ndarray, flow: np.ndarray, threshold: f
     before, after = (_structure(_small(frame, step)) for frame in (first, second))
     if min(before.std(), after.std()) < _EMPTY:
         return Change("empty" if threshold > 0 else "motion", 0.0)
-    along = _along(before, after, _mean(flow, step) / step)
+    along = _along(before, after, _motion(flow, step))
     is_cut = threshold > 0 and along < threshold and _correlation(before, after) < _IN_PLACE
     return Change("cut" if is_cut else "motion", along)
 
@@ -80,7 +80,7 @@ def shows_motion(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> boo
     before, after = (_structure(_small(frame, step)) for frame in (first, second))
     if min(before.std(), after.std()) < _EMPTY:
         return False
-    return 1 - _along(before, after, _mean(flow, step) / step) < _BETTER * (1 - _correlation(before, after))
+    return 1 - _along(before, after, _motion(flow, step)) < _BETTER * (1 - _correlation(before, after))
 
 
 def _along(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> float:
@@ -91,15 +91,19 @@ def _along(before: np.ndarray, after: np.ndarray, flow: np.ndarray) -> float:
 
 
 def _small(frame: np.ndarray, step: int) -> np.ndarray:
-    grey = eight_bits(frame).astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
-    return _mean(grey, step)
+    """Brightness, `(H, W)`, 0 to 255, of squares of `step` px; what is left over at the right and below is cut off."""
+    from PIL import Image
+
+    height, width = (max(side // step, 1) * min(step, side) for side in frame.shape[:2])
+    small = np.asarray(Image.fromarray(eight_bits(frame[:height, :width])).reduce(step))
+    return small @ np.float32([0.299, 0.587, 0.114])
 
 
-def _mean(field: np.ndarray, step: int) -> np.ndarray:
-    """Means of squares of `step` px; the last ones may be cut off."""
-    height, width = (max(side // step, 1) for side in field.shape[:2])
-    field = field[: height * step, : width * step]
-    return field.reshape(height, step, width, step, -1).mean(axis=(1, 3)).squeeze(axis=-1 if field.ndim == 2 else ())
+def _motion(flow: np.ndarray, step: int) -> np.ndarray:
+    """The flow in the middle of each such square, in units of its side."""
+    height, width = (max(side // step, 1) for side in flow.shape[:2])
+    top, left = (min(step, side) // 2 for side in flow.shape[:2])
+    return flow[top::step, left::step][:height, :width] / step
 
 
 def _structure(grey: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..flow import measured_scale, write_flow
+from ..flow import SMALLEST_MEASURED_SCALE, measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
 from ..frames import write_image
 from ..inference import Estimator
@@ -25,6 +25,7 @@ from .views import check_view, draw
 from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
+_SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
 
 
 class Stopped(KeyboardInterrupt):
@@ -285,7 +286,7 @@ def flow_video(
     estimator = Estimator() if estimator is None else estimator
     walk = steps(clip, estimator, backward=backward or occlusion, warm_start=warm_start)  # refuses unusable settings
     folder = None if flow_dir is None else make_folder(flow_dir)
-    lengths = _Scale(scale)
+    lengths = _Scale(scale, _SMALLEST_FOR_ARROWS if view == "arrows" else SMALLEST_MEASURED_SCALE)
     began = time.perf_counter()
     if output is not None and scale is None:
         with suppress(FileError):  # a clip that is damaged somewhere is followed until there
@@ -345,11 +346,11 @@ def check_clip_outputs(
         most: pictures for each frame of the clip, for names that stand for numbered pictures; those never take an input's place.
     """
     single = [(what, path) for what, path in outputs if path is not None and not is_numbered(path) and str(path) != "-"]
-    check_outputs(single, clip.files, overwrite)
+    check_outputs(single, clip.files, overwrite, clip.name)
     for what, path in outputs:
         if path is not None and is_numbered(path):
             count = (clip.expected or 0) * most
-            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, overwrite=None)
+            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, None, clip.name)
 
 
 def video_job(
@@ -379,11 +380,11 @@ def video_job(
 
 
 class _Scale:
-    """Flow length in full colour [px]: given, measured beforehand, or growing with the clip."""
+    """Flow length in full colour [px]: given, measured beforehand, or growing with the clip; `least`: where it is not given."""
 
-    def __init__(self, value: float | None):
-        self.value, self.fixed = value, value is not None
+    def __init__(self, value: float | None, least: float):
+        self.value, self.fixed, self.least = value, value is not None, least
 
     def include(self, flow: np.ndarray) -> None:
         if not self.fixed:
-            self.value = max(self.value or 0.0, measured_scale(flow))
+            self.value = max(self.value or 0.0, measured_scale(flow, self.least))

@@ -5,6 +5,7 @@ A clip gives its frames one at a time, upright and in RGB, each with the exact t
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -21,8 +22,10 @@ import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
 from ..frames import IMAGE_SUFFIXES, Still, eight_bits, page_times, read_scaled, sequence_range
-from ..sequences import is_pattern, stills
+from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
+
+_log = logging.getLogger(__name__)
 
 _MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
 
@@ -427,7 +430,12 @@ def open_clip(
     if source == "-":
         return _pipe(selection, rate or USUAL_RATE, size, pixel_format)
     if Path(source).is_dir() or is_pattern(source):
-        return ImageClip(source, stills(source), selection, rate or USUAL_RATE)
+        found = stills(source)
+        folders = len({still.path.parent for still in found})
+        notes = gaps(found) if folders == 1 else [f"the images of {folders} folders are taken as one clip."]
+        for note in notes:
+            _log.warning("note: %s", note)
+        return ImageClip(source, found, selection, rate or USUAL_RATE)
     selection = Selection(selection.start, selection.end, stride, rate)
     if source.isdigit() and not Path(source).exists():
         return _camera(int(source), selection)

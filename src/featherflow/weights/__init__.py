@@ -47,7 +47,8 @@ def load(
     """A network with its weights, in evaluation mode; its attribute `weights_info` says where they come from.
 
     Args:
-        name: `architecture`, or `architecture:tag` for particular weights, e.g. "liteflownet2:procedural".
+        name: `architecture`, or `architecture:tag` for particular weights, e.g. "liteflownet2:procedural"; or `hf://user/repo`, a
+            repository of the Hugging Face Hub (needs the extra `hub`), see `featherflow.weights.hub`.
         weights: a safetensors file to take instead of bundled or imported ones.
         device: where to put the network, e.g. "cuda". Default: the CPU.
 
@@ -61,10 +62,10 @@ def load(
     from ..errors import InputError, WeightsError
     from . import catalogue, store
 
-    architecture, tag = catalogue.checked_name(name)
+    architecture, tag = ("", "") if name.startswith(catalogue.ON_THE_HUB) else catalogue.checked_name(name)
     path = catalogue.find(name) if weights is None else weights
     state, info = store.read_weights(path)
-    if info.architecture != architecture:
+    if architecture and info.architecture != architecture:
         raise WeightsError(f"{path} holds weights of {info.architecture}, not of {architecture}.")
     if tag and info.tag != tag:
         raise WeightsError(f"{path} holds '{info.name}', not '{name}'.")

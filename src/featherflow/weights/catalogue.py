@@ -22,6 +22,9 @@ BUNDLED = Path(__file__).parent / "bundled"
 #: Tag that stands behind a bare architecture. Without an entry, or without that file, the only one there is.
 DEFAULT_TAGS = dict.fromkeys(("liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural")
 
+#: How the name of a repository of the Hugging Face Hub begins.
+ON_THE_HUB = "hf://"
+
 
 class Entry(NamedTuple):
     """A weight file that is there."""
@@ -84,12 +87,16 @@ def file_name(architecture: str, tag: str) -> str:
 
 
 def find(name: str) -> Path:
-    """File of `architecture` or `architecture:tag`.
+    """File of `architecture`, `architecture:tag` or `hf://user/repo`.
 
     Raises:
         InputError: for an unknown network.
         WeightsError: for weights that are not there, or several to choose from, saying what there is.
     """
+    if name.startswith(ON_THE_HUB):
+        from .hub import download
+
+        return download(name)
     architecture, tag = checked_name(name)
     if not tag:
         tag = DEFAULT_TAGS.get(architecture, "")
@@ -121,10 +128,14 @@ def _only_tag(architecture: str) -> str:
 
 def _what_there_is(architecture: str) -> str:
     there = ", ".join(f"'{entry.info.name}'" for entry in entries())
-    return (
-        f"there are {there or 'none of any network'}; "
-        f"`featherflow weights import FILE --as {architecture}` or `featherflow weights fetch` gets some."
-    )
+    from .archive import ARCHIVES  # which looks into this module
+
+    published = [archive.name for archive in ARCHIVES.values() if archive.target.partition(":")[0] == architecture]
+    ways = [
+        f"`featherflow weights import FILE --as {architecture}`",
+        *(f"`featherflow weights fetch {name}`" for name in published[:1]),
+    ]
+    return f"there are {there or 'none of any network'}; {' or '.join(ways)} gets some."
 
 
 def destination(architecture: str, tag: str, create: bool = False) -> Path:

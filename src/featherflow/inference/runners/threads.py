@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from pathlib import Path
-
-import torch
 
 
 def usable_threads() -> int:
     """Threads of PyTorch, or as many as a container may use if that is fewer."""
+    import torch
+
     allowed, own = container_threads(), torch.get_num_threads()
     return own if allowed is None else min(allowed, own)
 
 
 def respect_container() -> None:
-    """Let PyTorch use no more threads than a container may use. For programs: a library leaves it to the program it is part of."""
-    if (threads := usable_threads()) < torch.get_num_threads():
-        torch.set_num_threads(threads)
+    """Let this process use no more threads than its container may use.
+
+    For programs, before they compute: a library leaves it to the program that it is part of.
+    """
+    allowed = container_threads()
+    if allowed is None or allowed >= (os.cpu_count() or 1):
+        return
+    os.environ["OMP_NUM_THREADS"] = str(allowed)  # which PyTorch reads when it is imported
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(min(allowed, torch.get_num_threads()))
 
 
 @functools.cache
 def survive_forks() -> None:
-    """Have processes that are forked from this one compute with one thread: they would wait for those of their parent for ever."""
+    """Have processes forked from this one compute with one thread: they would wait without end for the threads of their parent."""
+
+    def compute_alone() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+        os.register_at_fork(after_in_child=compute_alone)
 
 
 def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:

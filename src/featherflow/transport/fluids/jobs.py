@@ -1,0 +1,281 @@
+"""From particle images to velocity fields: one pair in memory, or many in files."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import InputError
+from ...flow import forward_backward_consistency
+from ...flow.fields import as_field, as_mask
+from ...frames import Range, check_range, read_frames, read_image
+from ...inference.estimator import Estimator, kept_estimator
+from ...outputs import check_outputs
+from .field import Calibration, Kind, VelocityField, calibrated, on_grid
+from .pairs import FramePair, find_pairs
+from .pictures import check_picture, draw_quiver, draw_vorticity
+from .validation import Validation, filled, rejected
+from .writing import SUFFIXES_OF_ALL, check_suffix, write_field, write_netcdf
+
+PIXELS = Calibration()
+USUAL = Validation()
+REFINE = 3  # steps, by which particle images gain
+SPACING = 4  # px; what a flow resolves of turbulence is lost in larger squares
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """What was done for one pair."""
+
+    frame1: str
+    frame2: str
+    time_s: float | None
+    #: Columns and rows of the grid.
+    nx: int
+    ny: int
+    measured: int
+    replaced: int
+    rejected: int
+    masked: int
+    velocity_unit: str
+    mean_speed: float | None
+    max_speed: float | None
+    rate_unit: str
+    #: Root mean square.
+    vorticity_rms: float | None
+    divergence_rms: float | None
+    #: Estimation alone [s].
+    seconds: float
+    files: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        kinds = (("replaced", self.replaced), ("rejected", self.rejected), ("masked", self.masked))
+        others = "".join(f", {count} {name}" for name, count in kinds if count)
+        speed = "no velocity" if self.mean_speed is None else f"mean speed {self.mean_speed:.4g}, largest {self.max_speed:.4g}"
+        return (
+            f"{Path(self.frame1).name} -> {Path(self.frame2).name}  {self.nx}x{self.ny} points{others}; {speed} "
+            f"{self.velocity_unit}, {self.seconds:.2f} s: {', '.join(self.files)}"
+        )
+
+
+def measure(
+    frame1,
+    frame2,
+    *,
+    calibration: Calibration = PIXELS,
+    spacing: int = SPACING,
+    mask=None,
+    validation: Validation = USUAL,
+    estimator: Estimator | None = None,
+) -> VelocityField:
+    """The velocities between two particle images.
+
+    Args:
+        frame1, frame2: as `featherflow.estimate` takes them.
+        calibration: time, scale and axes. Default: pixels and frames, y up.
+        spacing: of the grid [px], see `on_grid`.
+        mask: `(H, W)`, true where nothing is to be measured: walls, bodies, reflections.
+        validation: what velocities are held against.
+        estimator: what estimates the flow. Default: `featherflow.Estimator(refine=3)`.
+
+    Raises:
+        InputError: for frames or options that cannot be used; FileError: for files that cannot be read.
+    """
+    flow, back = _flows(frame1, frame2, validation, estimator or kept_estimator(refine=REFINE))
+    return from_flow(flow, calibration=calibration, spacing=spacing, mask=mask, validation=validation, backward=back)
+
+
+def _flows(frame1, frame2, validation: Validation, estimator: Estimator) -> tuple:
+    """The flow, and the backward flow where it is needed."""
+    return estimator.both(frame1, frame2) if validation.max_disagreement is not None else (estimator(frame1, frame2), None)
+
+
+def from_flow(
+    flow,
+    *,
+    calibration: Calibration = PIXELS,
+    spacing: int = SPACING,
+    mask=None,
+    validation: Validation = USUAL,
+    backward=None,
+) -> VelocityField:
+    """The velocities that a flow between two frames says, `(H, W, 2)` or a tensor `(2, H, W)` [px], of whatever origin.
+
+    Args: as `measure`; backward: the flow from frame 2 to frame 1, which `validation.max_disagreement` needs.
+    """
+    field = as_field(flow, dtype=np.float64)
+    height = field.shape[0]
+    if validation.max_disagreement is not None:
+        if backward is None:
+            raise InputError("A largest disagreement of there and back needs the backward flow.")
+        with np.errstate(invalid="ignore"):  # what leaves the frame has no way back, and is not judged
+            apart = forward_backward_consistency(field, backward) > validation.max_disagreement
+        field = np.where(apart[..., None], np.nan, field)
+    grid, x, y = on_grid(field, spacing, mask)
+    kind = np.where(np.isnan(grid[..., 0]), Kind.REJECTED, Kind.MEASURED)
+    masked = np.zeros(kind.shape, bool)
+    if mask is not None:
+        masked = np.isnan(on_grid(np.zeros_like(field), spacing, mask)[0][..., 0])
+    kind[masked] = Kind.MASKED
+    kind[rejected(grid, validation, calibration.velocity_per_px, -1.0 if calibration.y_up else 1.0) & ~masked] = Kind.REJECTED
+    holes = kind == Kind.REJECTED
+    grid[holes] = np.nan
+    if validation.replace and holes.any():
+        grid = np.stack([filled(grid[..., k], holes) for k in (0, 1)], axis=-1)
+        kind[holes & ~np.isnan(grid[..., 0])] = Kind.REPLACED
+    return calibrated(grid, x, y, kind, height, calibration)
+
+
+def measure_files(
+    sources: Sequence[str | os.PathLike],
+    outputs: Sequence[str | os.PathLike] = (),
+    *,
+    quiver: str | os.PathLike | None = None,
+    vorticity: str | os.PathLike | None = None,
+    pairing: str = "auto",
+    mask: str | os.PathLike | None = None,
+    calibration: Calibration = PIXELS,
+    spacing: int = SPACING,
+    validation: Validation = USUAL,
+    value_range: Range | None = None,
+    estimator: Estimator | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[PairResult]:
+    """The velocities of pairs of image files, written to files.
+
+    Args:
+        sources, pairing: see `find_pairs`.
+        outputs: `.csv` and `.vti`, one file for each pair, and `.nc`, one for all. Files of one of several pairs are numbered
+            (`field_0000.csv`, ...).
+        quiver, vorticity: figures of arrows and of vorticity, `.png`, `.svg` or `.pdf`, numbered likewise.
+        mask: image that is black (darker than half) where nothing is to be measured; a list may name one for each pair beside it.
+        value_range: the numbers that are black and white in pictures deeper than 8 bit.
+        calibration, spacing, validation, estimator: see `measure`.
+        progress: called with (pairs done, pairs in all).
+
+    Raises:
+        InputError: for frames, names or options that cannot be used; FileError: for files that cannot be read or written.
+    """
+    pairs = find_pairs(sources, pairing)
+    if not outputs and quiver is None and vorticity is None:
+        raise InputError(
+            "Nothing would be written: name a .csv, .nc or .vti file with -o, or a figure with --quiver or --vorticity."
+        )
+    check_range(value_range)
+    of_one = [path for path in outputs if check_suffix(path) not in SUFFIXES_OF_ALL]
+    of_all = [path for path in outputs if check_suffix(path) in SUFFIXES_OF_ALL]
+    for figure in (quiver, vorticity):
+        if figure is not None:
+            check_picture(figure)
+    plans = [_Plan.of(of_one, quiver, vorticity, index if len(pairs) > 1 else None) for index in range(len(pairs))]
+    written = [("the file of all pairs", path) for path in of_all] + [entry for plan in plans for entry in plan.named()]
+    masks = [pair.mask or mask for pair in pairs]
+    read = [still.path for pair in pairs for still in (pair.first, pair.second)] + [path for path in masks if path is not None]
+    check_outputs(written, [*read, *sources])
+    estimator = estimator or kept_estimator(refine=REFINE)
+    fields: list[VelocityField] = []
+    results = []
+    for index, (pair, plan) in enumerate(zip(pairs, plans, strict=True)):
+        if progress:
+            progress(index, len(pairs))
+        field, seconds = _measure_pair(pair, masks[index], value_range, calibration, spacing, validation, estimator)
+        if of_all:
+            if fields and fields[0].u.shape != field.u.shape:
+                raise InputError(f"'{pair.first}' is of another size than the frames before it; {of_all[0]} holds one grid.")
+            fields.append(field)
+        for path in plan.fields:
+            write_field(path, field)
+        if plan.quiver is not None:
+            draw_quiver(plan.quiver, field)
+        if plan.vorticity is not None:
+            draw_vorticity(plan.vorticity, field)
+        results.append(_result(pair, field, seconds, [path for _, path in plan.named()] + of_all))
+    times = [pair.time for pair in pairs]
+    for path in of_all:
+        names = [f"{pair.first} {pair.second}" for pair in pairs]
+        write_netcdf(path, fields, None if None in times else times, names)
+    if progress:
+        progress(len(pairs), len(pairs))
+    return results
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where what is made of one pair goes."""
+
+    fields: tuple[Path, ...]
+    quiver: Path | None
+    vorticity: Path | None
+
+    @classmethod
+    def of(cls, fields, quiver, vorticity, index: int | None) -> _Plan:
+        def numbered(path) -> Path | None:
+            if path is None or index is None:
+                return None if path is None else Path(path)
+            return Path(path).with_name(f"{Path(path).stem}_{index:04d}{Path(path).suffix}")
+
+        return cls(tuple(numbered(path) for path in fields), numbered(quiver), numbered(vorticity))
+
+    def named(self) -> list[tuple[str, Path]]:
+        named = [("the velocities", path) for path in self.fields]
+        return named + [(what, path) for what, path in (("the arrows", self.quiver), ("the vorticity", self.vorticity)) if path]
+
+
+def _measure_pair(
+    pair: FramePair,
+    mask: str | os.PathLike | None,
+    value_range: Range | None,
+    calibration: Calibration,
+    spacing: int,
+    validation: Validation,
+    estimator: Estimator,
+) -> tuple[VelocityField, float]:
+    """The velocities of a pair, and how long their estimation took [s]."""
+    frame1, frame2 = read_frames([pair.first, pair.second], value_range)
+    if frame1.shape != frame2.shape:
+        sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
+        raise InputError(f"'{pair.first}' and '{pair.second}' must have one size, got {sizes}.")
+    covered = None
+    if mask is not None:
+        covered = as_mask(read_image(mask).max(axis=-1) < 128, frame1.shape[:2], f"the mask '{mask}'")
+    started = time.perf_counter()
+    flow, back = _flows(frame1, frame2, validation, estimator)
+    seconds = time.perf_counter() - started
+    field = from_flow(flow, calibration=calibration, spacing=spacing, mask=covered, validation=validation, backward=back)
+    return field, seconds
+
+
+def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequence[str | os.PathLike]) -> PairResult:
+    def figure(values: np.ndarray, summary: Callable) -> float | None:
+        known = values[~np.isnan(values)]
+        return float(f"{summary(known):.6g}") if known.size else None
+
+    def rms(values: np.ndarray) -> float:
+        return float(np.sqrt((values**2).mean()))
+
+    ny, nx = field.u.shape
+    return PairResult(
+        frame1=str(pair.first),
+        frame2=str(pair.second),
+        time_s=pair.time,
+        nx=nx,
+        ny=ny,
+        measured=field.count(Kind.MEASURED),
+        replaced=field.count(Kind.REPLACED),
+        rejected=field.count(Kind.REJECTED),
+        masked=field.count(Kind.MASKED),
+        velocity_unit=field.calibration.velocity_unit,
+        mean_speed=figure(field.speed, np.mean),
+        max_speed=figure(field.speed, np.max),
+        rate_unit=field.calibration.rate_unit,
+        vorticity_rms=figure(field.vorticity, rms),
+        divergence_rms=figure(field.divergence, rms),
+        seconds=round(seconds, 4),
+        files=tuple(str(path) for path in files),
+    )

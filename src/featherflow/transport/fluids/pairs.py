@@ -1,0 +1,149 @@
+"""Which particle images belong together: double frames by name or in turn, series, lists, files of many pages."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from ...errors import FileError, InputError
+from ...frames import IMAGE_SUFFIXES, Still, page_count
+from ...sequences import natural_order, stills
+
+PAIRINGS = ("auto", "ab", "double", "series")
+
+# run_0001_a, B0001b, image3-A; run_img1, 0001_frame2.
+_LETTER = re.compile(r"(.*(?:[\d_\-. ]))([ab])", re.IGNORECASE | re.DOTALL)
+_NUMBER = re.compile(r"(.*(?:img|image|frame)_?)([12])", re.IGNORECASE | re.DOTALL)
+_COLUMNS = ("frame1", "frame2", "mask", "time")
+
+
+@dataclass(frozen=True)
+class FramePair:
+    """Two frames, and what a list says beside them."""
+
+    first: Still
+    second: Still
+    #: Image that is black where nothing is to be measured.
+    mask: Path | None = None
+    #: When the pair was taken [s].
+    time: float | None = None
+
+
+def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto") -> list[FramePair]:
+    """Pairs of frames.
+
+    Args:
+        sources: two image files; or one of: a folder, a glob pattern, a file of several pictures (TIFF of many pages), a folder
+            with the folders `a` and `b` in it, or a list `.csv` of columns frame1, frame2 and, if wanted, mask and time [s], with
+            names relative to the list.
+        pairing: of one source but a list. "ab": by names that differ in a and b, or img1 and img2, at their ends; "double": 1-2,
+            3-4, in natural order; "series": 1-2, 2-3; "auto": "ab" where all names come in such pairs, else "series".
+
+    Raises:
+        InputError: for frames that do not come in pairs, a list that cannot be understood, or another pairing.
+        FileError: for what is not there.
+    """
+    if pairing not in PAIRINGS:
+        raise InputError(f"The pairing must be one of {', '.join(PAIRINGS)}, got '{pairing}'.")
+    if len(sources) == 2:
+        for path in map(Path, sources):
+            if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and page_count(path) > 1:
+                raise InputError(f"'{path}' holds several pictures; name it alone to take them as a sequence.")
+        return [FramePair(*(Still(Path(source)) for source in sources))]
+    if len(sources) != 1:
+        raise InputError(
+            f"Name two frames, or one folder, quoted glob, file of several pictures or list (.csv); got {len(sources)}."
+        )
+    source = Path(sources[0])
+    if source.suffix.lower() == ".csv" and not source.is_dir():
+        return _listed(source)
+    halves = _halves(source)
+    if halves is not None:
+        return halves
+    frames = stills(source)
+    if pairing in ("auto", "ab"):
+        pairs = _by_name(frames, must=pairing == "ab")
+        if pairs is not None:
+            return pairs
+    if pairing == "double":
+        if len(frames) % 2:
+            raise InputError(f"'{source}' holds {len(frames)} frames, which do not come in pairs: '{frames[-1]}' has no partner.")
+        return [FramePair(first, second) for first, second in zip(frames[::2], frames[1::2], strict=True)]
+    return [FramePair(first, second) for first, second in pairwise(frames)]
+
+
+def _halves(source: Path) -> list[FramePair] | None:
+    """Pairs of a folder with the folders a and b in it, by the order of their names; None for any other."""
+    if not source.is_dir():
+        return None
+    folders = {path.name.lower(): path for path in source.iterdir() if path.is_dir() and path.name.lower() in ("a", "b")}
+    if len(folders) != 2:
+        return None
+    first, second = (
+        sorted((path for path in folders[name].iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+        for name in ("a", "b")
+    )
+    if len(first) != len(second) or not first:
+        raise InputError(f"The folders a and b in '{source}' hold {len(first)} and {len(second)} images; expected as many in each.")
+    return [FramePair(Still(one), Still(other)) for one, other in zip(first, second, strict=True)]
+
+
+def _by_name(frames: list[Still], must: bool) -> list[FramePair] | None:
+    """Pairs of frames whose names differ in a mark at the end; None, or an error, where one has no partner."""
+    marked: dict[tuple[Path, str], dict[str, Still]] = {}
+    for still in frames:
+        match = still.page is None and (_LETTER.fullmatch(still.path.stem) or _NUMBER.fullmatch(still.path.stem))
+        if not match:
+            if must:
+                raise InputError(f"The name of '{still}' ends neither in a or b nor in img1 or img2, by which pairs could be told.")
+            return None
+        side = "first" if match[2] in "aA1" else "second"
+        marked.setdefault((still.path.parent, match[1]), {})[side] = still
+    lonely = [entry for entry in marked.values() if len(entry) == 1]
+    if lonely or 2 * len(marked) != len(frames):
+        if must:
+            raise InputError(f"'{next(iter(lonely[0].values())) if lonely else frames[0]}' has no partner by its name.")
+        return None
+    return [FramePair(entry["first"], entry["second"]) for entry in marked.values()]
+
+
+def _listed(path: Path) -> list[FramePair]:
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader]
+    except FileNotFoundError:
+        raise FileError(f"There is no list '{path}'.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"'{path}' cannot be read as a list: {getattr(error, 'strerror', None) or error}.") from None
+    rows = [(number, [cell.strip() for cell in row]) for number, row in rows if any(cell.strip() for cell in row)]
+    rows = [(number, row) for number, row in rows if not row[0].startswith("#")]
+    columns = list(_COLUMNS)
+    if rows and "frame1" in [cell.lower() for cell in rows[0][1]]:
+        columns = [cell.lower() for cell in rows.pop(0)[1]]
+        if "frame2" not in columns or not set(columns) <= set(_COLUMNS):
+            raise InputError(
+                f"'{path}' has the columns {', '.join(columns)}; expected frame1, frame2 and, if wanted, mask and time."
+            )
+    if not rows:
+        raise InputError(f"'{path}' lists no pairs.")
+    return [_row(path, number, columns, row) for number, row in rows]
+
+
+def _row(path: Path, number: int, columns: list[str], row: list[str]) -> FramePair:
+    if len(row) > len(columns) or len(row) < 2:
+        raise InputError(f"'{path}', line {number}, has {len(row)} columns; expected frame1, frame2 and, if wanted, mask and time.")
+    entry = dict(zip(columns, row, strict=False))  # what is left out at the end of a line is empty
+    names = [entry.get(name, "") for name in ("frame1", "frame2")]
+    if not all(names):
+        raise InputError(f"'{path}', line {number}, names only one frame.")
+    try:
+        time = float(entry["time"]) if entry.get("time") else None
+    except ValueError:
+        raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
+    mask = path.parent / entry["mask"] if entry.get("mask") else None
+    return FramePair(*(Still(path.parent / name) for name in names), mask=mask, time=time)
