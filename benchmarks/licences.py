@@ -19,6 +19,8 @@ from featherflow.files import atomic_write
 
 #: What a group of extras is for; "" is the core.
 PURPOSES = {"": "core", "dev": "development"}
+#: Licences of packages whose metadata state none, read in the file that comes with them.
+READ = {"openexr": "BSD-3-Clause (by its LICENSE.md)"}
 #: Licences that would bind those who pass featherflow on.
 UNWANTED = re.compile(r"\b(A?GPL|non-?commercial|proprietary)\b(?! with)", re.IGNORECASE)
 
@@ -83,7 +85,7 @@ def licence(package: Distribution) -> str:
     named = [name for name in classifiers if name != "OSI Approved"]
     if named:
         return ", ".join(named)
-    first = (metadata.get("License") or "not stated").strip().splitlines()[0]
+    first = (metadata.get("License") or READ.get(normalized(metadata["Name"]), "not stated")).strip().splitlines()[0]
     return first if len(first) <= 60 else f"{first[:57]}..."
 
 

@@ -211,3 +211,21 @@ def test_other_verbs_check_their_outputs_too(work, arguments, capsys):
     assert run_command(*arguments) == 2
     said = capsys.readouterr().err
     assert ("take the place of" in said or "both be written" in said) and contents(work) == before
+
+
+@pytest.mark.parametrize("failing", ["write_image", "save_flow_picture"])
+def test_a_disk_that_is_full_before_the_last_file_leaves_the_first_one_alone(work, monkeypatch, capsys, failing):
+    from featherflow import jobs
+    from featherflow.errors import FileError
+
+    everything = ("estimate", "a.png", "b.png", "-o", "x.flo", "--picture", "x.png", "--backward", "--occlusion", *FAST)
+    assert run_command(*everything) == 0
+    before = contents(work)
+
+    def full(*_):
+        raise FileError("cannot write x: the disk is full")
+
+    monkeypatch.setattr(jobs, failing, full)
+    swapped = ("estimate", "b.png", "a.png", *everything[3:])
+    assert run_command(*swapped) == 3 and "disk is full" in capsys.readouterr().err
+    assert contents(work) == before

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import FeatherflowError, FileError, InputError
+from .files import together
 from .flow import SUFFIXES, measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
 from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count, read_frames, write_image
@@ -273,14 +274,15 @@ def _write(
     for _, path in pair.outputs if many else ():
         make_folder(path.parent)
     picture_scale = None
-    if pair.flow is not None:
-        write_flow(pair.flow, flow)
-    if pair.picture is not None:
-        picture_scale = save_flow_picture(pair.picture, flow, scale, legend)
-    if pair.backward is not None:
-        write_flow(pair.backward, flow_back)
-    if pair.occlusion is not None:
-        write_image(pair.occlusion, find_occlusion(flow, flow_back).astype(np.uint8) * 255)
+    with together():
+        if pair.flow is not None:
+            write_flow(pair.flow, flow)
+        if pair.picture is not None:
+            picture_scale = save_flow_picture(pair.picture, flow, scale, legend)
+        if pair.backward is not None:
+            write_flow(pair.backward, flow_back)
+        if pair.occlusion is not None:
+            write_image(pair.occlusion, find_occlusion(flow, flow_back).astype(np.uint8) * 255)
     length = np.hypot(flow[..., 0], flow[..., 1])
     load, build = runner.before()
     names = ("flow", "picture", "backward", "occlusion")

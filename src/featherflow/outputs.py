@@ -55,7 +55,12 @@ def check_outputs(
 def _would_be_read(path: str | os.PathLike, sequence: str | os.PathLike) -> bool:
     if os.path.isdir(sequence):
         return Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
-    return is_pattern(sequence) and fnmatch(os.path.abspath(path), os.path.abspath(sequence))
+    if not is_pattern(sequence):
+        return False
+    names, patterns = Path(os.path.abspath(path)).parts, Path(os.path.abspath(sequence)).parts
+    if "**" in patterns:
+        return fnmatch(os.path.abspath(path), os.path.abspath(sequence))
+    return len(names) == len(patterns) and all(fnmatch(name, part) for name, part in zip(names, patterns, strict=True))
 
 
 def _identity(path: str | os.PathLike) -> object:

@@ -28,7 +28,7 @@ TRUTH = ("truth", ("flow.png", demo.TRUTH.read_bytes()))
 
 @pytest.fixture(scope="module")
 def client():
-    with TestClient(create_app(Settings(models=(MODEL,), page=True))) as client:
+    with TestClient(create_app(Settings(models=(MODEL,), page=True)), base_url="http://localhost") as client:
         yield client
 
 
@@ -78,7 +78,7 @@ def test_a_pair_without_truth(client):
     "name, data, said",
     [
         ("flow.txt", b"text", "flow.txt"),
-        ("flow.png", b"text", "no PNG"),
+        ("flow.png", b"text", "not a PNG"),
         ("flow.png", FRAMES["frame1"], "KITTI"),
         ("flow.flo", b"text", "cut short"),
         ("small.flo", featherflow.flow.encode_flow("a.flo", np.zeros((20, 30, 2), np.float32)), "30x20"),
@@ -135,5 +135,5 @@ def test_a_clip_is_followed_and_a_new_one_takes_its_place(client, tmp_path):
 
 
 def test_without_the_option_there_is_no_page():
-    with TestClient(create_app(Settings(models=(MODEL,)))) as client:
+    with TestClient(create_app(Settings(models=(MODEL,))), base_url="http://localhost") as client:
         assert client.get("/").status_code == client.post("/page/flow", files=FRAMES).status_code == 404

@@ -234,7 +234,7 @@ def test_packed_textures_train(work, capsys):
     words = ("data", "pack", ".", "--output", "textures.st", "--drawn", "4", "--particles", "2", "--size", "64")
     assert run_command(*words) == 0
     assert "9 textures" in capsys.readouterr().out and os.path.getsize("textures.st") < 30_000_000
-    small = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
+    small = [word for change in ("height=64", "width=64", "batch=2", "chunks=1") for word in ("--set", change)]
     assert run_command("train", "modern/liteflownetx", "--run", "r", "--textures", "textures.st", "--samples", "2", *small) == 0
 
 

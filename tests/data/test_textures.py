@@ -1,13 +1,17 @@
 """Texture banks: folders, drawing, packing."""
 
+import io
+import os
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save
 
-from featherflow.data import TextureBank
+from featherflow.data import TextureBank, textures
 from featherflow.data.textures import PARTICLES, PHOTO, PROCEDURAL
-from featherflow.errors import FileError, InputError
+from featherflow.errors import FeatherflowError, FileError, InputError, LimitError
 
 
 @pytest.fixture
@@ -120,3 +124,76 @@ def test_wrong_images_are_refused():
         TextureBank(torch.zeros(1, 3, 8, 8))
     with pytest.raises(InputError, match="square"):
         TextureBank(torch.zeros((1, 3, 8, 9), dtype=torch.uint8))
+
+
+# Banks that are damaged or made to hurt -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "bank.safetensors"
+    TextureBank.procedural(3, 32, particles=1).pack(path)
+    return path.read_bytes()
+
+
+def pack_by_hand(path, jpegs, kinds=None):
+    tensors = {
+        "jpeg": torch.from_numpy(np.frombuffer(b"".join(jpegs), np.uint8).copy()),
+        "lengths": torch.tensor([len(data) for data in jpegs], dtype=torch.int64),
+        "kinds": torch.zeros(len(jpegs), dtype=torch.uint8) if kinds is None else kinds,
+    }
+    path.write_bytes(save(tensors))
+    return path
+
+
+def jpeg(width, height):
+    out = io.BytesIO()
+    Image.new("RGB", (width, height)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_damage_anywhere_is_our_error_or_a_bank(packed, tmp_path):
+    random, path = np.random.default_rng(0), tmp_path / "bank.safetensors"
+    for _ in range(400):
+        data = bytearray(packed[: random.integers(1, len(packed) + 1)] if random.random() < 0.3 else packed)
+        for _ in range(random.integers(1, 4)):
+            data[random.integers(len(data))] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            assert TextureBank.load(path).size == 32
+        except FeatherflowError as error:
+            assert str(error).isprintable()
+
+
+def test_a_bank_that_claims_more_than_there_may_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(textures, "MOST_TEXELS", 4 * 64**2)
+    assert len(TextureBank.load(pack_by_hand(tmp_path / "a", [jpeg(64, 64)] * 4))) == 4
+    with pytest.raises(LimitError, match="64 texels"):
+        TextureBank.load(pack_by_hand(tmp_path / "a", [jpeg(64, 64)] * 5))
+
+
+def test_a_large_picture_among_small_ones_is_not_decoded(tmp_path, monkeypatch):
+    path = pack_by_hand(tmp_path / "a", [jpeg(32, 32), jpeg(8000, 8000)])
+    monkeypatch.setattr(textures, "_texture", lambda *_: pytest.fail("decoded"))
+    with pytest.raises(FileError, match="one size"):
+        TextureBank.load(path)
+
+
+def test_formats_are_named(tmp_path):
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 32 32\n%%EndComments\nshowpage\n"
+    with pytest.raises(FileError, match="no JPEG"):
+        TextureBank.load(pack_by_hand(tmp_path / "a", [postscript]))
+    (tmp_path / "photo.jpg").write_bytes(postscript)
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    assert TextureBank.from_folder(tmp_path, 32).skipped == 1
+
+
+def test_a_bank_is_written_as_any_file_is(tmp_path, monkeypatch):
+    umask = os.umask(0o022)
+    try:
+        TextureBank.procedural(2, 16, particles=0).pack(tmp_path / "a")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+    with pytest.raises(FileError, match="folder does not exist"):
+        TextureBank.procedural(2, 16, particles=0).pack(tmp_path / "none" / "a")

@@ -39,6 +39,7 @@ NOT_RUN = {
         "needs a benchmark, which may not be passed on; tests/evaluation and tests/data"
     ),
     r"^featherflow data (pack|heldback) ": "makes hundreds of textures or pairs; tests/data",
+    r"^featherflow piv .*--quiver ": "needs the extra piv; run by test_fluids_page.py",
     r"^ffmpeg ": "needs the program FFmpeg; tests/video",
     r"^trtexec ": "needs a GPU and TensorRT",
 }
@@ -46,6 +47,8 @@ NOT_RUN = {
 PYTHON_NOT_RUN = {
     "training.md": "needs particle images; run by test_training_page.py where they are",
     "lineage.md": "run by test_lineage_page.py, which looks at what comes out",
+    "algebra.md": "run by test_algebra_page.py, which looks at what comes out",
+    "fluids.md": "run by test_fluids_page.py, which looks at what comes out",
     "speed.md": "compiles a network for a minute and more; tests/engines",
 }
 #: First words of a line that make it a command, in blocks that do not say that they are shell.
@@ -120,7 +123,7 @@ def ids(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=ids)
 def test_commands(page, workplace, capsys):
     for command in commands(page):
@@ -135,7 +138,7 @@ def test_commands(page, workplace, capsys):
             assert run_command(*words[1:]) == 0, f"{command}\n{capsys.readouterr().err}"
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "page",
     [page for page in PAGES if page.name not in PYTHON_NOT_RUN and any(language == "python" for language, _ in blocks(page))],

@@ -65,7 +65,7 @@ def test_free_sizes(to, network, tmp_path):
 def test_a_file_has_the_octaves_of_its_size(small, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("featherflow.inference.defaults._USUAL_PIXELS", 128 * 160 // 4)
-    stop = lambda network, size, options, **_: seen.append(options.octaves) or 1 / 0  # noqa: E731
+    stop = lambda network, size, options, *_, **__: seen.append(options.octaves) or 1 / 0  # noqa: E731
     monkeypatch.setattr("featherflow.inference.exporting.ExportWrapper", stop)
     for settings in ({}, {"options": RunOptions(octaves=1)}, {"dynamic": True}):
         size = {} if "dynamic" in settings else {"size": (128, 160)}

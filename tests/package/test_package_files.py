@@ -52,3 +52,9 @@ def test_hooks_are_those_of_ci():
 
 def test_types_are_part_of_the_package():
     assert (Path(featherflow.__file__).parent / "py.typed").is_file()
+
+
+def test_the_wheel_stays_small():
+    """Below 40 MB, nearly all of it weights, which do not compress further."""
+    files = [path for path in Path(featherflow.__file__).parent.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert len(files) > 100 and sum(path.stat().st_size for path in files) < 40_000_000

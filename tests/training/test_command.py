@@ -163,7 +163,7 @@ def test_a_piece_ends_with_what_it_came_to(tmp_path, capsys):
     from helpers import run_command
 
     arguments = ("train", "modern/liteflownetx", "--run", tmp_path / "run", "--samples", "2")
-    small = [word for change in ("batch=1", "height=64", "width=64", "chunks=1") for word in ("--set", change)]
+    small = [word for change in ("batch=2", "height=64", "width=64", "chunks=1") for word in ("--set", change)]
     assert run_command(*arguments, *small) == 0
     said = capsys.readouterr().out.strip().splitlines()[-1]
     assert said.startswith("2 of ") and str(tmp_path / "run") in said

@@ -98,6 +98,36 @@ def test_a_damaged_checkpoint_is_named(tmp_path, textures):
         trainer(tmp_path, textures)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda state: [1, 2],
+        lambda state: torch.zeros(3),
+        lambda state: {**state, "stage": "first"},
+        lambda state: {**state, "stage": -1},
+        lambda state: {**state, "step": "many"},
+        lambda state: {**state, "average": 5},
+        lambda state: {key: value for key, value in state.items() if key != "optimizer"},
+    ],
+)
+def test_a_checkpoint_of_something_else_is_named(tmp_path, textures, damage):
+    run = trainer(tmp_path, textures)
+    run.save()
+    torch.save(damage(run.state()), tmp_path / "checkpoint.pt")
+    with pytest.raises(TrainingError, match=r"checkpoint\.pt"):
+        trainer(tmp_path, textures)
+
+
+def test_a_damaged_log_stops_no_resume(tmp_path, textures):
+    run = trainer(tmp_path, textures)
+    run.run(samples=4)
+    good = (tmp_path / "log.jsonl").read_bytes()
+    bad = b'{"step": "two"}\n[1]\nnull\n5\n{"step": null}\n\xff\xfe{\n' + b"[" * 100_000 + b"\n" + b'{"step": 1e999}\n{"step'
+    (tmp_path / "log.jsonl").write_bytes(good + bad)
+    assert trainer(tmp_path, textures).samples == run.samples
+    assert (tmp_path / "log.jsonl").read_bytes() == good
+
+
 def test_the_log_and_the_weights_of_a_run(tmp_path, textures):
     run = trainer(tmp_path, textures)
     seen = []

@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from helpers import run_command
 
 from featherflow.cli.weights import app
 from featherflow.errors import FileError, WeightsError
@@ -75,3 +76,13 @@ def offline(*_):
 def test_help_shows_an_example(command, capsys):
     run(command, "--help")
     assert f"Example: featherflow weights {command}" in capsys.readouterr().out
+
+
+def test_what_a_file_says_cannot_move_the_cursor(tmp_path, capsys, small_network):
+    from featherflow.weights import WeightsInfo, save_weights
+
+    info = WeightsInfo("liteflownetx", "a", recipe="fine\x1b[2J\x9b31m\u202e\nnext", scores={"a\x9b\u202e": "\x1b]0;x\x07"})
+    save_weights(tmp_path / "a.safetensors", small_network.state_dict(), info)
+    assert run_command("weights", "show", tmp_path / "a.safetensors") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines) and any("fine" in line and "next" in line for line in lines)

@@ -1,22 +1,18 @@
-"""Clips on the page: one at a time, followed in a thread of its own beside the queue of pairs."""
+"""Clips on the page: one at a time, followed in a process of its own beside the queue of pairs."""
 
 import importlib.util
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import FeatherflowError, LimitError, MissingExtraError
 from .settings import MEBIBYTE
+from .workers import StoppedError, Worker, WorkerDiedError, WorkerFailedError
 
 #: Most bytes of a clip.
 MAX_BYTES = 1024 * MEBIBYTE
-
-
-class _Stop(Exception):
-    """Raised inside a job to end it."""
 
 
 @dataclass
@@ -42,7 +38,7 @@ class Clips:
         self._folder = tempfile.TemporaryDirectory(prefix="featherflow-clip-", ignore_cleanup_errors=True)
         self._job: ClipJob | None = None
         self._starting = threading.Lock()
-        self._stop = threading.Event()
+        self._worker = Worker()
         self._thread: threading.Thread | None = None
 
     def new_file(self, name: str) -> Path:
@@ -57,7 +53,6 @@ class Clips:
             self.stop()
             if self._job is not None:
                 self._job.output.unlink(missing_ok=True)
-            self._stop.clear()
             self._job = ClipJob(secrets.token_urlsafe(12), Path(self._folder.name) / f"{secrets.token_hex(8)}.mp4")
             arguments = (self._job, source, view, model)
             self._thread = threading.Thread(target=self._run, args=arguments, name="featherflow-clip", daemon=True)
@@ -69,43 +64,45 @@ class Clips:
 
     def stop(self) -> None:
         """Stop the clip that is being followed, if there is one, and wait until it has."""
-        self._stop.set()
         if self._thread is not None:
-            self._thread.join()
+            while self._thread.is_alive():  # again, where it had not begun
+                self._worker.stop()
+                self._thread.join(0.2)
 
     def close(self) -> None:
         self.stop()
+        self._worker.close()
         self._folder.cleanup()
 
     def _run(self, job: ClipJob, source: Path, view: str, model: str) -> None:
-        from ..inference.estimator import kept_estimator
-        from ..video import flow_video
+        def progress(content: dict) -> None:
+            job.done, job.total = content["done"], content["total"]
 
+        content = {"source": str(source), "output": str(job.output), "view": view, "model": model, "device": self._device}
         try:
-            estimator = kept_estimator(model, device=self._device)
-            result = flow_video(source, job.output, view=view, estimator=estimator, progress=self._progress(job))
-            sound = " with sound" if result.sound else ""
+            facts = self._worker.call("clip", content, progress=progress)[0]
+            sound = " with sound" if facts["sound"] else ""
             job.sentence = (
-                f"{result.frames} frames in {result.seconds:.1f} s; full colour is {result.scale_px:.1f} px; {result.codec}{sound}."
+                f"{facts['frames']} frames in {facts['seconds']:.1f} s; full colour is {facts['scale_px']:.1f} px; "
+                f"{facts['codec']}{sound}."
             )
             job.state = "done"
-        except _Stop:
+        except StoppedError:
             job.state = "stopped"
         except FeatherflowError as error:
             job.error, job.state = str(error).replace(f"'{source}'", "The clip").replace(f"'{job.output}'", "the video"), "failed"
-        except Exception:
+            job.error = job.error.replace(f"{self._folder.name}/", "")
+        except WorkerDiedError:
+            job.error, job.state = "A decoder broke down over the clip; it cannot be followed.", "failed"
+        except MemoryError:
+            job.error, job.state = "There is not enough memory for frames of this size.", "failed"
+        except WorkerFailedError:
+            job.error, job.state = "The clip could not be followed; the service's log says why.", "failed"
+        except BaseException:
             job.error, job.state = "The clip could not be followed; the service's log says why.", "failed"
             raise
         finally:
             source.unlink(missing_ok=True)
-
-    def _progress(self, job: ClipJob) -> Callable[[int, int | None], None]:
-        def progress(done: int, total: int | None) -> None:
-            job.done, job.total = done, total
-            if self._stop.is_set():
-                raise _Stop
-
-        return progress
 
 
 def write_within(file, chunk: bytes, so_far: int) -> int:

@@ -1,7 +1,8 @@
-"""Pairs wait in one queue; one thread estimates them, pairs of one size and one kind together."""
+"""Pairs wait in two queues, of small and of large frames; a worker process for each estimates them, pairs of one kind together."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections import deque
@@ -11,8 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..inference.estimator import kept_estimator
+from ..errors import InputError
 from .settings import Settings
+from .workers import DeadlineError, Worker, WorkerDiedError
+
+_SMALL = 8  # frames of up to this share of the largest frame's pixels do not wait for larger ones
 
 
 class BusyError(Exception):
@@ -39,11 +43,16 @@ class Estimate:
     seconds: float
 
 
+#: Flows `(B, H, W, 2)`, and backward flows where they are asked for, of options, frames `(B, H, W, 3)` twice, and a deadline.
+Compute = Callable[[Options, np.ndarray, np.ndarray, float], list[np.ndarray]]
+
+
 @dataclass(eq=False)
 class _Job:
     options: Options
     frame1: np.ndarray
     frame2: np.ndarray
+    deadline: float
     result: Future = field(default_factory=Future)
 
     @property
@@ -56,117 +65,146 @@ class _Job:
 
 
 class Estimator:
-    """The queue and its thread.
+    """The queues and their threads, each with a worker process.
 
-    Jobs leave the queue in the order in which they came, except that a job takes those of its own kind with it: up to
-    `batch` pairs, and no more pixels together than one pair may have. A batch that fails is tried again pair by pair.
+    Jobs leave a queue in the order in which they came, except that a job takes those of its own kind with it: up to
+    `batch` pairs, and no more pixels together than one pair may have. A batch that fails is tried again pair by pair. A batch that
+    is not ready when the last of its pairs is no longer waited for ends with its process, which is replaced.
     """
 
-    def __init__(self, settings: Settings, observe: Callable[[Options, int, float], None] = lambda *_: None):
-        """`observe` is told of each batch: its options, pairs and seconds."""
+    def __init__(
+        self,
+        settings: Settings,
+        observe: Callable[[Options, int, float], None] = lambda *_: None,
+        compute: Compute | None = None,
+    ):
+        """`observe` is told of each batch: its options, pairs and seconds. `compute` takes the place of the worker processes."""
         self._settings = settings
         self._observe = observe
         self._batch = settings.batch or (8 if _on_gpu(settings.device) else 1)
-        self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="featherflow-estimator", daemon=True)
-        self._thread.start()
+        self._workers = [] if compute else [Worker(), Worker()]
+        computes = [compute] * 2 if compute else [self._by(worker) for worker in self._workers]
+        self._queues: tuple[deque[_Job], deque[_Job]] = (deque(), deque())
+        self._threads = [
+            threading.Thread(target=self._run, args=pair, name="featherflow-estimator", daemon=True)
+            for pair in zip(self._queues, computes, strict=True)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def prepare(self, model: str) -> None:
+        """Have a model loaded by the worker for small frames; the other one is started by the first large frame.
+
+        Raises:
+            WeightsError: for a model without weights, and whatever else keeps it from being loaded.
+        """
+        for worker in self._workers[:1]:
+            worker.call("load", {"model": model, "device": self._settings.device})
 
     @property
     def waiting(self) -> int:
-        """Pairs in the queue."""
+        """Pairs in the queues."""
         with self._changed:
             self._drop_cancelled()
-            return len(self._jobs)
+            return sum(map(len, self._queues))
 
     @property
     def full(self) -> bool:
         return self.waiting >= self._settings.queue
 
-    def submit(self, options: Options, frame1: np.ndarray, frame2: np.ndarray) -> Future:
-        """Put a pair, `(H, W, 3)` uint8 RGB each, in the queue. The future gives an `Estimate`; cancelling it removes the job.
+    def submit(self, options: Options, frame1: np.ndarray, frame2: np.ndarray, deadline: float | None = None) -> Future:
+        """Put a pair, `(H, W, 3)` uint8 RGB each, in its queue. The future gives an `Estimate`; cancelling it removes the job.
+
+        Args:
+            deadline: of `time.monotonic`, after which nobody waits for it; None: the settings' `seconds` from now on.
 
         Raises:
             BusyError: when as many pairs wait as may, or when they hold 16 times the pixels of the largest frame.
         """
-        job = _Job(options, frame1, frame2)
+        job = _Job(options, frame1, frame2, time.monotonic() + self._settings.seconds if deadline is None else deadline)
         with self._changed:
             self._drop_cancelled()
-            held = sum(other.pixels for other in self._jobs)
-            full = len(self._jobs) >= self._settings.queue
-            if full or self._closed or (self._jobs and held + job.pixels > 16 * self._settings.max_pixels):
+            held = sum(other.pixels for queue in self._queues for other in queue)
+            count = sum(map(len, self._queues))
+            full = count >= self._settings.queue
+            if full or self._closed or (count and held + job.pixels > 16 * self._settings.max_pixels):
                 raise BusyError
-            self._jobs.append(job)
-            self._changed.notify()
+            self._queues[_SMALL * job.pixels > self._settings.max_pixels].append(job)
+            self._changed.notify_all()
         return job.result
 
     def close(self) -> None:
-        """Finish what is in the queue, then end the thread."""
+        """Finish what is in the queues, then end threads and processes."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for worker in self._workers:
+            worker.close()
+
+    def _by(self, worker: Worker) -> Compute:
+        def compute(options: Options, first: np.ndarray, second: np.ndarray, deadline: float) -> list[np.ndarray]:
+            content = {**dataclasses.asdict(options), "device": self._settings.device}
+            return worker.call("flow", content, (first, second), deadline)[1]
+
+        return compute
 
     def _drop_cancelled(self) -> None:
         # Not by a callback of the future: job and future would hold each other, and their frames, until the garbage collection.
-        for job in [job for job in self._jobs if job.result.cancelled()]:
-            self._jobs.remove(job)
+        for queue in self._queues:
+            for job in [job for job in queue if job.result.cancelled()]:
+                queue.remove(job)
 
-    def _run(self) -> None:
-        while batch := self._next():
-            self._estimate(batch)
+    def _run(self, queue: deque[_Job], compute: Compute) -> None:
+        while batch := self._next(queue):
+            self._estimate(batch, compute)
             del batch  # an idle service holds no frames
 
-    def _next(self) -> list[_Job]:
+    def _next(self, queue: deque[_Job]) -> list[_Job]:
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
+            self._changed.wait_for(lambda: queue or self._closed)
             batch: list[_Job] = []
-            for job in list(self._jobs):
+            for job in list(queue):
                 most = min(self._batch, max(self._settings.max_pixels // job.pixels, 1))
                 if not batch or (job.kind == batch[0].kind and len(batch) < most):
-                    self._jobs.remove(job)
+                    queue.remove(job)
                     batch.append(job)
             return batch
 
-    def _estimate(self, batch: list[_Job]) -> None:
+    def _estimate(self, batch: list[_Job], compute: Compute) -> None:
         batch = [job for job in batch if job.result.running() or job.result.set_running_or_notify_cancel()]
         if not batch:
             return
+        options = batch[0].options
         try:
             started = time.perf_counter()
-            flows, backwards = self._flows(batch)
+            frames = (np.stack([job.frame1 for job in batch]), np.stack([job.frame2 for job in batch]))
+            flows, *backwards = compute(options, *frames, max(job.deadline for job in batch))
             seconds = time.perf_counter() - started
         except Exception as error:
-            if len(batch) == 1:
-                batch[0].result.set_exception(error)
+            if len(batch) == 1 or isinstance(error, DeadlineError):
+                for job in batch:
+                    job.result.set_exception(_told(error, options))
             else:
                 for job in batch:
-                    self._estimate([job])
+                    self._estimate([job], compute)
             return
-        self._observe(batch[0].options, len(batch), seconds)
-        for job, flow, backward in zip(batch, flows, backwards, strict=True):
-            job.result.set_result(Estimate(flow, backward, seconds / len(batch)))
+        self._observe(options, len(batch), seconds)
+        for index, job in enumerate(batch):
+            backward = backwards[0][index] if backwards else None
+            job.result.set_result(Estimate(flows[index], backward, seconds / len(batch)))
 
-    def _flows(self, batch: list[_Job]) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
-        options = batch[0].options
-        estimator = kept_estimator(
-            options.model,
-            device=self._settings.device,
-            iterations=options.iterations,
-            refine=options.refine,
-            enlarge=options.enlarge,
+
+def _told(error: Exception, options: Options) -> Exception:
+    """What a client is told of a worker's end."""
+    if isinstance(error, WorkerDiedError):
+        return InputError(
+            f"The model '{options.model}' broke down over these frames; take another model, or frames of another size."
         )
-        first, second = [job.frame1 for job in batch], [job.frame2 for job in batch]
-        if not options.backward:
-            return _apart(estimator(first, second)), [None] * len(batch)
-        flows, backwards = estimator.both(first, second)
-        return _apart(flows), list(_apart(backwards))
-
-
-def _apart(flows: np.ndarray) -> list[np.ndarray]:
-    """The flows of a batch, none of which keeps the memory of the others."""
-    return [flows[0]] if len(flows) == 1 else [flow.copy() for flow in flows]
+    return error
 
 
 def _on_gpu(device: str | None) -> bool:

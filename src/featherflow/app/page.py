@@ -10,19 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 from PIL import Image
 
 from .. import demo
-from ..errors import FileError, InputError, LimitError
+from ..errors import InputError
 from ..flow import (
     FlowErrors,
     FlowMetrics,
     automatic_scale,
     backward_warp,
     colour_wheel_legend,
-    decode_flow,
     draw_arrows,
     encode_flow,
     error_map,
@@ -33,6 +32,7 @@ from ..flow import (
 )
 from .clips import ClipJob, Clips, write_within
 from .estimator import Options
+from .guards import PAGE_HEADERS
 from .uploads import Upload
 
 _FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml", "wheel.png": "image/png"}
@@ -40,13 +40,6 @@ _FOLDER = Path(__file__).parent / "static"
 _EXAMPLE = {"frame1.png": demo.FRAME1, "frame2.png": demo.FRAME2, "flow.png": demo.TRUTH}
 #: Formats of a true flow whose size is known before it is unpacked.
 _TRUTH = (".flo", ".pfm", ".png")
-
-# The browser itself makes sure that nothing is asked of any other machine.
-_SECURITY = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +97,7 @@ class Results:
         return self._results[name]
 
 
-def add_page(app: FastAPI, engine) -> None:
+def add_page(app: FastAPI | APIRouter, engine) -> None:
     """Add the page's routes to the service's application, whose `Engine` does the work."""
     results = Results(engine.settings.max_pixels)
     clips = Clips(engine.settings.device)
@@ -114,33 +107,34 @@ def add_page(app: FastAPI, engine) -> None:
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
-        return Response((_FOLDER / "index.html").read_bytes(), media_type="text/html", headers=_SECURITY)
+        return Response((_FOLDER / "index.html").read_bytes(), media_type="text/html", headers=PAGE_HEADERS)
 
     @app.get("/page/{name}", include_in_schema=False)
     async def file(name: str) -> Response:
         if name not in _FILES:
             raise HTTPException(404)
         content = wheel if name == "wheel.png" else (_FOLDER / name).read_bytes()
-        return Response(content, media_type=_FILES[name], headers=_SECURITY)
+        return Response(content, media_type=_FILES[name], headers=PAGE_HEADERS)
 
     @app.get("/page/example/{name}", include_in_schema=False)
     async def example(name: str) -> Response:
         if name not in _EXAMPLE:
             raise HTTPException(404)
-        return Response(_EXAMPLE[name].read_bytes(), media_type="image/png", headers=_SECURITY)
+        return Response(_EXAMPLE[name].read_bytes(), media_type="image/png", headers=PAGE_HEADERS)
 
     @app.post("/page/flow", include_in_schema=False)
     async def flow(request: Request, model: str | None = None, refine: Annotated[int, Query(ge=0, le=10)] = 0) -> dict[str, Any]:
         options = Options(engine.model(model), backward=True, refine=refine)
         files = await engine.uploads.files(request, ("frame1", "frame2"), ("truth",))
-        frame1, frame2 = await engine.frames(files["frame1"], files["frame2"])
+        deadline = engine.deadline()
+        frame1, frame2 = await engine.frames(files["frame1"], files["frame2"], deadline)
         truth = None
         if "truth" in files:
-            truth = await engine.run(_truth, files["truth"], engine.settings.max_pixels)
+            truth = await engine.decode("truth", files["truth"], _truth_name(files["truth"]), deadline)
             if truth.shape != (*frame1.shape[:2], 2):
                 sizes = f"{truth.shape[1]}x{truth.shape[0]}, and the frames are {frame1.shape[1]}x{frame1.shape[0]}"
                 raise InputError(f"The true flow is {sizes}; they must have one size.")
-        estimate = await engine.estimate(request, options, frame1, frame2)
+        estimate = await engine.estimate(request, options, frame1, frame2, deadline)
         result = await engine.run(_result, frame1, frame2, estimate, truth)
         length = np.hypot(estimate.flow[..., 0], estimate.flow[..., 1])
         return {
@@ -158,7 +152,7 @@ def add_page(app: FastAPI, engine) -> None:
     @app.get("/page/results/{identity}/{name}", include_in_schema=False)
     async def part(identity: str, name: str) -> Response:
         result = results.get(identity)
-        headers = _SECURITY | {"Cache-Control": "private, max-age=86400, immutable"}
+        headers = PAGE_HEADERS | {"Cache-Control": "private, max-age=86400, immutable"}
         if name in _SAVED:
             content = await engine.run(encode_flow, name, result.flow)
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -172,7 +166,7 @@ def add_page(app: FastAPI, engine) -> None:
         return Response(await engine.run(_png, picture), media_type="image/png", headers=headers)
 
 
-def _add_clips(app: FastAPI, engine, clips: Clips) -> None:
+def _add_clips(app: FastAPI | APIRouter, engine, clips: Clips) -> None:
     def found(identity: str) -> ClipJob:
         job = clips.get(identity)
         if job is None:
@@ -184,8 +178,12 @@ def _add_clips(app: FastAPI, engine, clips: Clips) -> None:
         model, path, length = engine.model(model), clips.new_file(name), 0
         try:
             with path.open("wb") as file:
-                async for chunk in request.stream():
+
+                async def write(chunk: bytes) -> None:
+                    nonlocal length
                     length = await engine.run(write_within, file, chunk, length)
+
+                await engine.uploads.clip(request, write)
             return {"id": (await engine.run(clips.start, path, view, model)).identity}
         except BaseException:
             path.unlink(missing_ok=True)
@@ -207,7 +205,7 @@ def _add_clips(app: FastAPI, engine, clips: Clips) -> None:
         job = found(identity)
         if job.state != "done":
             raise HTTPException(404)
-        return FileResponse(job.output, media_type="video/mp4", headers=_SECURITY)
+        return FileResponse(job.output, media_type="video/mp4", headers=PAGE_HEADERS)
 
 
 def _result(frame1: np.ndarray, frame2: np.ndarray, estimate, truth: np.ndarray | None) -> Result:
@@ -218,19 +216,16 @@ def _result(frame1: np.ndarray, frame2: np.ndarray, estimate, truth: np.ndarray 
     return Result(frame1, frame2, estimate.flow, estimate.backward, truth, errors, scale)
 
 
-def _truth(upload: Upload, max_pixels: int) -> np.ndarray:
+def _truth_name(upload: Upload) -> str:
+    """A name that tells the format of a true flow.
+
+    Raises:
+        InputError: for another format.
+    """
     suffix = Path(upload.name).suffix.lower()
     if suffix not in _TRUTH:
         raise InputError(f"A true flow is a {', '.join(_TRUTH[:-1])} or KITTI {_TRUTH[-1]} file, not '{upload.name[-80:]}'.")
-    if suffix == ".png":
-        try:
-            with Image.open(io.BytesIO(upload.data), formats=("PNG",)) as header:
-                pixels = header.width * header.height
-        except Exception:  # decoders raise almost anything on damaged files
-            raise FileError("The true flow cannot be read: it is no PNG file.") from None
-        if pixels > max_pixels:
-            raise LimitError(f"The true flow has {pixels} pixels; at most {max_pixels} are taken here.")
-    return decode_flow(f"truth{suffix}", upload.data)
+    return f"truth{suffix}"
 
 
 def _png(picture: np.ndarray) -> bytes:

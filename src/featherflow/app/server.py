@@ -6,8 +6,10 @@ import socket
 import sys
 import threading
 import webbrowser
+from urllib.parse import urlencode
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import InputError
@@ -20,13 +22,14 @@ def serve(settings: Settings) -> None:
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it would tell of every malformed form
     listener = _listen(settings.host, settings.port)
     with listener:
-        server = uvicorn.Server(_config(settings))
-        url = _url(settings.host, listener.getsockname()[1])
-        print(f"featherflow answers at {url} (end with Ctrl-C).", file=sys.stderr, flush=True)
-        if settings.token is None and not _is_loopback(settings.host):
-            print("Anybody who reaches this address can use it: there is no token.", file=sys.stderr, flush=True)
-        if settings.open_browser:
-            threading.Timer(0.5, webbrowser.open, (url,)).start()
+        app = create_app(settings)
+        try:
+            app.state.engine.start()  # a model that cannot be loaded ends here, in a sentence
+        except BaseException:
+            app.state.engine.close()
+            raise
+        server = uvicorn.Server(_config(settings, app))
+        _announce(settings, listener.getsockname()[1])
         # uvicorn raises its signals again when it is done; by then everything is finished, and there is nobody to tell.
         before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -36,9 +39,21 @@ def serve(settings: Settings) -> None:
                 signal.signal(number, handler)
 
 
-def _config(settings: Settings) -> uvicorn.Config:
+def _announce(settings: Settings, port: int) -> None:
+    url = _url(settings.host, port)
+    print(f"featherflow answers at {url} (end with Ctrl-C).", file=sys.stderr, flush=True)
+    if settings.token is None and not settings.on_loopback:
+        print("Anybody who reaches this address can use it: there is no token.", file=sys.stderr, flush=True)
+    page = url if settings.token is None else f"{url}?{urlencode({'token': settings.token})}"
+    if settings.page and settings.token is not None and not settings.open_browser:
+        print(f"The page asks for the token once: open {url}?token=TOKEN", file=sys.stderr, flush=True)
+    if settings.open_browser:
+        threading.Timer(0.5, webbrowser.open, (page,)).start()
+
+
+def _config(settings: Settings, app: FastAPI) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(settings),
+        app,
         http=_protocol(settings.transfer_seconds),
         ws="none",
         lifespan="on",
@@ -57,10 +72,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=512)
     except OSError as error:
         raise InputError(f"Nothing can listen at {host}, port {port}: {error.strerror or error}.") from None
-
-
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def _url(host: str, port: int) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import io
-import secrets
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal
@@ -13,24 +13,29 @@ import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.requests import ClientDisconnect
 
 from .. import __version__
-from ..errors import FeatherflowError, InputError, LimitError, is_out_of_memory
+from ..errors import FeatherflowError, InputError, LimitError
 from ..flow import encode_flow, encode_flow_picture, occlusion
-from ..frames import decode_image
-from ..inference.estimator import kept_estimator
 from .estimator import BusyError, Estimate, Estimator, Options
+from .guards import Headers, KnownHosts, SameOrigin, Token, refusal
 from .metrics import Metrics
 from .offer import Model, models_on_offer
 from .settings import Settings
 from .uploads import Upload, Uploads
+from .workers import DeadlineError, WorkerDiedError, Workers
 
 FLO, PICTURE, NPZ, KITTI = "application/octet-stream", "image/png", "application/x-npz", "image/x-kitti-png"
 #: Types of answer, the one that is given when any will do first, and the file name of each.
 ANSWERS = {FLO: "flow.flo", PICTURE: "flow-picture.png", NPZ: "flow.npz", KITTI: "flow.png"}
+
+
+#: s that a pair which has its turn is given beyond its deadline, for the worker to be ended.
+_GRACE = 2.0
 
 
 class Error(BaseModel):
@@ -80,9 +85,12 @@ class Engine:
         self.metrics = Metrics(lambda: self.estimator.waiting)
         self.estimator = Estimator(settings, self.metrics.observe_batch)
         self.uploads = Uploads(settings)
-        # Decoding and encoding run beside the estimation, a few at a time, so that they cannot fill the memory.
+        # Decoding and encoding run beside the estimation, a few at a time, so that they cannot fill the memory. Files are decoded
+        # in processes of their own, small ones apart from large ones.
         self._pool = ThreadPoolExecutor(2, "featherflow-files")
+        self._decoders = [_Decoders(2, settings), _Decoders(1, settings)]
         self._endings: list[Callable[[], None]] = []
+        self._started = False
 
     def at_end(self, ending: Callable[[], None]) -> None:
         """Call `ending` when the service ends."""
@@ -92,17 +100,39 @@ class Engine:
         """`function(*arguments)` in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
-    async def frames(self, first: Upload, second: Upload) -> tuple[np.ndarray, np.ndarray]:
+    def deadline(self) -> float:
+        """When an answer to a request that is complete now must be ready, of `time.monotonic`."""
+        return time.monotonic() + self.settings.seconds
+
+    async def decode(self, task: str, upload: Upload, name: str, deadline: float) -> np.ndarray:
+        """The array in a file, by a task of `worker` in a process of its own.
+
+        Raises `HTTPException` 422 for a file that takes too long or breaks a decoder, 503 beyond `deadline` or the memory; and as
+        the task.
+        """
+        large = 8 * len(upload.data) > self.settings.max_bytes
+        content = {"name": name, "max_pixels": self.settings.max_pixels}
+        seconds = min(self.settings.decode_seconds, max(deadline - time.monotonic(), 0))
+        try:
+            return await self._decoders[large].run(task, content, np.frombuffer(upload.data, np.uint8), seconds)
+        except DeadlineError:
+            if seconds < self.settings.decode_seconds:
+                raise self._late() from None
+            raise HTTPException(422, f"{name} takes more than {seconds:g} s to decode; save it again as a usual file.") from None
+        except WorkerDiedError:
+            raise HTTPException(422, f"{name} cannot be read: its decoder broke down over it.") from None
+        except MemoryError:
+            raise _no_memory() from None
+
+    async def frames(self, first: Upload, second: Upload, deadline: float) -> tuple[np.ndarray, np.ndarray]:
         """Two frames `(H, W, 3)` uint8 RGB of one size.
 
-        Raises `HTTPException` 429 where nothing would come of it, `LimitError` or `FileError` as `decode_image`, and `InputError`.
+        Raises `HTTPException` 429 where nothing would come of it, as `decode`, `LimitError` or `FileError` as `decode_image`, and
+        `InputError`.
         """
         if self.estimator.full:
             raise _busy()
-        frames = [
-            await self.run(decode_image, upload.data, name, self.settings.max_pixels)
-            for name, upload in (("frame1", first), ("frame2", second))
-        ]
+        frames = [await self.decode("image", upload, name, deadline) for name, upload in (("frame1", first), ("frame2", second))]
         if frames[0].shape != frames[1].shape:
             sizes = " and ".join(f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames)
             raise InputError(f"frame1 and frame2 must have one size, got {sizes}.")
@@ -118,38 +148,83 @@ class Engine:
             raise InputError(f"There is no model '{name}' here; GET /v1/models lists those on offer.")
         return name
 
-    async def estimate(self, request: Request, options: Options, frame1: np.ndarray, frame2: np.ndarray) -> Estimate:
+    async def estimate(
+        self, request: Request, options: Options, frame1: np.ndarray, frame2: np.ndarray, deadline: float
+    ) -> Estimate:
         """Wait for a turn, and for the flow. A client that goes away gives its turn up.
 
         Raises `HTTPException` 429 when the queue is full, 503 when it takes too long or too much memory; and as
         `featherflow.estimate`.
         """
         try:
-            result = asyncio.wrap_future(self.estimator.submit(options, frame1, frame2))
+            result = asyncio.wrap_future(self.estimator.submit(options, frame1, frame2, deadline))
         except BusyError:
             raise _busy() from None
         watch = asyncio.create_task(_disconnection(request))
         try:
-            await asyncio.wait((result, watch), timeout=self.settings.seconds, return_when=asyncio.FIRST_COMPLETED)
+            # The worker's own clock comes first; this one is for pairs that never had their turn.
+            left = max(deadline - time.monotonic(), 0) + _GRACE
+            await asyncio.wait((result, watch), timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if result.done():
                 return result.result()
             if watch.done():
                 raise HTTPException(400, "The client went away before its answer was ready.")
-            sentence = f"The flow was not ready within {self.settings.seconds:g} s; try again later or with smaller frames."
-            raise HTTPException(503, sentence, {"Retry-After": "10"})
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise HTTPException(503, "There is not enough memory for frames of this size; try smaller ones.") from error
+            raise self._late()
+        except DeadlineError:
+            raise self._late() from None
+        except MemoryError:
+            raise _no_memory() from None
         finally:
             result.cancel()
             watch.cancel()
 
+    def _late(self) -> HTTPException:
+        sentence = f"The flow was not ready within {self.settings.seconds:g} s; try again later or with smaller frames."
+        return HTTPException(503, sentence, {"Retry-After": "10"})
+
+    def start(self) -> None:
+        """Start the processes and load the default model, unless that is done.
+
+        Raises:
+            WeightsError: for a model without weights, and whatever else keeps it from being loaded.
+        """
+        if not self._started:
+            self.estimator.prepare(self.model(None))
+            for decoders in self._decoders:
+                decoders.start()
+            self._started = True
+
     def close(self) -> None:
-        """Finish what is waiting, and end all threads."""
+        """Finish what is waiting, and end all threads and processes."""
         for ending in self._endings:
             ending()
         self.estimator.close()
+        self._pool.shutdown()
+        for decoders in self._decoders:
+            decoders.close()
+
+
+class _Decoders:
+    """Worker processes that decode, and a thread for each that waits for it."""
+
+    def __init__(self, count: int, settings: Settings) -> None:
+        # One frame takes up to some 40 bytes for each pixel while it is decoded.
+        self._workers = Workers(count, memory=(1 << 30) + 48 * settings.max_pixels + 4 * settings.max_bytes, threads=1)
+        self._pool = ThreadPoolExecutor(count, "featherflow-decoder")
+
+    async def run(self, task: str, content: dict[str, Any], data: np.ndarray, seconds: float) -> np.ndarray:
+        """The array that a task makes of a file, within so many seconds of its turn."""
+
+        def call() -> np.ndarray:
+            return self._workers.call(task, content, (data,), seconds=seconds)[1][0]
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    def start(self) -> None:
+        self._workers.start()
+
+    def close(self) -> None:
+        self._workers.close()
         self._pool.shutdown()
 
 
@@ -158,19 +233,25 @@ async def _disconnection(request: Request) -> None:
         pass
 
 
+def _no_memory() -> HTTPException:
+    return HTTPException(503, "There is not enough memory for frames of this size; try smaller ones.")
+
+
 def _busy() -> HTTPException:
     return HTTPException(429, "As many pairs wait as may; try again in a moment.", {"Retry-After": "1"})
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """See `featherflow.app.create_app`. The default model is loaded here, so that the first request finds it ready."""
+    """See `featherflow.app.create_app`. The default model is loaded when it starts, so that the first request finds it ready."""
     engine = Engine(settings)
-    kept_estimator(engine.model(None), device=settings.device)
 
     @contextlib.asynccontextmanager
     async def life(_: FastAPI):
-        yield
-        await asyncio.to_thread(engine.close)
+        try:
+            await asyncio.to_thread(engine.start)
+            yield
+        finally:
+            await asyncio.to_thread(engine.close)
 
     app = FastAPI(
         title="featherflow",
@@ -183,10 +264,16 @@ def create_app(settings: Settings) -> FastAPI:
         responses={500: {"model": Error, "description": "A fault of the service"}},
     )
     app.state.engine = engine
-    app.add_middleware(_SameOrigin)
+    if settings.token:
+        app.add_middleware(Token, token=settings.token, free=frozenset({"/healthz", "/openapi.json"}))
+    app.add_middleware(SameOrigin)
+    app.add_middleware(KnownHosts, settings=settings)
     app.add_middleware(engine.metrics.wrap)
+    app.add_middleware(Headers)
     _answer_errors_in_sentences(app)
-    guard = [Depends(_guard(settings.token))] if settings.token else []
+    # The token itself is looked at before a request gets here; this is for the document.
+    scheme = HTTPBearer(auto_error=False, description="The token that the service was started with")
+    guard = [Depends(scheme)] if settings.token else []
     refused = {401: _refusal("No token, or not the right one")} if settings.token else {}
 
     @app.get("/healthz", summary="Does it answer?")
@@ -227,8 +314,9 @@ def create_app(settings: Settings) -> FastAPI:
             raise InputError(f"The backward flow fits into an NPZ only; send 'Accept: {NPZ}'.")
         options = Options(engine.model(query.model), query.backward, query.refine, query.iterations, query.enlarge)
         files = await engine.uploads.files(request, ("frame1", "frame2"))
-        frames = await engine.frames(files["frame1"], files["frame2"])
-        estimate = await engine.estimate(request, options, *frames)
+        deadline = engine.deadline()
+        frames = await engine.frames(files["frame1"], files["frame2"], deadline)
+        estimate = await engine.estimate(request, options, *frames, deadline)
         content, headers = await engine.run(_encode, answer, estimate, query.scale)
         headers |= {"X-Flow-Model": options.model, "X-Flow-Seconds": f"{estimate.seconds:.4f}"}
         return Response(content, media_type=answer, headers=headers)
@@ -276,42 +364,16 @@ def negotiate(accept: str | None) -> str:
     return best
 
 
-def _guard(token: str):
-    scheme = HTTPBearer(auto_error=False, description="The token that the service was started with")
-
-    async def check(given: Annotated[HTTPAuthorizationCredentials | None, Depends(scheme)]) -> None:
-        if given is None or not secrets.compare_digest(given.credentials.encode(), token.encode()):
-            sentence = "This service asks for a token: send the header 'Authorization: Bearer TOKEN' with the right one."
-            raise HTTPException(401, sentence, {"WWW-Authenticate": "Bearer", "Connection": "close"})
-
-    return check
-
-
-class _SameOrigin:
-    """Refuses what a page from elsewhere makes a browser send: it would use this machine without its owner's knowledge."""
-
-    def __init__(self, app) -> None:
-        self._app = app
-
-    async def __call__(self, scope, receive, send) -> None:
-        headers = dict(scope.get("headers", ()))
-        origin = headers.get(b"origin")
-        if origin is None or origin.partition(b"://")[2] == headers.get(b"host"):
-            return await self._app(scope, receive, send)
-        refusal = JSONResponse({"error": "Pages from elsewhere may not use this service."}, 403, {"Connection": "close"})
-        await refusal(scope, receive, send)
-
-
 def _answer_errors_in_sentences(app: FastAPI) -> None:
     @app.exception_handler(FeatherflowError)
     async def of_featherflow(_: Request, error: FeatherflowError) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, 413 if isinstance(error, LimitError) else 422)
+        return refusal(str(error), 413 if isinstance(error, LimitError) else 422)
 
     @app.exception_handler(RequestValidationError)
     async def of_parameters(_: Request, error: RequestValidationError) -> JSONResponse:
         first: dict[str, Any] = error.errors()[0]
         sentence = f"The parameter '{first['loc'][-1]}' cannot be used: {first['msg'][:1].lower()}{first['msg'][1:]}."
-        return JSONResponse({"error": sentence}, 422)
+        return refusal(sentence, 422)
 
     @app.exception_handler(AnyHTTPException)
     async def of_http(request: Request, error: AnyHTTPException) -> JSONResponse:
@@ -319,11 +381,15 @@ def _answer_errors_in_sentences(app: FastAPI) -> None:
             404: f"There is nothing at {request.url.path}.",
             405: f"{request.method} is not possible at {request.url.path}.",
         }.get(error.status_code, error.detail)
-        return JSONResponse({"error": sentence}, error.status_code, error.headers)
+        return refusal(sentence, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_clients_that_left(_: Request, error: ClientDisconnect) -> JSONResponse:
+        return refusal("The client went away before its request was complete.", 400)
 
     @app.exception_handler(Exception)
     async def of_ours(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": "The service failed on this request; its log says why."}, 500)
+        return refusal("The service failed on this request; its log says why.", 500)
 
 
 def _refusal(description: str) -> dict[str, Any]:
@@ -347,6 +413,7 @@ _FLOW_RESPONSES: dict[int | str, dict[str, Any]] = {
     408: _refusal("The request took too long to arrive"),
     413: _refusal("Too many bytes, or frames of too many pixels"),
     415: _refusal("Neither a form nor JSON"),
+    421: _refusal("Another host is asked for"),
     422: _refusal("Parameters or files that cannot be used"),
     429: _refusal("Too many pairs wait, or too many requests are under way"),
     503: _refusal("Not ready in time, or not enough memory"),

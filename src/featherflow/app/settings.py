@@ -24,8 +24,10 @@ class Settings:
     #: Serve the page too, and open it in a browser.
     page: bool = False
     open_browser: bool = False
-    #: Requests must bear this token, if there is one.
+    #: Requests must bear this token, if there is one; a browser is sent to the page with it once and keeps it in a cookie.
     token: str | None = None
+    #: Names and addresses, beside its own, under which a service on the loopback may be called: those that a proxy passes on.
+    hosts: tuple[str, ...] = ()
     #: Models on offer, the default first; empty: all weights that are there, and all classical methods.
     models: tuple[str, ...] = ()
     #: cpu, cuda, ...; None: a GPU if there is one.
@@ -38,6 +40,8 @@ class Settings:
     queue: int = 64
     #: Longest time from a complete request to its answer [s].
     seconds: float = 60.0
+    #: Longest time that decoding one file may last [s].
+    decode_seconds: float = 10.0
     #: Longest time that sending a request, or taking its answer, may last [s].
     transfer_seconds: float = 30.0
     #: Most pairs of one size that are estimated together; None: 8 on a GPU, 1 on a CPU, which gains nothing from more.
@@ -46,7 +50,7 @@ class Settings:
     connections: int = 512
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "queue", "seconds", "transfer_seconds", "connections", "batch"):
+        for name in ("max_bytes", "max_pixels", "queue", "seconds", "decode_seconds", "transfer_seconds", "connections", "batch"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name.replace('_', ' ')} must be above 0, got {value}.")
@@ -54,5 +58,8 @@ class Settings:
             raise InputError(f"A port is a number from 0 to 65535, got {self.port}.")
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
             raise InputError("A token is one or more printable ASCII characters.")
-        if self.page and self.token is not None:
-            raise InputError("The page cannot send a token; serve it without one, on this machine only.")
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")

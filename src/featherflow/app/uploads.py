@@ -6,12 +6,13 @@ import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import anyio
 from fastapi import HTTPException, Request
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
@@ -19,6 +20,13 @@ from .settings import MEBIBYTE, Settings
 
 #: A refusal after which the connection is closed: its request has not been read to the end.
 _CLOSE = {"Connection": "close"}
+#: Most quotes, colons, commas and brackets of a body in JSON; three fields need 20.
+_MOST_MARKS = 100
+_SPACE = re.compile(r"\s")
+
+
+#: Clips that may come in at a time, and how slowly [bytes/s].
+MOST_CLIPS, SLOWEST = 2, 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,35 @@ class Uploads:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._held = 0
+        self._held = self._clips = 0
+
+    async def clip(self, request: Request, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand the body of a request on piece by piece: a clip, which is too large for the memory.
+
+        It may last `transfer_seconds` and a second more for each of `SLOWEST` bytes that have come.
+
+        Raises `HTTPException` with status 400 (the client went away), 408 (too slow) or 429 (`MOST_CLIPS` are coming in); and what
+        `write` raises.
+        """
+        if self._clips >= MOST_CLIPS:
+            raise HTTPException(429, "Other clips are coming in; try again in a moment.", {"Retry-After": "5"} | _CLOSE)
+        self._clips += 1
+        length, started = 0, anyio.current_time()
+        try:
+            chunks = aiter(request.stream())
+            while True:
+                with anyio.fail_after(started + self._settings.transfer_seconds + length / SLOWEST - anyio.current_time()):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return
+                length += len(chunk)
+                await write(chunk)
+        except ClientDisconnect:
+            raise HTTPException(400, "The client went away before its clip was complete.", _CLOSE) from None
+        except TimeoutError:
+            raise HTTPException(408, f"The clip came in at less than {SLOWEST >> 10} KiB a second.", _CLOSE) from None
+        finally:
+            self._clips -= 1
 
     async def files(self, request: Request, required: Collection[str], optional: Collection[str] = ()) -> Mapping[str, Upload]:
         """The files of a multipart form, or the base64 texts of a JSON object, by field.
@@ -97,11 +133,18 @@ class Uploads:
 
 
 class _InMemory(MultiPartParser):
-    """Starlette's parser without its temporary files: the size was held against the limit before."""
+    """Starlette's parser without its temporary files: the size was held against the limit before. Every part is a file."""
 
     def __init__(self, headers, stream, most: int) -> None:
         super().__init__(headers, stream, max_files=8, max_fields=8, max_part_size=1024)
         self.spool_max_size = most + 1
+
+    def on_headers_finished(self) -> None:
+        # Some clients send files without a name. Taken for text they would be short of room and of the bytes that are no text.
+        part = self._current_part
+        if part.content_disposition is not None and b"filename" not in parse_options_header(part.content_disposition)[1]:
+            part.content_disposition += b'; filename=""'
+        super().on_headers_finished()
 
 
 async def _from_form(request: Request, body: bytearray, most: int) -> dict[str, Upload]:
@@ -114,9 +157,11 @@ async def _from_form(request: Request, body: bytearray, most: int) -> dict[str, 
         form = await _InMemory(request.headers, pieces(), most).parse()
     except MultiPartException as error:
         raise HTTPException(422, f"The form cannot be read: {error.message.rstrip('.')}.") from None
+    except (ValueError, KeyError, AttributeError, LookupError):  # what malformed headers of parts and character sets raise
+        raise HTTPException(422, "The form cannot be read: it is malformed.") from None
     files = {}
     for name, part in form.multi_items():
-        if not isinstance(part, UploadFile):
+        if isinstance(part, str):  # a header so damaged that not even a name could be added
             raise HTTPException(422, f"The field '{name}' must be a file, but it is text.")
         if name in files:
             raise HTTPException(422, f"The field '{name}' is there twice.")
@@ -125,6 +170,9 @@ async def _from_form(request: Request, body: bytearray, most: int) -> dict[str, 
 
 
 def _from_json(body: bytearray) -> dict[str, Upload]:
+    # Counted before it is parsed: a body of many small values takes thirty times its own size.
+    if sum(body.count(mark) for mark in b'":,[{') > _MOST_MARKS:
+        raise HTTPException(422, "The request holds more than a JSON object with an image file in base64 in each field.")
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -134,6 +182,10 @@ def _from_json(body: bytearray) -> dict[str, Upload]:
     files = {}
     for name, text in content.items():
         try:
+            if not isinstance(text, str):
+                raise TypeError
+            if _SPACE.search(text):  # base64 in lines, as `base64` and MIME write it
+                text = "".join(text.split())
             files[name] = Upload("", base64.b64decode(text, validate=True))
         except (binascii.Error, ValueError, TypeError):
             raise HTTPException(422, f"The field '{name}' must be a text in base64.") from None

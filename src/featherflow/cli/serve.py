@@ -21,6 +21,7 @@ def serve(
     transfer_seconds: float = 30,
     batch: int | None = None,
     connections: int = 512,
+    allow_host: list[str] | None = None,
 ) -> None:
     """Answer requests for flow over HTTP, until Ctrl-C or SIGTERM; what is running is finished first.
 
@@ -54,6 +55,9 @@ def serve(
         Most pairs of one size that are estimated together; by default 8 on a GPU and 1 on a CPU.
     connections
         Most connections at a time.
+    allow_host
+        A name under which a proxy passes requests on (its header Host); may be given several times. On the loopback no others but
+        the machine's own are answered, so that no page from elsewhere can pass for one of this service.
     """
     from ..app import Settings
     from ..app import serve as run
@@ -72,6 +76,7 @@ def serve(
             transfer_seconds=transfer_seconds,
             batch=batch,
             connections=connections,
+            hosts=tuple(allow_host or ()),
         )
     )
 
@@ -80,9 +85,11 @@ def page(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    token: Annotated[str | None, Parameter(env_var="FEATHERFLOW_TOKEN")] = None,
     model: list[str] | None = None,
     device: str | None = None,
     browser: bool = True,
+    allow_host: list[str] | None = None,
 ) -> None:
     """Open a page in the browser: drop two frames, look at their flow, read it under the pointer, save it.
 
@@ -100,10 +107,26 @@ def page(
         A model to offer, the first by default; may be given several times. By default all that are there.
     device
         cpu, cuda, cuda:1, ...; by default a GPU if there is one.
+    token
+        What the browser must bear; it is opened with it once and keeps it in a cookie. Others on this machine can read a command
+        line, not its variables.
     browser
         Open the page in the default browser.
+    allow_host
+        A name under which a proxy passes requests on; may be given several times.
     """
     from ..app import Settings
     from ..app import serve as run
 
-    run(Settings(host, port, page=True, open_browser=browser, models=tuple(model or ()), device=device))
+    run(
+        Settings(
+            host,
+            port,
+            page=True,
+            open_browser=browser,
+            token=token,
+            hosts=tuple(allow_host or ()),
+            models=tuple(model or ()),
+            device=device,
+        )
+    )

@@ -20,13 +20,17 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from featherflow.errors import FileError, InputError
-from featherflow.files import atomic_write
+from ..errors import FileError, InputError, LimitError
+from ..files import atomic_write
 
 PHOTO, PROCEDURAL, PARTICLES = 0, 1, 2
 """Kinds of texture: a photograph, a drawn surface, an image of tracer particles."""
 
 _PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png"}
+_PHOTO_FORMATS = ("JPEG", "PNG")  # whatever the suffix says: Pillow would start another program for some formats
+_PACK_FORMAT = "featherflow-textures-1"
+#: Most texels of a packed bank; each takes four bytes in memory.
+MOST_TEXELS = 1 << 29
 
 
 class TextureBank:
@@ -145,7 +149,7 @@ class TextureBank:
             if limit is not None and len(images) == limit:
                 break
             try:
-                with Image.open(path) as photo:
+                with Image.open(path, formats=_PHOTO_FORMATS) as photo:
                     # For a JPEG, `draft` decodes straight to a half or a quarter of the size where that is enough.
                     photo.draft("RGB", (size, size))
                     images.append(_square(photo.convert("RGB"), size, random))
@@ -206,27 +210,71 @@ class TextureBank:
             "lengths": torch.tensor([len(data) for data in encoded], dtype=torch.int64),
             "kinds": self.kinds,
         }
-        with atomic_write(path) as file:
-            file.write(save(tensors, metadata={"format": "featherflow-textures-1", "size": str(self.size)}))
+        content = save(tensors, metadata={"format": _PACK_FORMAT, "size": str(self.size)})
+        with atomic_write(path, durable=True) as file:
+            file.write(content)
         return quality_used
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> TextureBank:
-        """Read a bank that `pack` wrote."""
-        from safetensors.torch import load_file
+        """Read a bank that `pack` wrote.
 
-        tensors = load_file(path)
-        if not {"jpeg", "lengths", "kinds"} <= tensors.keys():
-            raise InputError(f"{path} is not a texture bank written by TextureBank.pack")
-        data = tensors["jpeg"].numpy().tobytes()
-        ends = np.cumsum(tensors["lengths"].numpy())
-        storage = None
-        for index, (begin, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
-            texture = np.asarray(Image.open(io.BytesIO(data[begin:end])).convert("RGB"))
-            if storage is None:
-                storage = np.full((len(ends), *texture.shape[:2], 4), 255, np.uint8)
-            storage[index, ..., :3] = texture
-        return cls._of_storage(torch.from_numpy(storage), tensors["kinds"])
+        Raises:
+            FileError: for a file that is missing, damaged, or no such bank.
+            LimitError: for more than `MOST_TEXELS`, told before a texture is decoded.
+        """
+        jpegs, kinds = _unpacked(path)
+        size = _header(jpegs[0], path)[0]
+        if len(jpegs) * size**2 > MOST_TEXELS:
+            raise LimitError(f"{path} holds {len(jpegs)} textures of {size} texels; at most {MOST_TEXELS} texels in all are taken.")
+        for data in jpegs:
+            if _header(data, path) != (size, size):
+                raise FileError(f"{path} is damaged: its textures are not squares of one size.")
+        storage = np.full((len(jpegs), size, size, 4), 255, np.uint8)
+        for index, data in enumerate(jpegs):
+            storage[index, ..., :3] = _texture(data, path)
+        return cls._of_storage(torch.from_numpy(storage), kinds)
+
+
+def _unpacked(path: str | os.PathLike) -> tuple[list[bytes], Tensor]:
+    """The JPEG files of a packed bank, and the kinds of their textures."""
+    from safetensors.torch import load
+
+    try:
+        with open(path, "rb") as file:
+            tensors = load(file.read())
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # beside its own errors safetensors lets through what damage makes of types and shapes
+        raise FileError(f"{path} is no texture bank, or is damaged ({error}).") from error
+    if not {"jpeg", "lengths", "kinds"} <= tensors.keys():
+        raise FileError(f"{path} is not a texture bank written by TextureBank.pack.")
+    data, lengths, kinds = (tensors[name] for name in ("jpeg", "lengths", "kinds"))
+    whole = (data.dtype, lengths.dtype, kinds.dtype) == (torch.uint8, torch.int64, torch.uint8)
+    if not whole or (data.ndim, lengths.ndim, kinds.ndim) != (1, 1, 1) or len(kinds) != len(lengths) or len(kinds) == 0:
+        raise FileError(f"{path} is damaged: its parts are not those of a texture bank.")
+    counts = lengths.tolist()
+    if min(counts) < 1 or sum(counts) != len(data) or int(kinds.max()) > PARTICLES:
+        raise FileError(f"{path} is damaged: its textures do not have the lengths or kinds that it says.")
+    content, ends = data.numpy().tobytes(), np.cumsum(lengths.numpy())
+    return [content[end - count : end] for count, end in zip(counts, ends.tolist(), strict=True)], kinds
+
+
+def _header(data: bytes, path: str | os.PathLike) -> tuple[int, int]:
+    """Width and height of a packed JPEG, from its header."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return image.size
+    except Exception as error:  # decoders raise almost anything on damaged files
+        raise FileError(f"{path} is damaged: a texture is no JPEG.") from error
+
+
+def _texture(data: bytes, path: str | os.PathLike) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as error:
+        raise FileError(f"{path} is damaged: a texture cannot be decoded ({error}).") from error
 
 
 def find_photos(folders: Iterable[str | os.PathLike]) -> list[Path]:
@@ -289,6 +337,7 @@ def _dead_leaves(size: int, generator: torch.Generator) -> Tensor:
     image = Image.new("RGB", (double, double), tuple(ground))
     draw = ImageDraw.Draw(image)
     smallest, largest = 2 * _uniform(generator, 2, 5), double / 5
+    largest = max(largest, 1.1 * smallest)  # of the smallest textures
     # So many that their areas add up to 2.5 times the image (mean radius^2 = 2 a^2 ln(b / a)): little ground is left.
     count = int(2.5 * double**2 / (2 * math.pi * smallest**2 * math.log(largest / smallest)))
     u = torch.rand(count, generator=generator)

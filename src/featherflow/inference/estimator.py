@@ -19,6 +19,7 @@ from ..weights import default_model
 from . import defaults, kept, streaming, tiling
 from .frame import Frame
 from .runners import choice, pytorch
+from .runners.threads import survive_forks
 from .settings import Dtype, Engine, EstimationSettings, Tile
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Estimator:
         return estimator
 
     def _prepare(self, settings: EstimationSettings, given: FlowNetwork | None, loaded: FlowNetwork | None = None) -> None:
+        survive_forks()
         started = time.perf_counter()
         self.settings = settings
         self._network: FlowNetwork | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .. import networks
 from ..errors import EngineError, InputError, WeightsError
-from ..files import atomic_write
+from ..files import atomic_write, full_disk_told, together
 from ..networks import PLAIN, FlowNetwork, RunOptions, as_network
 from ..weights import load
 from .defaults import usual_enlargement, usual_octaves
@@ -162,13 +162,14 @@ def export(
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network, options) if dynamic else [size or USUAL_SIZE]
-    module = ExportWrapper(network, sizes[-1], options, enlarge, bytes_in=with_frames, free=dynamic)
+    module = ExportWrapper(network, sizes[-1], options, enlarge=enlarge, bytes_in=with_frames, free=dynamic)
     said = facts(network, name, module)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name
         try:
             shapes = _free_shapes(network, options) if dynamic else None
-            run = _WRITERS[to](module, module.example(), draft, dtype, shapes, said)
+            with full_disk_told(folder):
+                run = _WRITERS[to](module, module.example(), draft, dtype, shapes, said)
             differences = _compare(network, module, run, sizes, options, dynamic, dtype)
         except (EngineError, ImportError, MemoryError, OSError):
             raise
@@ -180,9 +181,10 @@ def export(
         if not worst <= most:
             raise EngineError(f"{name} as {to} differs from PyTorch by {worst:.2g} px, more than {most} px; nothing was written.")
         files = sorted(Path(folder).iterdir(), key=lambda file: file.name == path.name)  # the named one last: it needs the others
-        for file in files:
-            with atomic_write(path.with_name(file.name)) as target:
-                target.write(file.read_bytes())
+        with together():
+            for file in files:
+                with atomic_write(path.with_name(file.name), durable=True) as target:
+                    target.write(file.read_bytes())
     written = tuple(str(path.with_name(file.name)) for file in reversed(files))
     return Exported(name, to, written, sizes[0], dynamic, with_frames, dtype, differences)
 

@@ -89,7 +89,8 @@ class Trainer:
         if recipe.both_ways and not data and recipe.batch // recipe.chunks % 2:
             raise InputError(
                 f"A pair used both ways counts as two samples, so each of the {recipe.chunks} chunks of a batch must hold an even "
-                f"number of them; {recipe.batch} make {recipe.batch // recipe.chunks}."
+                f"number of them; a batch of {recipe.batch} makes it {recipe.batch // recipe.chunks}. Change the batch, or set "
+                "both_ways=false."
             )
         if data:
             self.source = ReadPairs(find_pools(data, recipe.data), size, recipe.augmentation, recipe.seed, self.device, threads)
@@ -176,7 +177,7 @@ class Trainer:
     def save(self) -> None:
         """Write the state; an interrupted write leaves the old file."""
         if self.processes.writes:
-            with atomic_write(self.checkpoint) as file:
+            with atomic_write(self.checkpoint, durable=True) as file:
                 torch.save(self.state(), file)
 
     def _found_state(self) -> dict | None:
@@ -190,9 +191,12 @@ class Trainer:
             state = read_shards(self.shards)
         else:
             return None
-        state = {"stage": 0, "stage_begun": 0, **state}
-        if state["stage"] >= len(self.stages):
-            raise self._misfit(ValueError(f"it is in stage {state['stage'] + 1} of a recipe with {len(self.stages)}"))
+        try:
+            state = {"stage": 0, "stage_begun": 0, **state}
+            if not 0 <= state["stage"] < len(self.stages):
+                raise ValueError(f"it is in stage {state['stage'] + 1} of a recipe with {len(self.stages)}")
+        except (TypeError, ValueError) as error:
+            raise self._misfit(error) from error
         return state
 
     def _restore(self, state: dict) -> None:
@@ -201,7 +205,7 @@ class Trainer:
             self.network.load_state_dict(state["network"])
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.samples, self.skipped = state["step"], state["samples"], state["skipped"]
+            self.step, self.samples, self.skipped = (int(state[name]) for name in ("step", "samples", "skipped"))
             self.stage_begun = state["stage_begun"]
             if self.scaler.is_enabled() and "scaler" in state:
                 self.scaler.load_state_dict(state["scaler"])
@@ -217,7 +221,7 @@ class Trainer:
     def _forget_lines_after(self, step: int) -> None:
         """Drop lines of the log that a killed run wrote after its last checkpoint: those steps are taken again."""
         path = self.folder / "log.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step]
         if len(kept) < len(lines):
             with atomic_write(path) as file:
@@ -444,10 +448,11 @@ class _Log:
 
 
 def _step_of(line: str) -> float:
-    """The step of a line of the log; infinite for one that a killed run left unfinished."""
+    """The step of a line of the log; infinite for one that a killed run left unfinished, or that is damaged."""
     try:
-        return json.loads(line).get("step", 0)
-    except ValueError:
+        step = json.loads(line).get("step", 0)
+        return step if isinstance(step, int | float) and step >= 0 else math.inf
+    except (ValueError, AttributeError, RecursionError):
         return math.inf
 
 

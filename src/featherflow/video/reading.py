@@ -23,6 +23,7 @@ import numpy as np
 from ..errors import FileError, InputError, MissingExtraError
 from ..frames import IMAGE_SUFFIXES, Still, eight_bits, page_times, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
+from .containers import open_video
 
 _log = logging.getLogger(__name__)
 
@@ -303,7 +304,8 @@ class VideoClip(Clip):
         """The container and its video stream: as FFmpeg chooses, the largest, the default one before all, and no cover picture."""
         with reading_errors(self.name):
             container = self._open()
-        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+        # Without a decoder a stream does not even know its size.
+        streams = [stream for stream in container.streams.video if stream.codec_context is not None and not _is_cover(stream)]
         if not streams:
             what = "no video but a picture" if container.streams.video else "no video"
             container.close()
@@ -446,12 +448,8 @@ def open_clip(
             raise InputError(f"'{source}' is a single frame; name a video, or a folder or quoted glob of frames.")
         pages = [Still(path, page) for page in range(len(shown))]
         return ImageClip(source, pages, Selection(selection.start, selection.end, stride), rate or USUAL_RATE, shown)
-    return VideoClip(source, lambda: open_file(path), selection, path=path)
-
-
-def open_file(path: str | os.PathLike):
-    """A file as a container of PyAV; a colon in its name is no protocol."""
-    return require_av().open(f"file:{os.fspath(path)}", metadata_errors="replace")
+    require_av()
+    return VideoClip(source, lambda: open_video(path), selection, path=path)
 
 
 def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:

@@ -19,7 +19,8 @@ from ..errors import FileError, InputError
 from ..files import atomic_write
 from ..frames import eight_bits, write_image
 from ..outputs import make_folder
-from .reading import USUAL_COLOUR, Colour, open_file, reading_errors, require_av
+from .containers import open_video
+from .reading import USUAL_COLOUR, Colour, reading_errors, require_av
 
 _log = logging.getLogger(__name__)
 
@@ -339,7 +340,7 @@ class _SoundCopy:
     def __init__(self, container, sound: Sound, path: Path):
         self.sound, self.path, self.container = sound, path, container
         with reading_errors(str(sound.path)):
-            self.source = open_file(sound.path)
+            self.source = open_video(sound.path)
         starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None]
         self.origin = min(starts, default=Fraction(0)) + sound.start
         self.streams = {}
@@ -375,7 +376,7 @@ class _SoundCopy:
                     return
             back = 4 * back or Fraction(1)
         self.source.close()
-        self.source = open_file(self.sound.path)
+        self.source = open_video(self.sound.path)
 
     def _packets(self):
         demuxed = iter(self.source.demux(tuple(self.source.streams.audio)))

@@ -172,7 +172,7 @@ class _Reader:
         if min(sizes) < 0 or min(strides) < 0 or offset < 1:
             raise _Malformed(f"a tensor has sizes {sizes}, strides {strides} and offset {offset}")
         if math.prod(sizes) == 0:
-            return np.empty(sizes, dtype)
+            return np.empty(0, dtype)  # NumPy makes no array whose other sides are longer than memory
         last = offset - 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
         if last >= len(storage) or math.prod(sizes) > len(storage):
             raise _Malformed(f"a tensor of sizes {sizes} reaches beyond its {len(storage)} numbers")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -28,6 +29,19 @@ def respect_container() -> None:
         import torch
 
         torch.set_num_threads(min(allowed, torch.get_num_threads()))
+
+
+@functools.cache
+def survive_forks() -> None:
+    """Have processes forked from this one compute with one thread: they would wait without end for the threads of their parent."""
+
+    def compute_alone() -> None:
+        import torch
+
+        torch.set_num_threads(1)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=compute_alone)
 
 
 def container_threads(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
