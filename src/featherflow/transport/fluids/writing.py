@@ -61,7 +61,11 @@ def write_netcdf(
         FileError: if it cannot be written; MissingExtraError: without the extra `piv`; InputError: as `to_dataset`.
     """
     _parts(".nc")
-    content = bytes(to_dataset(fields, times, files).to_netcdf(engine="h5netcdf"))
+    dataset = to_dataset(fields, times, files)
+    # By way of a file of its own: only new releases of xarray write NetCDF-4 to memory.
+    with tempfile.TemporaryDirectory() as folder:
+        dataset.to_netcdf(Path(folder) / "fields.nc", engine="h5netcdf")
+        content = (Path(folder) / "fields.nc").read_bytes()
     with atomic_write(path) as file:
         file.write(content)
 
