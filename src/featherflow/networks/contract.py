@@ -73,11 +73,13 @@ PLAIN = RunOptions()
 
 
 class Provenance(Protocol):
-    """The part of `featherflow.weights.WeightsInfo` that decides how a network is run."""
+    """The part of `featherflow.weights.WeightsInfo` that decides how a network is run, and on which terms."""
 
     architecture: str
     recipe: str
     enlarge_below: int
+    licence_weights: str
+    licence_code: str
 
     @property
     def name(self) -> str: ...
