@@ -99,7 +99,7 @@ def magnified(frame: np.ndarray, factor: float = 20.0) -> np.ndarray:
     """A frame, the same with a bump that moved by a pixel, and that motion enlarged."""
     frame = frame[64:320, 128:384]
     y, x = np.mgrid[: frame.shape[0], : frame.shape[1]].astype(np.float32)
-    bump = np.exp(-((x - 128) ** 2 + (y - 128) ** 2) / (2 * 45**2))
+    bump = np.maximum(np.exp(-((x - 128) ** 2 + (y - 128) ** 2) / (2 * 45**2)) - 0.05, 0) / 0.95  # nothing moves at the edges
     moved, _ = backward_warp(frame, np.stack((bump, np.zeros_like(bump)), axis=-1))
     return row(frame, moved, magnify(moved, frame, featherflow.estimate(moved, frame), factor))
 

@@ -127,6 +127,10 @@ def test_missing_parts_are_named(tmp_path, monkeypatch):
         with pytest.raises(MissingExtraError, match=re.escape("pip install 'featherflow[piv]'")):
             call()
     assert not list(tmp_path.iterdir())
+    write_recordings(tmp_path)
+    for options in ({"outputs": [tmp_path / "x.nc"]}, {"vorticity": tmp_path / "x.png"}):
+        with pytest.raises(MissingExtraError):  # before anything is computed
+            measure_files([tmp_path / "run"], **options, estimator=lambda *_: pytest.fail("computed"))
 
 
 def test_the_rotation_of_particles_is_measured():
@@ -188,6 +192,7 @@ STEMS = (("f", ".csv"), ("f", ".vti"), ("q", ".png"), ("w", ".svg"))
         (["-o", "x.csv", "--spacing", "0"], "The spacing"),
         (["-o", "x.csv", "--mask", "missing.png"], "no image file 'missing.png'"),
         (["-o", "x.nc", "-o", "./x.nc"], "twice"),
+        (["-o", "nowhere/x.nc"], "its folder does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path, monkeypatch, capsys, arguments, words):

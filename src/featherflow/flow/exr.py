@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,9 @@ from ..errors import FileError, LimitError, MissingExtraError
 
 # The most that the file's lossless compressions (deflate) expand.
 _MOST_EXPANDED = 1032
+
+# Two threads that redirect standard output at once would leave it redirected.
+_SILENCE = threading.Lock()
 
 
 def is_stmap(path: Path) -> bool:
@@ -142,7 +146,7 @@ def _numbers(header: dict) -> int:
 def _open(path: Path, file: BinaryIO, header_only: bool):
     openexr = _openexr(path)
     try:
-        with contextlib.redirect_stdout(None):  # damage is also printed there
+        with _SILENCE, contextlib.redirect_stdout(None):  # damage is also printed there
             opened = openexr.File(io.BytesIO(file.read()), separate_channels=True, header_only=header_only)
         if header_only and not opened.parts:
             raise ValueError("no picture in it")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ...flow import forward_backward_consistency
 from ...flow.fields import as_field, as_mask
 from ...frames import Range, check_range, read_frames, read_image
@@ -178,6 +178,9 @@ def measure_files(
     masks = [pair.mask or mask for pair in pairs]
     read = [still.path for pair in pairs for still in (pair.first, pair.second)] + [path for path in masks if path is not None]
     check_outputs(written, [*read, *sources])
+    for _, path in written:
+        if not Path(path).resolve().parent.is_dir():
+            raise FileError(f"'{path}' cannot be written: its folder does not exist.")
     estimator = estimator or kept_estimator(refine=REFINE)
     fields: list[VelocityField] = []
     results = []

@@ -19,9 +19,13 @@ _MOST_ARROWS = 40  # along the longer side
 
 
 def check_picture(path: str | os.PathLike) -> None:
-    """Raises `InputError` for a name that is none of a figure's."""
+    """Raises `InputError` for a name that is none of a figure's, and `MissingExtraError` without Matplotlib."""
     if Path(path).suffix.lower() not in PICTURES:
         raise InputError(f"'{path}' is no figure that can be drawn; its name must end in one of {', '.join(PICTURES)}.")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("Figures need matplotlib; install it with: pip install 'featherflow[piv]'") from error
 
 
 def draw_quiver(path: str | os.PathLike, field: VelocityField) -> None:
@@ -67,10 +71,8 @@ def draw_vorticity(path: str | os.PathLike, field: VelocityField) -> None:
 
 def _figure(path: str | os.PathLike, field: VelocityField):
     check_picture(path)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("Figures need matplotlib; install it with: pip install 'featherflow[piv]'") from error
+    from matplotlib.figure import Figure
+
     height, width = field.u.shape
     scale = _LONG_SIDE / max(height, width)
     figure = Figure(figsize=(max(width * scale, 2.5) + 1.2, max(height * scale, 2.5) + 0.4), layout="constrained")

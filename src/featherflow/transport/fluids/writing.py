@@ -7,7 +7,9 @@ import io
 import os
 import tempfile
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,17 +24,20 @@ if TYPE_CHECKING:
 #: Files of one pair each, and those that hold all pairs.
 SUFFIXES_OF_ONE, SUFFIXES_OF_ALL = (".csv", ".vti"), (".nc",)
 
+_NEEDED = {".nc": ("xarray", "h5netcdf"), ".vti": ("pyevtk.hl",)}
+
 
 def check_suffix(path: str | os.PathLike) -> str:
     """The suffix of a file that can be written.
 
     Raises:
-        InputError: for another.
+        InputError: for another; MissingExtraError: where what writes it is not installed.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (*SUFFIXES_OF_ONE, *SUFFIXES_OF_ALL):
         known = ", ".join((*SUFFIXES_OF_ONE, *SUFFIXES_OF_ALL))
         raise InputError(f"'{path}' is no file of velocities that can be written; its name must end in one of {known}.")
+    _parts(suffix)
     return suffix
 
 
@@ -55,12 +60,12 @@ def write_netcdf(
     Raises:
         FileError: if it cannot be written; MissingExtraError: without the extra `piv`; InputError: as `to_dataset`.
     """
+    _parts(".nc")
     dataset = to_dataset(fields, times, files)
-    try:
-        import h5netcdf  # noqa: F401
-    except ImportError as error:
-        raise _missing("NetCDF", error) from error
-    content = bytes(dataset.to_netcdf(engine="h5netcdf"))
+    # By way of a file of its own: only new releases of xarray write NetCDF-4 to memory.
+    with tempfile.TemporaryDirectory() as folder:
+        dataset.to_netcdf(Path(folder) / "fields.nc", engine="h5netcdf")
+        content = (Path(folder) / "fields.nc").read_bytes()
     with atomic_write(path) as file:
         file.write(content)
 
@@ -78,10 +83,7 @@ def to_dataset(fields: Sequence[VelocityField], times: Sequence[float] | None = 
     Raises:
         InputError: for fields on different grids; MissingExtraError: without the extra `piv`.
     """
-    try:
-        import xarray
-    except ImportError as error:
-        raise _missing("NetCDF", error) from error
+    (xarray,) = _parts(".nc")[:1]
     first = fields[0]
     for field in fields[1:]:
         if field.u.shape != first.u.shape or not (np.array_equal(field.x, first.x) and np.array_equal(field.y, first.y)):
@@ -134,10 +136,7 @@ def _csv(field: VelocityField) -> bytes:
 
 
 def _vti(field: VelocityField) -> bytes:
-    try:
-        from pyevtk.hl import imageToVTK
-    except ImportError as error:
-        raise _missing("VTK", error) from error
+    (hl,) = _parts(".vti")
     # VTK's grids ascend along every axis, and its arrays have x first.
     down, left = (-1 if len(axis) > 1 and axis[1] < axis[0] else 1 for axis in (field.y, field.x))
 
@@ -152,9 +151,17 @@ def _vti(field: VelocityField) -> bytes:
     data |= {name: ordered(getattr(field, name)) for name in ("vorticity", "divergence", "shear")}
     data["kind"] = ordered(field.kind)
     with tempfile.TemporaryDirectory() as folder:
-        name = imageToVTK(str(Path(folder) / "field"), origin=corner, spacing=(*steps, 1.0), pointData=data)
+        name = hl.imageToVTK(str(Path(folder) / "field"), origin=corner, spacing=(*steps, 1.0), pointData=data)
         return Path(name).read_bytes()
 
 
-def _missing(what: str, error: ImportError) -> MissingExtraError:
-    return MissingExtraError(f"{what} needs {error.name}; install it with: pip install 'featherflow[piv]'")
+def _parts(suffix: str) -> list[ModuleType]:
+    """The modules that files of a suffix need.
+
+    Raises:
+        MissingExtraError: where one is not installed.
+    """
+    try:
+        return [import_module(name) for name in _NEEDED.get(suffix, ())]
+    except ImportError as error:
+        raise MissingExtraError(f"{suffix} files need {error.name}; install it with: pip install 'featherflow[piv]'") from error

@@ -1,0 +1,58 @@
+"""The README stays short, and its figures are those of the weights' own metadata and of the manual's tables."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from featherflow.weights.catalogue import BUNDLED
+from featherflow.weights.store import read_info
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text()
+GROUPS = ("middlebury", "sintel-clean", "kitti2015")
+#: As the README names a method, and as the table of docs/evaluation.md does.
+CLASSICAL = {"DIS (medium), OpenCV": "dis", "DeepFlow, OpenCV": "deepflow"}
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """First cell to the others, of all tables."""
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    return {first.strip("`*"): others for first, *others in cells}
+
+
+def test_it_is_short_and_has_a_picture():
+    assert len(README.splitlines()) < 150
+    assert README.count("](docs/images/") == 1
+
+
+def test_links_lead_to_files():
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README)]
+    assert len(links) > 10 and all((ROOT / link).is_file() for link in links)
+
+
+def figures(name: str) -> list[float]:
+    (row,) = (others for first, others in rows(README).items() if first.split("`")[0] == name)
+    return [float(figure) for figure in row[1].split(" / ")]
+
+
+@pytest.mark.parametrize("path", sorted(BUNDLED.glob("*.safetensors")), ids=lambda path: path.stem)
+def test_figures_of_our_weights_are_those_of_their_metadata(path):
+    info = read_info(path)
+    scores = info.scores["epe_px_per_image"]
+    assert figures(info.architecture) == [round(scores[group], 2) for group in GROUPS]
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_figures_of_others_are_those_of_the_manual(name):
+    table = (ROOT / "docs" / "evaluation.md").read_text().partition("## Our weights beside OpenCV")[2]
+    header, row = rows(table)["EPE [px], per_image"], rows(table.partition("## Refinement")[0])[CLASSICAL[name]]
+    columns = {title.split(" (")[0]: float(cell) for title, cell in zip(header, row, strict=True)}
+    assert figures(name) == [columns[group] for group in GROUPS]
+
+
+def test_times_are_those_of_the_manual():
+    speed = (ROOT / "docs" / "speed.md").read_text()
+    for name in ("liteflownet2-slim", "liteflownet2"):
+        (bfloat16,) = re.findall(rf"^\| {name}, \d+ GFLOP \| [^|]+\| (\d+) \(", speed, re.MULTILINE)
+        assert any(first.split("`")[0] == name and row[2] == bfloat16 for first, row in rows(README).items())
