@@ -27,7 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOT_RUN = {
     r"pip install|^python3 -m venv|^\.venv/bin/": "installs packages; .ci/run does it",
     r"^docker ": "needs Docker",
-    r"^(\w+=\S+ )*(python benchmarks/|python -m (featherflow\.training|fuzz\.)|torchrun )": "minutes to hours",
+    r"^(\w+=\S+ )*(python benchmarks/|python -m (featherflow\.training|fuzz\.)|torchrun )": "measures or trains for up to hours",
     r"^featherflow train (?!--list|modern/\S+ --dry-run)": "trains; tests/training",
     r"^(\w+=\S+( -hex 24\))? )*featherflow (app|serve)\b": "answers until it is stopped; tests/app",
     r"^(curl|schemathesis) |^python -c .* curl ": "asks a service that has to run; tests/app",

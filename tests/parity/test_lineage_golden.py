@@ -14,6 +14,7 @@ import torch
 from featherflow import networks
 from featherflow.networks import flownet2, gmflow, pwcnet
 from featherflow.ops import correlate, correlate_dilated
+from featherflow.weights.checkpoints import unwrapped
 from featherflow.weights.lineage import official_state
 
 # Golden folder of each network, largest difference allowed [px], parameters of the official release.
@@ -49,7 +50,7 @@ class Golden:
         entries = {key: torch.from_numpy(array) for key, array in draw(self.folder / "params.json", check=False).items()}
         with torch.device("meta"):
             self.network = networks.build(name)
-        self.network.load_state_dict(official_state(entries, name), assign=True)
+        self.network.load_state_dict(official_state(unwrapped(entries), name), assign=True)
 
     def cases(self):
         for path in sorted(self.folder.glob("case*.npz")):

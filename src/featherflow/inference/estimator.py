@@ -447,4 +447,4 @@ def kept_estimator(model: Model = None, **settings: Unpack[Choices]) -> Estimato
     return _ESTIMATORS.get((chosen, file.digest), make)
 
 
-_ESTIMATORS: kept.Few[Estimator] = kept.Few(8)
+_ESTIMATORS: kept.Few[Estimator] = kept.Few(4)
