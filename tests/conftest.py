@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# Of several processes that test side by side, each computes on one core.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED = Path(os.environ.get("FEATHERFLOW_SHARED") or Path(__file__).resolve().parents[1].parent / "shared")
 
 # A shell that starts the tests in the background lets them and all that they start ignore Ctrl-C.
