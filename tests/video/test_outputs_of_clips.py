@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -221,3 +223,20 @@ def test_a_band_of_frequencies_is_made_larger_and_no_drift(tmp_path):
         reach[name] = np.ptp(moved) / np.ptp(path)
     assert reach["swing"] > 1.8 and reach["drift"] < 1.6 < reach["swing"]
     assert eight_bits(np.full((1, 1, 3), 65535, np.uint16)).max() == 255
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux alone")
+def test_no_encoder_takes_the_machine_for_itself(tmp_path):
+    """libsvtav1, opened by root, gives its threads and the caller's real-time priority: all else on the machine would wait."""
+    if "libsvtav1" not in av.codecs_available:
+        pytest.skip("this FFmpeg has no libsvtav1")
+
+    def policies():
+        return {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+    assert policies() == {os.SCHED_OTHER}
+    with video_writer(tmp_path / "x.mp4", 96, 64, Fraction(25), Fraction(1, 25), codec="av1") as writer:
+        for k in range(3):
+            writer.write(np.full((64, 96, 3), 40 * k, np.uint8), Fraction(k, 25))
+            assert policies() == {os.SCHED_OTHER}
+    assert policies() == {os.SCHED_OTHER}

@@ -20,6 +20,7 @@ from ..files import atomic_write
 from ..frames import eight_bits, write_image
 from ..outputs import make_folder
 from .containers import open_video
+from .priority import usual_priority
 from .reading import USUAL_COLOUR, Colour, reading_errors, require_av
 
 _log = logging.getLogger(__name__)
@@ -184,7 +185,8 @@ class VideoWriter:
             self._container.close()
 
     def _encode(self, frame) -> None:
-        with _writing_errors(self.path):
+        opens = not self._video.codec_context.is_open
+        with _writing_errors(self.path), usual_priority() if opens else nullcontext():
             packets = self._video.encode(frame)
         for packet in packets:  # one is kept back, since how long the last is shown is known at the end only
             if self._packet is not None:
