@@ -28,6 +28,12 @@ PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module")
+def network(small):
+    """One that no other file builds."""
+    return small(subpixel=(5,))
+
+
 def frames(height=70, width=90):
     """Of a size that has to be resized: the size rule is part of the graph."""
     return frame(height, width, 1), frame(height, width, 2)

@@ -89,9 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reason = f" ({printable(str(error).splitlines()[0], 200)})" if str(error) else ""
         _leave(f"there is not enough memory for frames of this size; try smaller ones{reason}.", 1)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _leave(f"the disk is full: {error.filename or 'a file'} could not be written.", 3)
+        if error.errno == errno.ENOSPC:
+            _leave(f"the disk is full: {error.filename or 'a file'} could not be written.", 3)
+        name = printable(str(error.filename or "a file"), 200)
+        _leave(f"{name} cannot be used: {(error.strerror or str(error)).lower()}.", 3)
 
 
 def _leave(message: str, code: int) -> None:

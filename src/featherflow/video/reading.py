@@ -27,6 +27,7 @@ from .containers import open_video
 
 _log = logging.getLogger(__name__)
 
+_LATEST = 2**62  # microseconds; containers count in 64 bits
 _MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
 
 _ROUNDING = Fraction(1, 1_000_000)  # s; a time that was written down with six decimals still means its frame
@@ -324,7 +325,7 @@ class VideoClip(Clip):
         while start and start > back:
             container, stream = self._opened()
             with reading_errors(self.name):
-                container.seek(int((start - back + self.origin) * 1_000_000))
+                container.seek(min(int((start - back + self.origin) * 1_000_000), _LATEST))
             frames = self._decode(container, stream)
             landed = next(((time, frame) for time, frame in frames if frame.key_frame or time > start), None)
             if landed is not None and landed[0] <= start:

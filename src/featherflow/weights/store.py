@@ -111,7 +111,8 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], WeightsInf
     with _opened(path) as file:
         info = WeightsInfo.from_metadata(file.metadata(), str(path))
         wanted = check_state({key: _shape(file, key, path) for key in file.keys()}, info, str(path))
-        state = {name: file.get_tensor(name).float() for name in wanted.shapes}
+        stored = {name: file.get_tensor(name) for name in wanted.shapes}
+    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
     for name, tensor in state.items():
         _check_finite(name, tensor, str(path))
     return state, info

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...networks import PLAIN, FlowNetwork, RunOptions
 from ..fitting import Fitting
-from .pytorch import in_evaluation
+from .pytorch import apart
 
 
 class ExportWrapper(nn.Module):
@@ -36,7 +36,7 @@ class ExportWrapper(nn.Module):
         free: bool = False,
     ):
         super().__init__()
-        self.network = in_evaluation(network)
+        self.network = apart(network)  # tracing puts other tensors in place of the parameters for a while
         self.fitting = Fitting.of(network.traits, size, enlarge)
         self.options: dict[str, Any] = options.keywords(network)
         if not self.fitting.pads and not free:

@@ -107,11 +107,13 @@ def computing(device: torch.device, dtype: str) -> Iterator[None]:
 def in_evaluation(network: FlowNetwork) -> Any:
     """The network in evaluation mode, without a change of it, which another thread would see: if it is in training, other modules
     around the same tensors."""
-    return _evaluating(network) if any(module.training for module in network.modules()) else network
+    return apart(network) if any(module.training for module in network.modules()) else network
 
 
-def _evaluating(module: Any) -> Any:
+def apart(module: Any) -> Any:
+    """Other modules around the same tensors, in evaluation mode. What is done to them, as by tracing, does not show in `module`."""
     view = copy(module)
     view.training = False
-    view._modules = {name: part if part is None else _evaluating(part) for name, part in module._modules.items()}
+    view._parameters, view._buffers = dict(module._parameters), dict(module._buffers)
+    view._modules = {name: part if part is None else apart(part) for name, part in module._modules.items()}
     return view
