@@ -304,7 +304,12 @@ def test_the_command_in_a_report_can_be_pasted(tmp_path, capsys):
 @pytest.mark.parametrize("place", ["input", "output", "picture"])
 def test_names_that_are_too_long_are_one_sentence(tmp_path, capsys, place):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    names = {"input": tmp_path / "a.png", "output": tmp_path / "x.flo", "picture": tmp_path / "x.png", place: tmp_path / ("x" * 300)}
+    names = {
+        "input": tmp_path / "a.png",
+        "output": tmp_path / "x.flo",
+        "picture": tmp_path / "x.png",
+        place: tmp_path / ("x" * 300),
+    }
     arguments = ("estimate", names["input"], tmp_path / "a.png", "-o", names["output"], "--picture", names["picture"])
     assert run_command(*arguments, "--model", "horn-schunck") != 0
     error = capsys.readouterr().err.strip()

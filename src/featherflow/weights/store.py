@@ -111,8 +111,7 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], WeightsInf
     with _opened(path) as file:
         info = WeightsInfo.from_metadata(file.metadata(), str(path))
         wanted = check_state({key: _shape(file, key, path) for key in file.keys()}, info, str(path))
-        stored = {name: file.get_tensor(name) for name in wanted.shapes}
-    state = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in stored.items()}
+        state = {name: file.get_tensor(name).float() for name in wanted.shapes}
     for name, tensor in state.items():
         _check_finite(name, tensor, str(path))
     return state, info
@@ -144,7 +143,9 @@ def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> nn.Modu
     """The network that `info` names, in evaluation mode, with these weights and the attribute `weights_info`."""
     with torch.device("meta"):  # no numbers are drawn that would be overwritten
         network = networks.build(info.architecture, **info.options)
-    network.load_state_dict(dict(state_dict), assign=True)
+    kinds = {name: value.dtype for name, value in network.state_dict().items()}
+    own = {name: value.to(kinds[name], copy=True) if name in kinds else value for name, value in state_dict.items()}
+    network.load_state_dict(own, assign=True)
     network.weights_info = info
     return network
 
