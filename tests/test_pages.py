@@ -52,6 +52,13 @@ def test_estimate_takes_them_as_sequences(tmp_path, suffix, capsys):
     assert "holds 4 pictures; name it alone" in capsys.readouterr().err
 
 
+def test_an_animated_gif_is_no_frame_of_a_pair(tmp_path, capsys):
+    path = tmp_path / "moving.gif"
+    animation(path, duration=80)
+    assert run_command("estimate", path, path, "-o", tmp_path / "x.flo", "--model", "dis") == 2
+    assert "holds 4 pictures; name it alone" in capsys.readouterr().err and not (tmp_path / "x.flo").exists()
+
+
 def test_a_folder_of_sequences_is_no_sequence(tmp_path, capsys):
     for name in ("a.tif", "b.tif"):
         animation(tmp_path / name)

@@ -308,7 +308,7 @@ def _sequences(frames: Sequence[str | os.PathLike]) -> list[list[Still]]:
     if len(frames) != 2:
         raise InputError(f"Name two frames, or one folder or quoted glob of frames; got {len(frames)}.")
     for path in map(Path, frames):
-        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and path.stat().st_size:
+        if path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, ".gif") and path.stat().st_size:
             count = page_count(path)
             if count > 1:
                 raise InputError(f"'{path}' holds {count} pictures; name it alone to take them as a sequence.")
