@@ -143,8 +143,8 @@ def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> nn.Modu
     """The network that `info` names, in evaluation mode, with these weights and the attribute `weights_info`."""
     with torch.device("meta"):  # no numbers are drawn that would be overwritten
         network = networks.build(info.architecture, **info.options)
-    kinds = {name: value.dtype for name, value in network.state_dict().items()}
-    own = {name: value.to(kinds[name], copy=True) if name in kinds else value for name, value in state_dict.items()}
+    whole = {name: value.dtype for name, value in network.state_dict().items() if not value.is_floating_point()}
+    own = {name: value.to(whole.get(name, value.dtype), copy=True) for name, value in state_dict.items()}
     network.load_state_dict(own, assign=True)
     network.weights_info = info
     return network
