@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import Counter
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import median_low
 
 from .errors import FileError, InputError
 from .frames import IMAGE_SUFFIXES, Still, page_count
@@ -76,9 +76,9 @@ def gaps(frames: list[Still]) -> list[str]:
     if not all(numbers) or len(frames) < 3:
         return []
     steps = [int(b[1]) - int(a[1]) for a, b in pairwise(numbers)]
-    usual = Counter(steps).most_common(1)[0][0]
+    usual = max(median_low(steps), 1)
     return [
         f"'{a.path.name}' and '{b.path.name}' are taken as neighbours, though their numbers are {step} apart and others {usual}."
         for (a, b), step in zip(pairwise(frames), steps, strict=True)
-        if step > max(usual, 1)
+        if 2 * step > 3 * usual  # numbers that are times vary a little
     ]

@@ -19,8 +19,8 @@ from ..flow import occlusion as find_occlusion
 from ..frames import write_image
 from ..inference import Estimator
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
+from ..overlap import ahead, behind
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
-from .threads import ahead, behind
 from .views import check_view, draw
 from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
 

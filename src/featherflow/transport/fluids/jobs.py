@@ -16,8 +16,8 @@ from ...flow.fields import as_field, as_mask
 from ...frames import Range, check_range, read_frames, read_image
 from ...inference.estimator import Estimator, kept_estimator
 from ...outputs import check_outputs
+from ...pairs import FramePair, find_pairs
 from .field import Calibration, Kind, VelocityField, calibrated, on_grid
-from .pairs import FramePair, find_pairs
 from .pictures import check_picture, draw_quiver, draw_vorticity
 from .validation import Validation, filled, rejected
 from .writing import SUFFIXES_OF_ALL, check_suffix, write_field, write_netcdf
