@@ -1,11 +1,8 @@
-"""Pictures between two frames, and clips with more of them."""
+"""Pictures between two frames."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,21 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..frames import as_batch
-from ..inference import Estimator
-from ..video import (
-    THRESHOLD,
-    VideoJobResult,
-    change,
-    check_clip_outputs,
-    check_threshold,
-    open_clip,
-    steps,
-    video_job,
-)
 from .alignment import adopt_neighbours, align
 from .warping import fill_holes, splat_sums, visibility, warp_backward
-
-FACTORS = (2, 4, 8)
 
 # Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
 _LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
@@ -124,75 +108,3 @@ def as_picture(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
 def depth_of(frame) -> type:
     """The type of pictures made of a frame: uint16 of an array of that type, else uint8."""
     return np.uint16 if getattr(frame, "dtype", None) == np.uint16 else np.uint8
-
-
-def interpolate_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
-    *,
-    factor: int = 2,
-    cuts: float = THRESHOLD,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    codec: str | None = None,
-    crf: int | None = None,
-    sound: bool = True,
-    overwrite: bool = False,
-    estimator: Estimator | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> VideoJobResult:
-    """A clip with `factor` times as many pictures a second; its own frames keep their times, depth and colours, with the sound.
-
-    The codec decides how near its own frames stay to what they were: ffv1 and PNG files change nothing. The last frame is held as
-    long as it was, so that the clip keeps its length.
-
-    Args:
-        factor: 2, 4 or 8.
-        cuts: likeness below which two frames are two scenes, see `featherflow.video.change`, and the nearer one is repeated.
-            0: never.
-        others: as `featherflow.video.flow_video`.
-
-    Raises:
-        InputError: for another factor; others as `featherflow.video.flow_video`.
-    """
-    if factor not in FACTORS:
-        raise InputError(f"The factor must be one of {', '.join(map(str, FACTORS))}, got {factor}.")
-    check_threshold(cuts)
-    clip = open_clip(source, start=start, end=end, fps=fps)
-    check_clip_outputs(clip, [("the video", output)], overwrite, factor)
-    estimator = Estimator() if estimator is None else estimator
-    found, held = 0, None
-
-    def items():
-        nonlocal found, held
-        for step in steps(clip, estimator, backward=True):
-            times = [Fraction(k, factor) for k in range(1, factor)]
-            yield step.first.time, step.first.image
-            between = change(step.first.image, step.second.image, step.flow, cuts)
-            if between.breaks or between.kind == "same":
-                found += between.breaks
-                pictures = [(step.first if t < Fraction(1, 2) else step.second).image for t in times]
-            else:
-                pictures = interpolate(step.first.image, step.second.image, step.flow, step.backward, times)
-            for t, picture in zip(times, pictures, strict=True):
-                yield step.first.time + t * (step.second.time - step.first.time), picture
-        yield step.second.time, step.second.image
-        held = step.second.duration or step.second.time - step.first.time
-
-    total = None if clip.expected is None else (clip.expected - 1) * factor + 1
-    result = video_job(
-        clip,
-        items(),
-        lambda picture: picture,
-        output,
-        estimator,
-        codec=codec,
-        crf=crf,
-        sound=sound,
-        finer=factor,
-        hold=lambda: held,
-        total=total,
-        progress=progress,
-    )
-    return replace(result, cuts=found)

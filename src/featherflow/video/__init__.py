@@ -8,7 +8,7 @@ from .cuts import THRESHOLD, Change, change, check_threshold, shows_motion
 from .jobs import DamagedClipError, Step, Stopped, VideoJobResult, check_clip_outputs, flow_video, steps, video_job, write_clip
 from .reading import Clip, Colour, Picture, Selection, open_clip
 from .views import VIEWS, draw
-from .writing import CODECS, Sound, VideoWriter, check_format, video_writer
+from .writing import CODECS, Pace, Sound, VideoWriter, check_format, video_writer
 
 __all__ = [
     "CODECS",
@@ -18,6 +18,7 @@ __all__ = [
     "Clip",
     "Colour",
     "DamagedClipError",
+    "Pace",
     "Picture",
     "Selection",
     "Sound",

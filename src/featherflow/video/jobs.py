@@ -22,7 +22,7 @@ from ..outputs import FLOW_FORMATS, check_outputs, make_folder
 from ..overlap import ahead, behind
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .views import check_view, draw
-from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .writing import Pace, Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -53,6 +53,8 @@ class VideoJobResult:
     sound: bool = False
     #: Places where the scene changes or a frame shows nothing, for verbs that look for them.
     cuts: int | None = None
+    #: Frames that were left out because they repeat the one before, where that was asked for.
+    duplicates: int | None = None
     flow_dir: str | None = None
     #: Flow length drawn in full colour [px], at the end of the clip.
     scale_px: float | None = None
@@ -67,6 +69,8 @@ class VideoJobResult:
             details.append(f"{self.codec}{' with sound' if self.sound else ''}")
         if self.cuts:
             details.append(f"{self.cuts} cut{'s' if self.cuts > 1 else ''}")
+        if self.duplicates:
+            details.append(f"{self.duplicates} repeated frame{'s' if self.duplicates > 1 else ''} left out")
         return f"{Path(self.source).name} -> {where}: {self.frames} frames, " + ", ".join(details)
 
 
@@ -80,10 +84,18 @@ class Step:
     backward: np.ndarray | None = None
 
 
-def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False) -> Iterator[Step]:
+def steps(
+    clip: Clip,
+    estimator: Estimator | None = None,
+    *,
+    backward: bool = False,
+    warm_start: bool = False,
+    pictures: Iterable[Picture] | None = None,
+) -> Iterator[Step]:
     """Flow along a clip; frames are decoded in a thread of their own.
 
     Args:
+        pictures: what to take of the clip. Default: all of it.
         estimator: what estimates. Default: `featherflow.Estimator()`.
         backward, warm_start: as `featherflow.stream`.
 
@@ -93,7 +105,7 @@ def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = Fa
     line: deque[Picture] = deque()
 
     def images():
-        for picture in ahead(clip):
+        for picture in ahead(clip if pictures is None else pictures):
             line.append(picture)
             yield picture.image
 
@@ -118,8 +130,9 @@ def write_clip(
     *,
     codec: str | None = None,
     crf: int | None = None,
+    bits: int | None = None,
     sound: bool = True,
-    finer: int = 1,
+    pace: Pace | None = None,
     hold: Callable[[], Fraction | None] = lambda: None,
     keeps_colour: bool = True,
     total: int | None = None,
@@ -132,8 +145,8 @@ def write_clip(
         items: (time, anything ...) in order of time.
         picture: makes `(H, W, 3)` RGB of what follows the time, in the other thread.
         output: the video; None to run `picture` only.
-        codec, crf: as `video_writer`; sound: copy it.
-        finer: so many pictures for each frame of the clip.
+        codec, crf: as `video_writer`; bits: of a colour, at least; sound: copy it.
+        pace: how the times of the pictures follow from the clip's. Default: they are the same.
         hold: at the end, how long the last picture is shown [s]; None: as long as the one before.
         keeps_colour: the pictures have the clip's depth and colours; else they are 8 bit, BT.709.
         progress: called with (pictures done, about how many in all or None); total: that number.
@@ -142,8 +155,11 @@ def write_clip(
         Stopped: after Ctrl-C; DamagedClipError: for a clip whose end cannot be read; the video then holds all that was done before.
         FileError: for what cannot be written.
     """
+    colour = clip.colour if keeps_colour else USUAL_COLOUR
+    colour = replace(colour, bits=max(bits or 0, colour.bits))
+    pace = pace or Pace(clip.selection.rate(clip.rate), clip.time_base)
     if output is not None:
-        check_format(output, codec, crf, clip.colour if keeps_colour else USUAL_COLOUR)
+        check_format(output, codec, crf, colour)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
     first = next(items, None)
@@ -151,6 +167,12 @@ def write_clip(
         raise damage[0]
     shift = first[0] if clip.selection.start else Fraction(0)
     result = Written()
+
+    def heard(shift: Fraction) -> Sound | None:
+        if not sound or clip.audio is None or is_silent(output):
+            return None
+        return Sound(clip.audio, shift / pace.slower, pace.slower)
+
     with ExitStack() as opened:
 
         def write(time: Fraction, *what: object) -> None:
@@ -162,13 +184,13 @@ def write_clip(
                             output,
                             image.shape[1],
                             image.shape[0],
-                            clip.selection.rate(clip.rate) * finer,
-                            clip.time_base / finer,
+                            pace.rate,
+                            pace.time_base,
                             codec,
-                            Sound(clip.audio, shift) if sound and clip.audio is not None and not is_silent(output) else None,
+                            heard(shift),
                             clip.pixel_aspect,
                             crf,
-                            clip.colour if keeps_colour else USUAL_COLOUR,
+                            colour,
                             clip.metadata,
                         )
                     )

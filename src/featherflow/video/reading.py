@@ -414,7 +414,8 @@ def open_clip(
     """A clip by its name.
 
     Args:
-        source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard input.
+        source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard
+            input, or YUV4MPEG2 where no size is given.
         start, end: part to take [s]; stride: take every so manieth frame.
         fps: of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many
             are shown in a second (default 25).
@@ -429,7 +430,7 @@ def open_clip(
         raise InputError(f"fps is a positive number of frames per second, got {fps}.")
     selection = Selection(_fraction(start, "start"), _fraction(end, "end"), stride)
     if source == "-":
-        return _pipe(selection, rate or USUAL_RATE, size, pixel_format)
+        return _pipe(selection, rate, size, pixel_format)
     if Path(source).is_dir() or is_pattern(source):
         found = stills(source)
         folders = len({still.path.parent for still in found})
@@ -453,14 +454,32 @@ def open_clip(
     return VideoClip(source, lambda: open_video(path), selection, path=path)
 
 
-def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:
-    if size is None or not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size):
-        raise InputError(f"Raw frames from a pipe need their size, as in --size 640x480; got {size}.")
+def _pipe(selection: Selection, rate: Fraction | None, size: str | None, pixel_format: str) -> VideoClip:
     av = require_av()
+    if size is None:
+        return _announced(selection, rate)
+    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size):
+        raise InputError(f"Raw frames from a pipe need their size, as in --size 640x480; got {size}.")
     if pixel_format not in av.video.format.names:
         raise InputError(f"FFmpeg knows no pixel format '{pixel_format}'; raw frames are often rgb24, bgr24, gray or yuv420p.")
-    options = {"video_size": size, "pixel_format": pixel_format, "framerate": str(rate)}
+    options = {"video_size": size, "pixel_format": pixel_format, "framerate": str(rate or USUAL_RATE)}
     return VideoClip("standard input", lambda: av.open(sys.stdin.buffer, format="rawvideo", options=options), selection, False)
+
+
+def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
+    """YUV4MPEG2 on standard input, which says its size and rate itself."""
+    av = require_av()
+    selection = Selection(selection.start, selection.end, selection.stride, fps)
+
+    def opener():
+        try:
+            return av.open(sys.stdin.buffer, format="yuv4mpegpipe")
+        except av.error.FFmpegError:
+            raise InputError(
+                "What comes on standard input is no YUV4MPEG2; raw frames from a pipe need their size, as in --size 640x480."
+            ) from None
+
+    return VideoClip("standard input", opener, selection, False)
 
 
 def _camera(number: int, selection: Selection) -> VideoClip:

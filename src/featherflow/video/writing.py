@@ -20,8 +20,10 @@ from ..files import atomic_write
 from ..frames import eight_bits, write_image
 from ..outputs import make_folder
 from .containers import open_video
+from .failures import writing_errors
 from .priority import usual_priority
 from .reading import USUAL_COLOUR, Colour, reading_errors, require_av
+from .stretching import StretchedSound
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ CODECS = {
     "prores": Codec(("prores_ks",), {"profile": "3"}, "yuv422p10le", "yuv422p10le", even_sides=True),
     "ffv1": Codec(("ffv1",), {}, "bgr0", "gbrp16le"),
 }
-_ALL = CODECS | {"y4m": Codec(("rawvideo",))}
+_ALL = CODECS | {"y4m": Codec(("rawvideo",), deep_format="yuv420p10le")}
 _UNASKED = ("vp9", "av1", "mpeg4", "prores", "y4m")
 
 #: Container by suffix, and the codecs that it may hold.
@@ -68,10 +70,26 @@ _OF_THE_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands", 
 
 @dataclass(frozen=True)
 class Sound:
-    """The audio streams of a file from `start` [s] on, as they are, for as long as the video lasts; `start` becomes time 0."""
+    """The audio streams of a file from `start` [s] on, for as long as the video lasts; `start` becomes time 0.
+
+    They are copied as they are, or where `slower` is more than 1, stretched to so many times their length, see `StretchedSound`.
+    """
 
     path: Path
     start: Fraction = Fraction(0)
+    slower: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the times of a video follow from those of the clip it is made from."""
+
+    #: Pictures per second, on average.
+    rate: Fraction
+    #: All times are multiples of it [s].
+    time_base: Fraction
+    #: So many times as long.
+    slower: Fraction = Fraction(1)
 
 
 class VideoWriter:
@@ -103,7 +121,8 @@ class VideoWriter:
         self.hold: Fraction | None = None
         self._size = (height, width)
         self._padding = (height % 2, width % 2) if kept.even_sides else (0, 0)
-        self._container = av.open(file, "w", format=kind)
+        # Where YUV4MPEG2 has more than 8 bit, FFmpeg asks for a nod: it is an extension, which all that matter read.
+        self._container = av.open(file, "w", format=kind, container_options={"strict": "unofficial"} if kind == _PIPE[0] else {})
         self._container.metadata.update({key: value for key, value in metadata.items() if key not in _OF_THE_FILE})
         options = {key: value for key, value in kept.options.items() if encoder != "libopenh264"} | _quality(crf, name)
         stream = self._container.add_stream(encoder, rate=rate.limit_denominator(100_000), options=options)
@@ -126,7 +145,9 @@ class VideoWriter:
         self._matrix = "BT2020" if wide else "ITU709"
         self._video, self._last, self._step = stream, None, 1 / rate
         self._packet = None
-        self._sound = _SoundCopy(self._container, sound, path) if sound is not None else None
+        self._sound = None
+        if sound is not None:
+            self._sound = (_SoundCopy if sound.slower == 1 else StretchedSound)(self._container, sound, path)
 
     @property
     def has_sound(self) -> bool:
@@ -173,8 +194,8 @@ class VideoWriter:
             self._mux(self._packet)
         if self._sound is not None:
             self._sound.copy_until(self.end + hold)
-            self._sound.close()
-        with _writing_errors(self.path):
+            self._sound.finish()
+        with writing_errors(self.path):
             self._container.close()
 
     def abandon(self) -> None:
@@ -186,7 +207,7 @@ class VideoWriter:
 
     def _encode(self, frame) -> None:
         opens = not self._video.codec_context.is_open
-        with _writing_errors(self.path), usual_priority() if opens else nullcontext():
+        with writing_errors(self.path), usual_priority() if opens else nullcontext():
             packets = self._video.encode(frame)
         for packet in packets:  # one is kept back, since how long the last is shown is known at the end only
             if self._packet is not None:
@@ -194,7 +215,7 @@ class VideoWriter:
             self._packet = packet
 
     def _mux(self, packet) -> None:
-        with _writing_errors(self.path):
+        with writing_errors(self.path):
             self._container.mux(packet)
 
 
@@ -408,20 +429,10 @@ class _SoundCopy:
             packet.pts -= shift
             packet.dts -= shift
             packet.stream = self.streams[packet.stream.index]
-            with _writing_errors(self.path):
+            with writing_errors(self.path):
                 self.container.mux(packet)
 
     def close(self) -> None:
         self.source.close()
 
-
-@contextmanager
-def _writing_errors(path: Path) -> Iterator[None]:
-    av = require_av()
-    try:
-        yield
-    except av.error.FFmpegError as error:
-        if error.errno is not None and isinstance(error, OSError) and error.filename is None and error.errno < 256:
-            raise OSError(error.errno, os.strerror(error.errno)) from None  # a full disk and its like, named by atomic_write
-        reason = (error.strerror or str(error)).splitlines()[0].lower()
-        raise FileError(f"cannot write {path}: {reason}") from None
+    finish = close
