@@ -11,23 +11,29 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..frames import as_batch
-from .alignment import adopt_neighbours, align
+from .alignment import adopt_neighbours, align, beside, disagreement
 from .warping import fill_holes, splat_sums, visibility, warp_backward
 
 # Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
 _LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
 _WAY_BACK = 4.0
 _ENOUGH = 0.25  # of a pixel's worth from either frame; where less arrives, there is a hole
-_DOUBLES = 0.08  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
+_DOUBLES = 0.25  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
 _SHARPEST = 4.0
+_UNSEEN = 0.05  # share of a frame that seems not to show a place, for that may be wrong; both frames err apart
+# Motions that are tried at each pixel: its own and those so far beside it [px]. Each counts by the inverse of what the frames
+# differ by along it, as estimates of unequal variance do, of which so much (squared, on the scale [0, 1]) is noise.
+_PLACES = ((0, 0), *((x, y) for r in (4, 8, 16) for x, y in ((r, 0), (-r, 0), (0, r), (0, -r))))
+_NOISE = 2.5e-5
 _EARLIER = 0.5  # log odds by which the earlier frame is taken where nothing else decides, so that the choice is the same all over
 
 
 def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: Sequence[float] = (0.5,)) -> list[np.ndarray]:
     """What lies between two frames.
 
-    The motion at time t is that of the pixels of both frames that pass there, splatted; along it, both frames are fetched and
-    blended by nearness in time. A frame that does not show a place, by the disagreement of the two flows, is left out there.
+    The motion at time t is that of the pixels of both frames that pass there, splatted; along it and along those beside it, both
+    frames are fetched and blended by nearness in time, each motion counting by how well the frames agree along it. A frame that
+    does not show a place, by the disagreement of the two flows, hardly counts there, and where the frames differ much one wins.
 
     Args:
         frame1, frame2: frames as `featherflow.estimate` takes them.
@@ -63,7 +69,16 @@ class Between:
         """
         if not 0 <= t <= 1:
             raise InputError(f"A time between two frames lies from 0 to 1, got {t}.")
-        # What passes at time t: its motion over the whole interval, and whether frame 1 and frame 2 show it.
+        motion, shown1, shown2 = self._passing(t)
+        total = count = 0
+        for dx, dy in _PLACES:
+            picture, misfit = self._along(beside(motion, dx, dy), shown1, shown2, t)
+            weight = 1 / (misfit + _NOISE)
+            total, count = total + weight * picture, count + weight
+        return (total / count).clamp(0, 1)
+
+    def _passing(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What passes at time t: its motion over the whole interval, and whether frame 1 and frame 2 show it."""
         one = torch.ones_like(self.seen_in_first)
         passing = splat_sums(_weighed(self.weights[0], self.flow, one, self.seen_in_second), t * self.flow)
         passing = passing + splat_sums(_weighed(self.weights[1], -self.backward, self.seen_in_first, one), (1 - t) * self.backward)
@@ -71,17 +86,21 @@ class Between:
         passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
         motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
         shown = shown1 * shown2
-        motion = align(self.first, self.second, adopt_neighbours(self.first, self.second, motion, shown, t), shown, t)
+        motion = adopt_neighbours(self.first, self.second, motion, shown, t)
+        return align(self.first, self.second, motion, shown, t), shown1, shown2
+
+    def _along(self, motion: Tensor, shown1: Tensor, shown2: Tensor, t: float) -> tuple[Tensor, Tensor]:
+        """The picture at time t if this were the motion, and what the two frames differ by along it."""
         image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
-        share1 = (1 - t) * (shown1 * inside1 + 1e-3)
-        share2 = t * (shown2 * inside2 + 1e-3)
+        share1 = (1 - t) * (shown1 * inside1 + _UNSEEN)
+        share2 = t * (shown2 * inside2 + _UNSEEN)
         # Where both show the place and yet differ, one of them is wrong, and half of each would be a half transparent double.
-        apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown * inside1 * inside2)
+        apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown1 * shown2 * inside1 * inside2)
         decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
         first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))
         share1 = torch.where(decided > 1, first_rather, share1 / (share1 + share2))
-        return (share1 * image1 + (1 - share1) * image2).clamp(0, 1)
+        return share1 * image1 + (1 - share1) * image2, disagreement(image1, image2)
 
 
 def _trust(own: Tensor, other: Tensor, flow: Tensor, seen: Tensor) -> Tensor:

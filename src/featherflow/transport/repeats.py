@@ -90,7 +90,8 @@ class Unrepeated:
         def judge() -> tuple[Picture, bool]:
             picture, change = waiting.popleft()
             around = sorted([*past, *(other for _, other in waiting)])[-2:-1]  # the largest may be a cut
-            past.append(change)
+            if np.isfinite(change):
+                past.append(change)
             return picture, change <= max(_ALIKE, min(_AT_MOST, _SHARE * sum(around)))
 
         before = None
