@@ -8,17 +8,16 @@ PSNR [dB] and SSIM, mean over the held-out frames, of
 - FFmpeg's filter minterpolate (motion-compensated), through PyAV: the better of its two kinds of block compensation, clip by clip;
 - OpenCV's DIS flow, fetched along half of it;
 - OpenCV's DIS flow in `featherflow.transport.interpolate`, the same warping as ours;
-- ours: `featherflow.transport.interpolate` with the default network, and with the network seeing the frames at twice their size
-  (`--enlarge 2`).
+- ours: `featherflow.transport.interpolate` with the default network.
 
-What stands last is by how much the better of ours, by PSNR, is ahead of the best of the others.
+What stands last is by how much ours is ahead of the best of the others.
 
 SSIM is OpenCV's, mean over the three channels. `--worst FOLDER` writes, of each clip, the frame in which ours is worst: frame 1,
 truth, frame 2 above ours, half of DIS, minterpolate. Without `--clip` a scene of moving discs is made.
 
     python benchmarks/frame_rates.py --memory --model dis-ultrafast
 
-converts a small generated clip of 300 and one of 3,000 frames from 25 to 30 pictures a second, each in a process of its own, and
+converts a small generated clip of 300 and one of 3,000 frames from 25 to 10 pictures a second, each in a process of its own, and
 prints the peak of resident memory of both.
 """
 
@@ -42,7 +41,6 @@ from featherflow import Estimator
 from featherflow.transport import interpolate
 
 BLENDING, MINTERPOLATE, HALF, SAME, OURS = "blending", "minterpolate", "DIS, half flow", "DIS, same warping", "ours"
-LARGE = "ours, --enlarge 2"
 COMPENSATION = ("mc_mode=obmc", "mc_mode=aobmc:vsbmc=1")
 
 
@@ -63,8 +61,9 @@ def main() -> None:
 
 
 def held_out(clips: dict[str, list[np.ndarray]], model: str | None, worst: Path | None) -> None:
-    ours, large, dis = Estimator(model), Estimator(model, enlarge=2.0), Estimator("dis")
-    others, columns = [BLENDING, MINTERPOLATE, HALF, SAME], [BLENDING, MINTERPOLATE, HALF, SAME, OURS, LARGE]
+    ours, dis = Estimator(model), Estimator("dis")
+    others = [BLENDING, MINTERPOLATE, HALF, SAME]
+    columns = [*others, OURS]
     header(f"held-out frames, PSNR [dB] / SSIM; ours: {ours.model}", *columns, "ahead by")
     for name, frames in clips.items():
         frames = frames[: (len(frames) - 1) // 2 * 2 + 1]
@@ -75,18 +74,16 @@ def held_out(clips: dict[str, list[np.ndarray]], model: str | None, worst: Path 
             flow, backward = dis.both(first, second)
             made[HALF].append(half_flow(first, second, flow))
             made[SAME].extend(interpolate(first, second, flow, backward))
-            for column, estimator in ((OURS, ours), (LARGE, large)):
-                made[column].extend(interpolate(first, second, *estimator.both(first, second)))
+            made[OURS].extend(interpolate(first, second, *ours.both(first, second)))
         scores = {column: [score(*pair) for pair in zip(made[column], frames[1::2], strict=True)] for column in columns}
         means = {column: np.mean(rows, axis=0) for column, rows in scores.items()}
-        best = max((OURS, LARGE), key=lambda column: means[column][0])
-        ahead = [means[best][k] - max(means[column][k] for column in others) for k in (0, 1)]
+        ahead = [means[OURS][k] - max(means[column][k] for column in others) for k in (0, 1)]
         cells = [f"{psnr:.2f} / {ssim:.4f}" for psnr, ssim in means.values()] + [f"{ahead[0]:+.2f} / {ahead[1]:+.4f}"]
         print(f"| {name} ({len(frames) // 2}, {frames[0].shape[1]}x{frames[0].shape[0]}) | " + " | ".join(cells) + " |", flush=True)
         if worst is not None:
-            index = int(np.argmin([psnr for psnr, _ in scores[best]]))
+            index = int(np.argmin([psnr for psnr, _ in scores[OURS]]))
             first, truth, second = list(triplets(frames))[index]
-            rows = [[first, truth, second], [made[column][index] for column in (best, HALF, MINTERPOLATE)]]
+            rows = [[first, truth, second], [made[column][index] for column in (OURS, HALF, MINTERPOLATE)]]
             picture = np.vstack([np.hstack(row) for row in rows])
             worst.mkdir(parents=True, exist_ok=True)
             Image.fromarray(bytes_of(picture)).save(worst / f"{name}_{2 * index + 1}.png")
@@ -152,7 +149,8 @@ def memory(model: str | None) -> None:
             generate(source, count)
             code = (
                 "import resource; from featherflow import Estimator; from featherflow.transport import interpolate_video; "
-                f"r = interpolate_video({str(source)!r}, {str(Path(folder) / 'out.mkv')!r}, to_fps=30, estimator=Estimator({model!r})); "
+                f"estimator = Estimator({model!r}); "
+                f"r = interpolate_video({str(source)!r}, {str(Path(folder) / 'out.mkv')!r}, to_fps=10, estimator=estimator); "
                 "print(r.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
             )
             made, peak = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

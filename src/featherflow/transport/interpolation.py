@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..frames import as_batch
-from .alignment import adopt_neighbours, align, beside, disagreement
+from .alignment import adopt_neighbours, align, beside, misfit
 from .warping import fill_holes, splat_sums, visibility, warp_backward
 
 # Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
@@ -21,10 +21,11 @@ _ENOUGH = 0.25  # of a pixel's worth from either frame; where less arrives, ther
 _DOUBLES = 0.25  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
 _SHARPEST = 4.0
 _UNSEEN = 0.05  # share of a frame that seems not to show a place, for that may be wrong; both frames err apart
-# Motions that are tried at each pixel: its own and those so far beside it [px]. Each counts by the inverse of what the frames
-# differ by along it, as estimates of unequal variance do, of which so much (squared, on the scale [0, 1]) is noise.
+# Motions that are tried at each pixel: its own and, where both frames show the place, those so far beside it [px]. One along which
+# the frames differ by more than along the best counts less, by exp(-more / (noise + spread * best)), in squared brightness on the
+# scale [0, 1]: where one motion fits it is alone, and where none does they are averaged.
 _PLACES = ((0, 0), *((x, y) for r in (4, 8, 16) for x, y in ((r, 0), (-r, 0), (0, r), (0, -r))))
-_NOISE = 2.5e-5
+_NOISE, _SPREAD, _SEEN = 1e-4, 4.0, 4.0
 _EARLIER = 0.5  # log odds by which the earlier frame is taken where nothing else decides, so that the choice is the same all over
 
 
@@ -70,11 +71,13 @@ class Between:
         if not 0 <= t <= 1:
             raise InputError(f"A time between two frames lies from 0 to 1, got {t}.")
         motion, shown1, shown2 = self._passing(t)
+        misfits = [misfit(self.first, self.second, beside(motion, *place), t) for place in _PLACES]
+        least = torch.stack(misfits).amin(dim=0)
         total = count = 0
-        for dx, dy in _PLACES:
-            picture, misfit = self._along(beside(motion, dx, dy), shown1, shown2, t)
-            weight = 1 / (misfit + _NOISE)
-            total, count = total + weight * picture, count + weight
+        for place, found in zip(_PLACES, misfits, strict=True):
+            weight = torch.exp((least - found) / (_NOISE + _SPREAD * least))
+            weight = weight if place == (0, 0) else weight * (_SEEN * shown1 * shown2).clamp_max(1)
+            total, count = total + weight * self._along(beside(motion, *place), shown1, shown2, t), count + weight
         return (total / count).clamp(0, 1)
 
     def _passing(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,8 +92,8 @@ class Between:
         motion = adopt_neighbours(self.first, self.second, motion, shown, t)
         return align(self.first, self.second, motion, shown, t), shown1, shown2
 
-    def _along(self, motion: Tensor, shown1: Tensor, shown2: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        """The picture at time t if this were the motion, and what the two frames differ by along it."""
+    def _along(self, motion: Tensor, shown1: Tensor, shown2: Tensor, t: float) -> Tensor:
+        """The picture at time t if this were the motion."""
         image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
         share1 = (1 - t) * (shown1 * inside1 + _UNSEEN)
@@ -100,7 +103,7 @@ class Between:
         decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
         first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))
         share1 = torch.where(decided > 1, first_rather, share1 / (share1 + share2))
-        return share1 * image1 + (1 - share1) * image2, disagreement(image1, image2)
+        return share1 * image1 + (1 - share1) * image2
 
 
 def _trust(own: Tensor, other: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
