@@ -19,7 +19,7 @@ _LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
 _WAY_BACK = 4.0
 _ENOUGH = 0.25  # of a pixel's worth from either frame; where less arrives, there is a hole
 _DOUBLES = 0.25  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
-_SHARPEST = 4.0
+_GRADUALLY, _SHARPEST = 0.08, 4.0
 _UNSEEN = 0.05  # share of a frame that seems not to show a place, for that may be wrong; both frames err apart
 # Motions that are tried at each pixel: its own and, where both frames show the place, those so far beside it [px]. One along which
 # the frames differ by more than along the best counts less, by exp(-more / (noise + spread * best)), in squared brightness on the
@@ -100,7 +100,7 @@ class Between:
         share2 = t * (shown2 * inside2 + _UNSEEN)
         # Where both show the place and yet differ, one of them is wrong, and half of each would be a half transparent double.
         apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown1 * shown2 * inside1 * inside2)
-        decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
+        decided = 1 + ((apart - _DOUBLES) / _GRADUALLY).clamp(0, _SHARPEST)
         first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))
         share1 = torch.where(decided > 1, first_rather, share1 / (share1 + share2))
         return share1 * image1 + (1 - share1) * image2
