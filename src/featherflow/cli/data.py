@@ -28,7 +28,7 @@ def render(
     Parameters
     ----------
     out
-        Folder to write to.
+        New or empty folder to write to.
     count
         Number of pairs.
     photos
@@ -44,7 +44,9 @@ def render(
     """
     from ..data import SceneConfig, TextureBank
     from ..data.render import render_folder
+    from ..outputs import check_outputs
 
+    check_outputs([("the sheet", out / "sheet.png")], trees=photos or (), makes_folders=True)
     bank = TextureBank.from_folder(photos) if photos else None
     print(render_folder(out, count, SceneConfig(height=height, width=width, depth=depth), bank, seed))
 
@@ -77,7 +79,7 @@ def heldback(out: Path, *, photos: list[Path]) -> None:
 def pack(
     photos: list[Path],
     *,
-    output: Annotated[Path, Parameter(alias="-o")],
+    output: Annotated[str, Parameter(alias="-o")],
     drawn: int = 120,
     particles: int = 20,
     size: int = 448,
@@ -108,12 +110,14 @@ def pack(
     from ..data.heldback import is_held_back
     from ..outputs import check_outputs
 
-    check_outputs([("the packed file", output)], [path for folder in photos for path in folder.rglob("*")], overwrite=None)
+    check_outputs([("the packed file", output)], trees=photos)
     bank = TextureBank.procedural(drawn, size, torch.Generator().manual_seed(0), particles=particles)
     taken = TextureBank.from_folder(photos, size, keep=(lambda photo: not is_held_back(photo)) if hold_back else None)
     bank = TextureBank.concat([taken, bank])
     quality = bank.pack(output)
-    print(f"{output}: {len(bank)} textures of {size}x{size} px, {output.stat().st_size / 1e6:.1f} MB at JPEG quality {quality}")
+    print(
+        f"{output}: {len(bank)} textures of {size}x{size} px, {Path(output).stat().st_size / 1e6:.1f} MB at JPEG quality {quality}"
+    )
 
 
 @app.command

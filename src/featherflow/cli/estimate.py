@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,8 +11,8 @@ from .options import ESTIMATION, Estimation
 
 def estimate(
     *frames: str,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    picture: Path | None = None,
+    output: Annotated[str | None, Parameter(alias="-o")] = None,
+    picture: str | None = None,
     scale: float | None = None,
     legend: Annotated[bool, Parameter(negative="")] = False,
     backward: bool = False,

@@ -16,8 +16,8 @@ def evaluate(
     data: list[str] | None = None,
     model: list[str] | None = None,
     limit: int | None = None,
-    csv: Path | None = None,
-    html: Path | None = None,
+    csv: str | None = None,
+    html: str | None = None,
     worst: int = 2,
     submit: Path | None = None,
     computation: Computation = COMPUTATION,
@@ -65,7 +65,10 @@ def evaluate(
 
     methods = {name: method_named(name, computation.device, computation.dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
-    check_outputs([("the table", csv), ("the page", html)])
+    named = [("the table", csv), ("the page", html)]
+    check_outputs(named)
+    if submit is None and (csv or html):
+        check_outputs(named, [path for dataset in datasets for pair in dataset.pairs() for path in pair.files()], overwrite=None)
     if submit is not None:
         with show_progress("pairs", quiet=json) as progress:
             submission = submit_one(methods, datasets, submit, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,7 +13,7 @@ from .writing import WRITING, Writing
 def magnify(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True)],
+    output: Annotated[str, Parameter(alias="-o", allow_leading_hyphen=True)],
     factor: float = 5.0,
     limit: float = 40.0,
     band: str | None = None,

@@ -14,7 +14,7 @@ from .writing import WRITING, Writing
 def video(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
+    output: Annotated[str | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
     view: str = "colour",
     flow_dir: Path | None = None,
     format: str = "flo",

@@ -20,7 +20,7 @@ def import_(
     /,
     *,
     as_: Annotated[str, Parameter(name="--as")],
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
 ) -> None:
     """Make weights of another release ours.
 
@@ -43,7 +43,7 @@ def import_(
     from ..outputs import check_outputs
     from ..weights import import_weights_to
 
-    check_outputs([("the weights", output)], [file])
+    check_outputs([("the weights", output)], [file], overwrite=None)
     path, imported = import_weights_to(file, as_, output)
     _report(path, imported)
 

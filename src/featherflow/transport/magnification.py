@@ -196,6 +196,7 @@ def magnify_video(
         crf=crf,
         sound=sound,
         hold=lambda: held,
+        fewest=2,
         total=clip.expected,
         progress=progress,
     )

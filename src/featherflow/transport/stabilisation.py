@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from ..errors import InputError
+from ..errors import FileError, InputError
 from ..frames import as_batch
 from ..inference import Estimator
 from ..video import (
@@ -250,11 +250,17 @@ def stabilise_video(
     estimator = Estimator() if estimator is None else estimator
     motions, times = [], []
     total = None if clip.expected is None else 2 * clip.expected - 1
-    for step in steps(clip, estimator):
-        motions.append(_motion(step, cuts))
-        times.append(float(step.first.time))
-        if progress:
-            progress(len(motions), total)
+    damage: FileError | None = None
+    try:
+        for step in steps(clip, estimator):
+            motions.append(_motion(step, cuts))
+            times.append(float(step.first.time))
+            if progress:
+                progress(len(motions), total)
+    except FileError as error:  # what comes before is steadied
+        if not motions:
+            raise
+        damage = error
     times.append(float(step.second.time))
     held = step.second.duration
     corrections, zoom = _within(motions, np.array(times), smoothness, crop, clip.width, clip.height)
@@ -263,6 +269,8 @@ def stabilise_video(
     def items():
         for picture, correction in zip(clip, corrections, strict=False):  # the clip is read again, and may have lost its end
             yield picture.time, picture.image, correction
+        if damage is not None:
+            raise damage
 
     def note(pictures: int, total: int | None) -> None:
         if progress:

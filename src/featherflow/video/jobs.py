@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import FileError, InputError
+from ..errors import FileError, InputError, counted
 from ..flow import SMALLEST_MEASURED_SCALE, measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
 from ..frames import write_image
@@ -122,6 +123,7 @@ def write_clip(
     finer: int = 1,
     hold: Callable[[], Fraction | None] = lambda: None,
     keeps_colour: bool = True,
+    fewest: int = 1,
     total: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Written:
@@ -136,19 +138,24 @@ def write_clip(
         finer: so many pictures for each frame of the clip.
         hold: at the end, how long the last picture is shown [s]; None: as long as the one before.
         keeps_colour: the pictures have the clip's depth and colours; else they are 8 bit, BT.709.
+        fewest: of a damaged clip, so many pictures are worth keeping; of fewer, nothing is kept.
         progress: called with (pictures done, about how many in all or None); total: that number.
 
     Raises:
         Stopped: after Ctrl-C; DamagedClipError: for a clip whose end cannot be read; the video then holds all that was done before.
-        FileError: for what cannot be written.
+        FileError: for what cannot be written, and for a damaged clip of which nothing is kept.
     """
     if output is not None:
         check_format(output, codec, crf, clip.colour if keeps_colour else USUAL_COLOUR)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
-    first = next(items, None)
-    if first is None:
+    beginning = list(islice(items, fewest))
+    if damage:
         raise damage[0]
+    if not beginning:
+        raise InputError(f"'{clip.name}' gives no frame for what was asked.")
+    first = beginning[0]
+    items = chain(beginning, items)
     shift = first[0] if clip.selection.start else Fraction(0)
     result = Written()
     with ExitStack() as opened:
@@ -178,7 +185,6 @@ def write_clip(
         stopped = False
         try:
             with behind(write) as hand_over:
-                hand_over(*first)
                 for item in items:
                     hand_over(*item)
                     if progress:
@@ -189,7 +195,8 @@ def write_clip(
             stopped = True
         if result.writer is not None and not stopped:
             result.writer.hold = hold()
-    kept = f"the {result.pictures} frames until then are kept{f' in {output}' if output else ''}."
+    there = "" if output is None else f": {counted(result.pictures, 'picture')} in {output}"
+    kept = f"what was made until then is kept{there}."
     if stopped:
         raise Stopped(f"interrupted; {kept}")
     if damage:
@@ -280,7 +287,7 @@ def flow_video(
             for k in range(clip.expected)
             for part in (FLOW_FORMATS[format], f"_backward{FLOW_FORMATS[format]}", "_occlusion.png")
         ]
-        check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None)
+        check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None, makes_folders=True)
     if output is not None:
         check_format(output, codec, crf, USUAL_COLOUR)
     estimator = Estimator() if estimator is None else estimator
@@ -338,7 +345,11 @@ def flow_video(
 
 
 def check_clip_outputs(
-    clip: Clip, outputs: list[tuple[str, str | os.PathLike | None]], overwrite: bool | None, most: int = 1
+    clip: Clip,
+    outputs: list[tuple[str, str | os.PathLike | None]],
+    overwrite: bool | None,
+    most: int = 1,
+    makes_folders: bool = False,
 ) -> None:
     """Refuse outputs that would destroy what a clip is read from, or each other, see `check_outputs`.
 
@@ -346,11 +357,12 @@ def check_clip_outputs(
         most: pictures for each frame of the clip, for names that stand for numbered pictures; those never take an input's place.
     """
     single = [(what, path) for what, path in outputs if path is not None and not is_numbered(path) and str(path) != "-"]
-    check_outputs(single, clip.files, overwrite, clip.name)
+    check_outputs(single, clip.files, overwrite, [clip.name], makes_folders=makes_folders)
     for what, path in outputs:
         if path is not None and is_numbered(path):
             count = (clip.expected or 0) * most
-            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, None, clip.name)
+            names = [(what, str(path) % number) for number in range(max(count, 1))]
+            check_outputs(names, clip.files, None, [clip.name], makes_folders=True)
 
 
 def video_job(
