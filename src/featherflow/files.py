@@ -329,6 +329,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> FileError:
+    if error.errno == errno.ENOENT and path.parent.is_dir():
+        return FileError(f"cannot write {path}: its folder takes no new files")  # as /proc
     return FileError(f"cannot write {path}: {_REASONS.get(error.errno, error.strerror or str(error))}")
 
 

@@ -18,7 +18,7 @@ def estimate(
     backward: bool = False,
     occlusion: bool = False,
     format: str | None = None,
-    range: str | None = None,
+    range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     skip_existing: Annotated[bool, Parameter(negative="")] = False,
     keep_going: Annotated[bool, Parameter(negative="")] = False,

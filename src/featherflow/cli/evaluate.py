@@ -61,7 +61,7 @@ def evaluate(
     from ..evaluation.submissions import submit_one
     from ..outputs import check_outputs
     from ..weights import default_model
-    from .output import print_json, show_progress
+    from .output import print_json, say, show_progress
 
     methods = {name: method_named(name, computation.device, computation.dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
@@ -75,7 +75,7 @@ def evaluate(
         if json:
             print_json(asdict(submission))
         else:
-            print(submission.sentence())
+            say(submission.sentence())
         return
     pictures = report.WorstPairs(worst) if html is not None else None
     with show_progress("pairs", quiet=json) as progress:

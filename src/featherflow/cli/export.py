@@ -57,7 +57,7 @@ def export(
     from ..inference.exporting import export as write
     from ..networks import RunOptions
     from ..outputs import check_outputs
-    from .output import print_json
+    from .output import print_json, say
 
     beside = Path(output).with_suffix(".bin") if Path(output).suffix == ".xml" else None
     check_outputs([("the numbers of the network", beside), ("the network", output)], [network.weights or ""], overwrite=None)
@@ -77,4 +77,4 @@ def export(
     if json:
         print_json(dataclasses.asdict(result))
     else:
-        print(result.sentence())
+        say(result.sentence())

@@ -16,7 +16,7 @@ def magnify(
     output: Annotated[str, Parameter(alias="-o", allow_leading_hyphen=True)],
     factor: float = 5.0,
     limit: float = 40.0,
-    band: str | None = None,
+    band: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import FileError, InputError
-from ..frames import as_batch
+from ..frames import Range, as_batch
 from ..inference import Estimator
 from ..video import (
     THRESHOLD,
@@ -222,6 +222,7 @@ def stabilise_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> StabilisationResult:
@@ -242,7 +243,7 @@ def stabilise_video(
         raise InputError(f"The crop is a share of the frame, between 0 and 1, got {crop}.")
     check_threshold(cuts)
     began = time.perf_counter()
-    clip = open_clip(source, start=start, end=end, fps=fps)
+    clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     if not clip.repeatable:
         raise InputError(f"Steadying reads a clip twice, which {clip.name} does not allow; save it to a file first.")
     check_clip_outputs(clip, [("the video", output)], overwrite)
