@@ -39,7 +39,7 @@ def check_outputs(
     """
     read = {_identity(path): path for path in inputs if os.path.isfile(path)}
     written: dict[object, tuple[str, str | os.PathLike]] = {}
-    sequences, trees, tried = list(sequences), list(trees), set()
+    sequences, trees = list(sequences), list(trees)
     for what, path in outputs:
         if path is None:
             continue
@@ -61,10 +61,17 @@ def check_outputs(
         for folder in trees:
             if _is_picture(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
                 raise InputError(f"{what} '{path}' would be one of the pictures of '{folder}' from then on; name another folder.")
+    _check_places([path for _, path in written.values()], makes_folders)
+
+
+def _check_places(paths: Iterable[str | os.PathLike], makes_folders: bool) -> None:
+    """`check_place`, once for each folder, and for each file that is there already; of many, some may stay as they are."""
+    tried = set()
+    for path in paths:
         folder = Path(path).parent
-        if folder not in tried or os.path.lexists(path):
-            tried.add(folder)
-            check_place(path, makes_folders)
+        if folder not in tried or (os.path.lexists(path) and not makes_folders):
+            check_place(folder / "another" if makes_folders and os.path.lexists(path) else path, makes_folders)
+        tried.add(folder)
 
 
 def names_folder(path: str | os.PathLike) -> bool:
