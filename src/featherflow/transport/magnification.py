@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..classical.pyramid import median_filter
+from ..classical.median import median_filter
 from ..errors import InputError
 from ..frames import Range, as_batch
 from ..inference import Estimator
