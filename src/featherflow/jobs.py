@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import FeatherflowError, FileError, InputError
+from .errors import FeatherflowError, FileError, InputError, counted
 from .files import together
 from .flow import measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
@@ -111,8 +111,8 @@ class FlowJob:
     def summary(self) -> str:
         """One line for a person, at the end of a sequence."""
         done = [result for result in self.results if isinstance(result, FlowJobResult)]
-        parts = [f"{len(done)} pairs done"]
-        parts += [f"{self.skipped} were there already"] if self.skipped else []
+        parts = [f"{counted(len(done), 'pair')} done"]
+        parts += [f"{self.skipped} {'was' if self.skipped == 1 else 'were'} there already"] if self.skipped else []
         parts += [f"{len(self.failures)} failed"] if self.failures else []
         seconds = sum(result.seconds for result in done)
         parts += [f"{seconds:.1f} s of estimation, {seconds / len(done):.2f} s for each"] if done else []

@@ -19,8 +19,8 @@ from .errors import FileError, InputError
 from .flow import SUFFIXES
 from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count
 from .inference.settings import EstimationSettings
-from .outputs import FLOW_FORMATS, check_outputs
-from .pairs import FramePair, find_pairs
+from .outputs import FLOW_FORMATS, check_outputs, names_folder
+from .pairs import FramePair, find_pairs, folders_of
 from .sequences import by_folder, gaps, stills
 
 _VERSION = 1
@@ -182,8 +182,10 @@ def plan_files(
         [entry for task in tasks for entry in task.outputs] + [("the summary", summary)],
         dict.fromkeys([still.path for task in tasks for still in (task.first, task.second)] + ([source] if many else [])),
         overwrite=None if many else overwrite,
-        sequence=source,
+        sequences=folders_of([source]) if pairs is not None else frames if many else (),
+        makes_folders=many,
     )
+    check_outputs([("the summary", summary)])  # whose folder is not made
     return FlowPlan(
         tasks=tasks,
         settings=settings or EstimationSettings(),
@@ -288,9 +290,11 @@ def _check_target(target: str | os.PathLike | None, many: bool) -> None:
     if target is None:
         return
     path = Path(target)
+    if names_folder(target) and not many and not path.is_dir():
+        raise InputError(f"'{target}' is the name of a folder; one flow is written to a file, for example {path / 'flow.flo'}.")
     if many and path.is_file():
         raise FileError(f"'{target}' is a file; many flows are written into a folder.")
-    if many and not path.is_dir() and path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES):
-        raise InputError(f"'{target}' is the name of a file; what is made of many pairs goes into a folder, e.g. {path.stem}/.")
+    if many and not path.is_dir() and not names_folder(target) and path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES):
+        raise InputError(f"'{target}' is the name of a file; what is made of many pairs goes into a folder, e.g. {target}/.")
     if not many and path.is_dir():
         raise FileError(f"'{target}' is a folder; one flow is written to a file, for example {path / 'flow.flo'}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,8 +11,8 @@ from .options import ESTIMATION, Estimation
 
 def estimate(
     *frames: str,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    picture: Path | None = None,
+    output: Annotated[str | None, Parameter(alias="-o")] = None,
+    picture: str | None = None,
     pairs: str | None = None,
     pairing: str = "auto",
     scale: float | None = None,
@@ -21,11 +20,11 @@ def estimate(
     backward: bool = False,
     occlusion: bool = False,
     format: str | None = None,
-    range: str | None = None,
+    range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     skip_existing: Annotated[bool, Parameter(negative="")] = False,
     keep_going: Annotated[bool, Parameter(negative="")] = False,
-    summary: Path | None = None,
+    summary: str | None = None,
     estimation: Estimation = ESTIMATION,
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:

@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import InputError
+from ..frames import Range
 from ..inference import Estimator
 from ..video import (
     THRESHOLD,
@@ -118,6 +119,7 @@ def interpolate_video(
     sound: bool = True,
     stretch_sound: bool = False,
     overwrite: bool = False,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> VideoJobResult:
@@ -157,7 +159,7 @@ def interpolate_video(
         raise InputError(f"The bits must be 10, got {bits}; without the option they are those of the clip.")
     rate = None if to_fps is None else as_rate(to_fps)
     check_threshold(cuts)
-    clip = open_clip(source, start=start, end=end, fps=fps, size=size, pixel_format=pixel_format)
+    clip = open_clip(source, start=start, end=end, fps=fps, size=size, pixel_format=pixel_format, value_range=value_range)
     if rate is None and factor is None and slow > 1:
         rate = clip.selection.rate(clip.rate)
     line = Timeline(slow, rate, factor or 2)
@@ -196,7 +198,7 @@ class _Made:
     def items(self, estimator: Estimator) -> Iterator[tuple[Fraction, np.ndarray]]:
         """(when it is shown [s], picture), in order."""
         begin = step = None
-        for step in steps(self.clip, estimator, backward=True, pictures=self.unrepeated):
+        for step in steps(self.clip, estimator, backward=True, taken=self.unrepeated):
             if begin is None:
                 if self.clip.selection.start:
                     self.line = replace(self.line, origin=step.first.time)
