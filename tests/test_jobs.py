@@ -184,12 +184,20 @@ def test_what_is_no_plan_is_refused(work, damage):
         FlowPlan.of_dict([])
 
 
-def test_a_pair_that_cannot_be_written_is_passed_over(work):
-    (work / "out").mkdir()
-    (work / "out/1.flo").mkdir()
+def test_a_pair_that_cannot_be_written_is_passed_over(work, monkeypatch):
+    import featherflow.jobs as jobs
+
+    write = jobs.write_flow
+
+    def full(path, flow):
+        if path.name == "1.flo":
+            raise FileError(f"cannot write {path}: the disk is full")
+        write(path, flow)
+
+    monkeypatch.setattr(jobs, "write_flow", full)
     job = estimate_files(["in/one"], "out", keep_going=True, estimator=estimator())
     assert [type(result) is Failure for result in job.results] == [True, False] and made(work / "out") == ["2.flo"]
-    with pytest.raises(FileError, match="folder"):
+    with pytest.raises(FileError, match="disk is full"):
         estimate_files(["in/one"], "out", estimator=estimator())
 
 
