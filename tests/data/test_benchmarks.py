@@ -1,13 +1,18 @@
 """Readers: would catch a swapped frame or mask, a second frame from another sequence, a file that goes unnoticed missing."""
 
+import json
+
 import layouts
 import numpy as np
 import pytest
+from clips import moving
+from helpers import run_command
+from PIL import Image
 
 from featherflow.cli import main
 from featherflow.data import BENCHMARKS, check, find_pairs
 from featherflow.errors import FileError, InputError
-from featherflow.flow import read_flow
+from featherflow.flow import read_flow, write_flow
 from featherflow.frames import read_image
 
 GROUPS = {
@@ -175,3 +180,20 @@ def test_command_line(tmp_path, shared_data, capsys):
     with pytest.raises(SystemExit) as left:
         main(["data", "check", "kitti2012", str(root)])
     assert left.value.code == 3 and "000045_11.png' is missing" in capsys.readouterr().err
+
+
+def test_a_flow_that_knows_nothing_is_no_truth(tmp_path, capsys, caplog):
+    """`check` names it, and `evaluate` does not count its pair."""
+    (tmp_path / "flow").mkdir()
+    (tmp_path / "frames").mkdir()
+    for index, image in enumerate(moving(3)):
+        Image.fromarray(image).save(tmp_path / "frames" / f"{index}.png")
+    write_flow(tmp_path / "flow" / "0.flo", np.full((64, 96, 2), (2, 1), np.float32))
+    write_flow(tmp_path / "flow" / "1.flo", np.full((64, 96, 2), np.nan, np.float32))
+    assert run_command("data", "check", "folder", tmp_path) == 3
+    said = capsys.readouterr().err
+    assert "1.flo" in said and "of no pixel" in said
+    assert run_command("evaluate", "--data", f"folder={tmp_path}", "--model", "horn-schunck", "--json") == 0
+    result = json.loads(capsys.readouterr().out)["results"][0]
+    assert result["pairs"] == 1 and result["pixels"] == 64 * 96 and result["each"]["1"] is None
+    assert "1.flo" in caplog.text and "does not count" in caplog.text

@@ -7,7 +7,7 @@ pixels of the grid it stands on, on the first frame's grid; warping is backward 
 from .constant import constant
 from .convolution import convolve_leaky
 from .correlation import correlate, correlate_dilated
-from .frames import check_frames, check_iterations, starting_flow
+from .frames import check_frames, check_iterations, show_no_motion, starting_flow
 from .layout import channel_softmax, join_channels
 from .lengths import lengths
 from .local_convolution import local_convolution
@@ -45,6 +45,7 @@ __all__ = [
     "reach",
     "resize",
     "resize_flow",
+    "show_no_motion",
     "starting_flow",
     "sum_in_strips",
     "warp",

@@ -12,7 +12,7 @@ from ..data import Example
 from ..evaluation import Dataset, evaluate
 from ..flow import flow_to_rgb
 from ..flow.colour import automatic_scale
-from ..frames import write_image
+from ..frames import eight_bits, write_image
 from ..inference import Estimator
 
 
@@ -52,4 +52,4 @@ def comparison(example: Example, flow: np.ndarray) -> np.ndarray:
     """Frame 1, the flow and the true flow side by side, both flows in the scale of the true one; `(H, 3 W, 3)` uint8."""
     truth = np.where(example.valid[..., None], example.flow, np.nan)
     scale = automatic_scale(truth)
-    return np.concatenate([example.frame1, flow_to_rgb(flow, scale), flow_to_rgb(truth, scale)], axis=1)
+    return np.concatenate([eight_bits(example.frame1), flow_to_rgb(flow, scale), flow_to_rgb(truth, scale)], axis=1)
