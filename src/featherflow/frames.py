@@ -288,7 +288,7 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
 
 
 def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write `(H, W, 3)` or `(H, W)` uint8, or `(H, W, 3)` uint16, as PNG, whole or not at all.
+    """Write `(H, W, 3)` or `(H, W)`, uint8 or uint16, as PNG, whole or not at all.
 
     Raises:
         FileError: if the file cannot be written.
@@ -300,7 +300,7 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
             import png
 
             height, width = image.shape[:2]
-            png.Writer(width, height, greyscale=False, bitdepth=16).write(file, image.reshape(height, -1))
+            png.Writer(width, height, greyscale=image.ndim == 2, bitdepth=16).write(file, image.reshape(height, -1))
             return
         Image.fromarray(image).save(file, format="PNG")
 

@@ -20,11 +20,12 @@ from .errors import FeatherflowError, FileError, InputError, counted
 from .files import together
 from .flow import measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
+from .flow.trust import confidence_levels
 from .frames import Range, read_frames, write_image
 from .inference import Estimator
 from .outputs import make_folder
 from .overlap import ahead, behind
-from .plans import FlowPlan, PairTask, plan_files
+from .plans import FILES, FlowPlan, PairTask, plan_files
 
 _PAIRS_FOR_SCALE = 8
 _KEPT_BYTES = 256 << 20  # of flows that were found while the scale was measured
@@ -49,13 +50,14 @@ class FlowJobResult:
     picture_scale_px: float | None = None
     backward: str | None = None
     occlusion: str | None = None
+    confidence: str | None = None
     #: Before the first pair, and 0 for the others: loading the weights, and building or loading an engine for the size [s].
     load_seconds: float = 0.0
     build_seconds: float = 0.0
 
     def sentence(self) -> str:
         """One line for a person."""
-        files = [name for name in (self.flow, self.picture, self.backward, self.occlusion) if name]
+        files = [name for name in (self.flow, self.picture, self.backward, self.occlusion, self.confidence) if name]
         before = "".join(
             f"{what} in {seconds:.2f} s, "
             for what, seconds in (("loaded", self.load_seconds), ("engine ready", self.build_seconds))
@@ -132,6 +134,8 @@ def estimate_files(
     legend: bool = False,
     backward: bool = False,
     occlusion: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
     format: str | None = None,
     value_range: Range | None = None,
     overwrite: bool = False,
@@ -156,6 +160,9 @@ def estimate_files(
             longest 99th percentile of 8 pairs spread over it, which are estimated first.
         legend: draw the wheel of colours and the scale into the pictures.
         backward: also write the backward flow; occlusion: also write the mask of pixels that frame 2 does not show.
+        confidence: also write the probability that each pixel's flow is right (`featherflow.flow.confidence`): into the flow file
+            if that is .npz, else as a picture of 16 bits beside it, white for 1.
+        min_confidence: leave out, as unknown, the flow of pixels with less, in flow and picture; not in the backward flow.
         format: of the flow files of many pairs, a name of `featherflow.outputs.FLOW_FORMATS`. Default: flo.
         value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.frames`.
         overwrite: let the result for two frames take the place of one of them.
@@ -180,6 +187,8 @@ def estimate_files(
         legend=legend,
         backward=backward,
         occlusion=occlusion,
+        confidence=confidence,
+        min_confidence=min_confidence,
         format=format,
         value_range=value_range,
         overwrite=overwrite,
@@ -210,7 +219,7 @@ def run(
         InputError, FileError: as `estimate_files`; what was done before is there by then.
     """
     estimator = Estimator.of(plan.settings) if estimator is None else estimator
-    runner = _Runner(estimator, plan.both, plan.value_range)
+    runner = _Runner(estimator, plan)
     todo = [task for task in plan.tasks if not (skip_existing and task.is_done())]
     job = FlowJob(skipped=len(plan.tasks) - len(todo), many=plan.many)
     passes_over, threads = keep_going and plan.many, overlap and plan.many
@@ -277,11 +286,12 @@ def _unwritten(path: str | os.PathLike, error: OSError) -> FileError:
 class _Found:
     """What was estimated for a pair, and the seconds that it and what had to come before it took."""
 
-    flow: np.ndarray
-    backward: np.ndarray | None
     seconds: float
     load_seconds: float
     build_seconds: float
+    flow: np.ndarray
+    backward: np.ndarray | None = None
+    confidence: np.ndarray | None = None
 
 
 Frames = tuple[np.ndarray, np.ndarray]
@@ -290,8 +300,8 @@ Frames = tuple[np.ndarray, np.ndarray]
 class _Runner:
     """Reads and estimates pairs of files, and measures what that takes."""
 
-    def __init__(self, estimator: Estimator, both: bool, value_range: Range | None):
-        self.estimator, self.both, self.value_range = estimator, both, value_range
+    def __init__(self, estimator: Estimator, plan: FlowPlan):
+        self.estimator, self.both, self.trusted, self.value_range = estimator, plan.both, plan.trusted, plan.value_range
         self.load_seconds, self.build_seconds = estimator.load_seconds, 0.0
         self._ready: set[tuple[int, ...]] = set()
         self._kept: dict[PairTask, _Found] = {}
@@ -323,19 +333,22 @@ class _Runner:
             return error
 
     def _estimate(self, frame1: np.ndarray, frame2: np.ndarray) -> _Found:
-        seconds, both = self._timed(frame1, frame2)
+        seconds, found = self._timed(frame1, frame2)
         if self.estimator.settings.engine not in ("auto", "torch") and frame1.shape not in self._ready:
             # The first run for a size builds the engine or loads what was built; what that took is what the second takes less.
-            first, (seconds, both) = seconds, self._timed(frame1, frame2)
+            first, (seconds, found) = seconds, self._timed(frame1, frame2)
             self.build_seconds += max(first - seconds, 0.0)
         self._ready.add(frame1.shape)
         load, build, self.load_seconds, self.build_seconds = self.load_seconds, self.build_seconds, 0.0, 0.0
-        return _Found(*(both if self.both else (both, None)), seconds, load, build)
+        return _Found(seconds, load, build, *found)
 
-    def _timed(self, frame1: np.ndarray, frame2: np.ndarray):
+    def _timed(self, frame1: np.ndarray, frame2: np.ndarray) -> tuple[float, tuple[np.ndarray, ...]]:
         started = time.perf_counter()
-        both = self.estimator.both(frame1, frame2) if self.both else self.estimator(frame1, frame2)
-        return time.perf_counter() - started, both
+        if self.both:
+            found = self.estimator.both(frame1, frame2, confidence=self.trusted)
+        else:
+            found = (self.estimator(frame1, frame2),)
+        return time.perf_counter() - started, found
 
     def measure(self, tasks: Sequence[PairTask]) -> float:
         """One scale for all pictures [px]; pairs that cannot be read do not count."""
@@ -346,7 +359,7 @@ class _Runner:
             if isinstance(found, FeatherflowError):
                 continue  # said when its turn comes
             longest = max(longest, measured_scale(found.flow))
-            held += sum(flow.nbytes for flow in (found.flow, found.backward) if flow is not None)
+            held += sum(array.nbytes for array in (found.flow, found.backward, found.confidence) if array is not None)
             if held <= _KEPT_BYTES:
                 self._kept[task] = found
         return longest or 1.0
@@ -355,18 +368,23 @@ class _Runner:
 def _write(task: PairTask, found: _Found, plan: FlowPlan, model: str) -> FlowJobResult:
     for _, path in task.outputs if plan.many else ():
         make_folder(path.parent)
-    flow, picture_scale = found.flow, None
+    flow = shown = found.flow
+    if plan.min_confidence is not None:
+        shown = np.where(found.confidence[..., None] >= plan.min_confidence, flow, np.float32(np.nan))
+    picture_scale = None
     with together():
         if task.flow is not None:
-            write_flow(task.flow, flow)
+            write_flow(task.flow, shown, confidence=found.confidence if plan.confidence and task.confidence is None else None)
         if task.picture is not None:
-            picture_scale = save_flow_picture(task.picture, flow, plan.scale, plan.legend)
+            picture_scale = save_flow_picture(task.picture, shown, plan.scale, plan.legend)
         if task.backward is not None:
             write_flow(task.backward, found.backward)
         if task.occlusion is not None:
             write_image(task.occlusion, find_occlusion(flow, found.backward).astype(np.uint8) * 255)
+        if task.confidence is not None:
+            write_image(task.confidence, confidence_levels(found.confidence))
     length = np.hypot(flow[..., 0], flow[..., 1])
-    names = ("flow", "picture", "backward", "occlusion")
+    names = FILES
     return FlowJobResult(
         str(task.first),
         str(task.second),

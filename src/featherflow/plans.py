@@ -17,6 +17,7 @@ from pathlib import Path
 
 from .errors import FileError, InputError
 from .flow import SUFFIXES
+from .flow.trust import check_confidence
 from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count
 from .inference.settings import EstimationSettings
 from .outputs import FLOW_FORMATS, check_outputs, names_folder
@@ -25,6 +26,8 @@ from .sequences import by_folder, gaps, stills
 
 _VERSION = 1
 _COLUMNS = ("output",)
+#: What may be made of a pair.
+FILES = ("flow", "picture", "backward", "occlusion", "confidence")
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,8 @@ class PairTask:
     picture: Path | None = None
     backward: Path | None = None
     occlusion: Path | None = None
+    #: None also where it is part of the flow file.
+    confidence: Path | None = None
 
     @property
     def outputs(self) -> list[tuple[str, Path]]:
@@ -48,6 +53,7 @@ class PairTask:
             ("the picture", self.picture),
             ("the backward flow", self.backward),
             ("the occlusion mask", self.occlusion),
+            ("the confidence", self.confidence),
         )
         return [(what, path) for what, path in named if path is not None]
 
@@ -64,6 +70,8 @@ class FlowPlan:
         tasks: the pairs, in order.
         settings: how flow is estimated.
         scale: flow length in full colour [px]; None: measured when it is done.
+        confidence: whether that of each pixel is written.
+        min_confidence: flow of pixels with less is left out.
         legend: whether the wheel of colours and the scale are drawn into the pictures.
         value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.frames`.
         many: whether the pairs came from a sequence or a list; their folders are made, and one that fails may be passed over.
@@ -73,6 +81,8 @@ class FlowPlan:
     settings: EstimationSettings = field(default_factory=EstimationSettings)
     scale: float | None = None
     legend: bool = False
+    confidence: bool = False
+    min_confidence: float | None = None
     value_range: Range | None = None
     many: bool = False
 
@@ -80,11 +90,17 @@ class FlowPlan:
         if self.scale is not None and not self.scale > 0:
             raise InputError(f"The scale of a picture is a positive length in pixels, got {self.scale}.")
         check_range(self.value_range)
+        check_confidence(self.min_confidence)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether confidence is needed."""
+        return self.confidence or self.min_confidence is not None
 
     @property
     def both(self) -> bool:
         """Whether the backward flow is needed."""
-        return any(task.backward is not None or task.occlusion is not None for task in self.tasks)
+        return self.trusted or any(task.backward is not None or task.occlusion is not None for task in self.tasks)
 
     def as_dict(self) -> dict[str, object]:
         """The plan in dictionaries, lists, strings and numbers, as JSON has them."""
@@ -97,6 +113,8 @@ class FlowPlan:
             "settings": settings,
             "scale": self.scale,
             "legend": self.legend,
+            "confidence": self.confidence,
+            "min_confidence": self.min_confidence,
             "value_range": None if self.value_range is None else list(self.value_range),
             "many": self.many,
             "pairs": [_task_as_dict(task) for task in self.tasks],
@@ -118,6 +136,8 @@ class FlowPlan:
                 settings=EstimationSettings(**plan["settings"]),
                 scale=plan["scale"],
                 legend=plan["legend"],
+                confidence=plan["confidence"],
+                min_confidence=plan["min_confidence"],
                 value_range=None if value_range is None else tuple(value_range),
                 many=plan["many"],
             )
@@ -127,14 +147,14 @@ class FlowPlan:
 
 def _task_as_dict(task: PairTask) -> dict[str, object]:
     entry = {"frame1": str(task.first.path), "page1": task.first.page, "frame2": str(task.second.path), "page2": task.second.page}
-    files = {name: getattr(task, name) for name in ("flow", "picture", "backward", "occlusion")}
+    files = {name: getattr(task, name) for name in FILES}
     return {key: value for key, value in (entry | files).items() if value is not None} | {
         name: str(path) for name, path in files.items() if path is not None
     }
 
 
 def _task_of_dict(entry: Mapping) -> PairTask:
-    files = {name: Path(entry[name]) for name in ("flow", "picture", "backward", "occlusion") if name in entry}
+    files = {name: Path(entry[name]) for name in FILES if name in entry}
     frames = [Still(Path(entry[f"frame{k}"]), entry.get(f"page{k}")) for k in (1, 2)]
     return PairTask(*frames, **files)
 
@@ -150,6 +170,8 @@ def plan_files(
     legend: bool = False,
     backward: bool = False,
     occlusion: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
     format: str | None = None,
     value_range: Range | None = None,
     overwrite: bool = False,
@@ -163,8 +185,9 @@ def plan_files(
     """
     if output is None and picture is None:
         raise InputError("Nothing would be written: name a flow file with -o, or a picture with --picture, or both.")
-    if (backward or occlusion) and output is None:
-        raise InputError("--backward and --occlusion write beside the flow file: name one with -o.")
+    check_confidence(min_confidence)
+    if (backward or occlusion or confidence) and output is None:
+        raise InputError("--backward, --occlusion and --confidence write beside the flow file: name one with -o.")
     if scale is not None and not scale > 0:
         raise InputError(f"The scale of a picture is a positive length in pixels, got {scale}.")
     check_range(value_range)
@@ -176,7 +199,7 @@ def plan_files(
     for target in (output, picture):
         _check_target(target, many)
     suffix = _suffix(format, output, many)
-    files = _Files(output, picture, suffix, backward, occlusion)
+    files = _Files(output, picture, suffix, backward, occlusion, confidence)
     tasks = tuple(files.task(pair, name) for pair, name in listed)
     check_outputs(
         [entry for task in tasks for entry in task.outputs] + [("the summary", summary)],
@@ -191,6 +214,8 @@ def plan_files(
         settings=settings or EstimationSettings(),
         scale=scale,
         legend=legend,
+        confidence=confidence,
+        min_confidence=min_confidence,
         value_range=value_range,
         many=many,
     )
@@ -218,6 +243,7 @@ class _Files:
     suffix: str | None
     backward: bool
     occlusion: bool
+    confidence: bool
 
     def task(self, pair: FramePair, name: Path) -> PairTask:
         def target(folder, ending: str) -> Path | None:
@@ -233,6 +259,7 @@ class _Files:
             target(self.picture, ".png"),
             flow.with_name(f"{flow.stem}_backward{flow.suffix}") if self.backward else None,
             flow.with_name(f"{flow.stem}_occlusion.png") if self.occlusion else None,
+            flow.with_name(f"{flow.stem}_confidence.png") if self.confidence and flow.suffix.lower() != ".npz" else None,
         )
 
 

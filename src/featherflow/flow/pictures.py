@@ -9,6 +9,8 @@ from featherflow.errors import InputError
 from featherflow.flow.colour import SMALLEST_AUTOMATIC_SCALE, automatic_scale, flow_to_rgb
 from featherflow.flow.fields import as_field, as_mask, known, positive
 
+_DOUBTFUL, _WRONG = np.float32([255, 208, 0]), np.float32([208, 0, 32])
+
 
 def draw_arrows(image, flow, step: int | None = None, magnify: float | None = None, colour=None) -> np.ndarray:
     """Draw the flow as arrows over a frame.
@@ -141,6 +143,25 @@ def overlay(image, flow, scale: float | None = None, strength: float = 0.75) -> 
     hue = flow_to_rgb(field, scale).astype(np.float32) - 255 * (1 - share)
     tint = np.where(valid[..., None], strength * hue, 0)
     return np.rint(np.clip(frame * (1 - strength * share) + tint, 0, 255)).astype(np.uint8)
+
+
+def draw_confidence(image, confidence) -> np.ndarray:
+    """Show how far each pixel's flow can be trusted: 1 is the frame in grey, less is tinted from yellow (about 1/2) to red (0).
+
+    Args:
+        image: `(H, W, 3)` or `(H, W)` uint8; confidence: `(H, W)` in [0, 1], as `featherflow.flow.confidence` gives it.
+
+    Returns `(H, W, 3)` uint8 RGB; `image` is unchanged. Raises `InputError` for another shape, type or range.
+    """
+    frame = _as_frame(image)
+    values = np.asarray(confidence, np.float32)
+    if values.shape != frame.shape[:2] or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"the confidence must be of the image's size {frame.shape[:2]} and in [0, 1], but got {values.shape}")
+    values = values[..., None]
+    hue = np.where(values < 0.5, _DOUBTFUL * (2 * values) + _WRONG * (1 - 2 * values), _DOUBTFUL)
+    tint = 0.75 * np.minimum(2 * (1 - values), 1)
+    grey = (frame @ np.float32([0.299, 0.587, 0.114]))[..., None]  # ITU-R BT.601
+    return np.rint(grey * (1 - tint) + hue * tint).astype(np.uint8)
 
 
 def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
