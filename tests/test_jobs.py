@@ -165,7 +165,7 @@ def test_a_plan_travels_as_json(work):
     )
     there = FlowPlan.of_dict(json.loads(json.dumps(plan.as_dict())))
     assert there == plan and hash(there) == hash(plan) and there.tasks[1].second.page == 2
-    none = replace(plan, settings=EstimationSettings(tile=None))
+    none = replace(plan, settings=EstimationSettings(tile=None), confidence=True, min_confidence=0.25)
     assert FlowPlan.of_dict(json.loads(json.dumps(none.as_dict()))) == none
     job = run(replace(there, settings=EstimationSettings(model="dis-ultrafast")))
     assert [result.occlusion for result in job.results] == ["out/many_000000_occlusion.png", "out/many_000001_occlusion.png"]
@@ -189,10 +189,10 @@ def test_a_pair_that_cannot_be_written_is_passed_over(work, monkeypatch):
 
     write = jobs.write_flow
 
-    def full(path, flow):
+    def full(path, flow, **options):
         if path.name == "1.flo":
             raise FileError(f"cannot write {path}: the disk is full")
-        write(path, flow)
+        write(path, flow, **options)
 
     monkeypatch.setattr(jobs, "write_flow", full)
     job = estimate_files(["in/one"], "out", keep_going=True, estimator=estimator())

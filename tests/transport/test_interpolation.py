@@ -13,6 +13,7 @@ import featherflow
 from featherflow.errors import InputError
 from featherflow.ops import warp
 from featherflow.transport import interpolate, interpolate_video, splat, warp_backward
+from featherflow.transport.interpolation import Between
 from featherflow.transport.warping import fill_holes
 
 cv2 = pytest.importorskip("cv2")
@@ -134,6 +135,18 @@ def test_bad_calls():
     for factor in (1, 2.5, True, 65):
         with pytest.raises(InputError, match="whole number from 2 to 64"):
             interpolate_video("x.mp4", "y.mp4", factor=factor)
+
+
+def test_flows_that_fit_nowhere_still_give_a_picture():
+    """Every pixel has a number, also where the own motion fits by far the worst and both flows deny each other."""
+    frames = [torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in moving(2)]
+    for seed in range(3):
+        flows = 40 * (torch.rand(2, 1, 2, 64, 96, generator=torch.Generator().manual_seed(seed)) - 0.5)
+        assert torch.isfinite(Between(*frames, *flows).at(0.5)).all()
+    wild = torch.full((1, 2, 64, 96), 30.0)
+    black = [torch.zeros(1, 3, 64, 96), torch.ones(1, 3, 64, 96)]
+    black[0][..., 40:], black[1][..., :40] = 1, 0
+    assert torch.isfinite(Between(*black, wild, wild).at(0.5)).all()
 
 
 def test_where_the_frames_differ_one_is_taken_and_not_half_of_each():

@@ -26,6 +26,7 @@ _UNSEEN = 0.05  # share of a frame that seems not to show a place, for that may 
 # scale [0, 1]: where one motion fits it is alone, and where none does they are averaged.
 _PLACES = ((0, 0), *((x, y) for r in (4, 8, 16) for x, y in ((r, 0), (-r, 0), (0, r), (0, -r))))
 _NOISE, _SPREAD, _SEEN = 1e-4, 4.0, 4.0
+_OWN = 1e-4  # at least, so that something is left where the own motion fits badly and no other counts
 _EARLIER = 0.5  # log odds by which the earlier frame is taken where nothing else decides, so that the choice is the same all over
 
 
@@ -76,7 +77,7 @@ class Between:
         total = count = 0
         for place, found in zip(_PLACES, misfits, strict=True):
             weight = torch.exp((least - found) / (_NOISE + _SPREAD * least))
-            weight = weight if place == (0, 0) else weight * (_SEEN * shown1 * shown2).clamp_max(1)
+            weight = weight + _OWN if place == (0, 0) else weight * (_SEEN * shown1 * shown2).clamp_max(1)
             total, count = total + weight * self._along(beside(motion, *place), shown1, shown2, t), count + weight
         return (total / count).clamp(0, 1)
 
