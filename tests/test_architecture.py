@@ -71,11 +71,11 @@ def upward(path: Path, text: str | None = None) -> list[str]:
 
 
 def test_every_subpackage_has_its_place():
-    assert {parts_of(path)[0] for path in files() if parts_of(path)} == set(RANK) - {"scale"} - _absent()
+    assert {parts_of(path)[0] for path in files() if parts_of(path)} == set(RANK) - _absent()
 
 
 def _absent() -> set[str]:
-    return {name for name in RANK if not (ROOT / name).is_dir() and not (ROOT / f"{name}.py").is_file()} - {"scale"}
+    return {name for name in RANK if not (ROOT / name).is_dir() and not (ROOT / f"{name}.py").is_file()}
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from . import inference as inference
     from . import networks as networks
     from . import ops as ops
+    from . import scale as scale
     from . import training as training
     from . import transport as transport
     from . import video as video
@@ -50,6 +51,7 @@ _SUBPACKAGES = (
     "inference",
     "networks",
     "ops",
+    "scale",
     "training",
     "transport",
     "video",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -128,35 +129,57 @@ def _by_name(frames: list[Still], must: bool) -> list[FramePair] | None:
 
 def _listed(path: Path, extra: Sequence[str]) -> list[FramePair]:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader]
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise FileError(f"There is no list '{path}'.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"'{path}' cannot be read as a list: {getattr(error, 'strerror', None) or error}.") from None
-    rows = [(number, [cell.strip() for cell in row]) for number, row in rows if any(cell.strip() for cell in row)]
-    rows = [(number, row) for number, row in rows if not row[0].startswith("#")]
-    expected = " and, if wanted, ".join(["frame1, frame2", " and ".join(extra)] if extra else ["frame1, frame2"])
-    columns = known = ["frame1", "frame2", *extra]
-    if rows and "frame1" in [cell.lower() for cell in rows[0][1]]:
-        columns = [cell.lower() for cell in rows.pop(0)[1]]
-        if "frame2" not in columns or not set(columns) <= set(known):
-            raise InputError(f"'{path}' has the columns {', '.join(columns)}; expected {expected}.")
+    return [_pair_of(path, number, entry) for number, entry in rows_of_list(text, path, "pairs", ("frame1", "frame2"), extra)]
+
+
+def rows_of_list(
+    text: str, name: str | os.PathLike, things: str, columns: Sequence[str], extra: Sequence[str] = ()
+) -> list[tuple[int, dict[str, str]]]:
+    """Number of line and cells, by their columns, of each line of a list.
+
+    Args:
+        text: of the list, in CSV; a first line without the names of columns is one of cells; lines that begin with # are left out.
+        name, things: of the list, and what it lists, for messages.
+        columns: that each line fills; extra: that it may fill.
+
+    Raises:
+        InputError: for a list that cannot be understood. FileError: for what is no CSV.
+    """
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""))
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise FileError(f"'{name}' cannot be read as a list: {error}.") from None
+    rows = [(number, row) for number, row in rows if any(row) and not row[0].startswith("#")]
+    expected = " and, if wanted, ".join([", ".join(columns), " and ".join(extra)] if extra else [", ".join(columns)])
+    known = named = [*columns, *extra]
+    if rows and columns[0] in [cell.lower() for cell in rows[0][1]]:
+        named = [cell.lower() for cell in rows.pop(0)[1]]
+        if not set(columns) <= set(named) <= set(known):
+            raise InputError(f"'{name}' has the columns {', '.join(named)}; expected {expected}.")
     if not rows:
-        raise InputError(f"'{path}' lists no pairs.")
-    return [_row(path, number, columns, row, expected) for number, row in rows]
+        raise InputError(f"'{name}' lists no {things}.")
+    entries = []
+    for number, row in rows:
+        if len(row) > len(named) or len(row) < len(columns):
+            raise InputError(f"'{name}', line {number}, has {len(row)} columns; expected {expected}.")
+        entry = dict(zip(named, row, strict=False))  # what is left out at the end of a line is empty
+        if not all(entry.get(column) for column in columns):
+            raise InputError(f"'{name}', line {number}, does not fill {' and '.join(columns)}.")
+        entries.append((number, entry))
+    return entries
 
 
-def _row(path: Path, number: int, columns: list[str], row: list[str], expected: str) -> FramePair:
-    if len(row) > len(columns) or len(row) < 2:
-        raise InputError(f"'{path}', line {number}, has {len(row)} columns; expected {expected}.")
-    entry = dict(zip(columns, row, strict=False))  # what is left out at the end of a line is empty
-    names = [entry.get(name, "") for name in ("frame1", "frame2")]
-    if not all(names):
-        raise InputError(f"'{path}', line {number}, names only one frame.")
+def _pair_of(path: Path, number: int, entry: Mapping[str, str]) -> FramePair:
     try:
         time = float(entry["time"]) if entry.get("time") else None
     except ValueError:
         raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
     mask = path.parent / entry["mask"] if entry.get("mask") else None
-    return FramePair(*(Still(path.parent / name) for name in names), mask, time, entry.get("output") or None)
+    frames = (Still(path.parent / entry[name]) for name in ("frame1", "frame2"))
+    return FramePair(*frames, mask, time, entry.get("output") or None)

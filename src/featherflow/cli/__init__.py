@@ -29,6 +29,7 @@ from . import (
     magnify,
     models,
     piv,
+    scale,
     serve,
     stabilise,
     tables,
@@ -70,6 +71,7 @@ for verb in (
 app.command(serve.page, name="app")
 app.command(weights.app)
 app.command(data.app)
+app.command(scale.app)
 completion.register(app)
 
 

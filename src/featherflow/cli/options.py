@@ -53,6 +53,10 @@ class EstimationOptions(EstimationSettings):
     tile: str = "auto"
     verbose: Annotated[bool, Parameter(negative="")] = False
 
+    def plain(self) -> EstimationSettings:
+        """The settings alone, for another process."""
+        return EstimationSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(EstimationSettings)})
+
     def estimator(self) -> Estimator:
         """The estimator that is asked for; from here on what `verbose` asks for is said.
 

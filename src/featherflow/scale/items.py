@@ -1,0 +1,136 @@
+"""Which items there are: pairs of a list or of folders of frames, or clips; and what each is called."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from itertools import pairwise
+from pathlib import PurePosixPath
+
+from ..errors import InputError
+from ..frames import IMAGE_SUFFIXES
+from ..pairs import rows_of_list
+from ..sequences import natural_order
+from .job import Item
+from .places import absolute, files_in, is_folder, joined, matches, name_of, read_bytes
+
+
+def find_items(source: str | os.PathLike, verb: str) -> list[Item]:
+    """The items of a source.
+
+    Args:
+        source: path or URI: a list `.csv` of pairs (frame1, frame2 and, if wanted, output) or of clips (source and, if wanted,
+            output), whose names are relative to it; or a folder of frames, a clip, or a glob pattern of frames, folders or clips.
+        verb: with "flow", each two neighbours of a folder of frames are an item; else each folder is one.
+
+    Raises:
+        InputError: for a source without items, or several of one name. FileError: for what cannot be read.
+    """
+    place = absolute(source)
+    items = _listed(place, verb) if name_of(place).lower().endswith(".csv") else _found(place, verb)
+    twice = [name for name, count in Counter(item.name for item in items).items() if count > 1]
+    if twice:
+        raise InputError(f"{len(twice)} names stand for more than one item, the first is '{twice[0]}'; give names in a list.")
+    return items
+
+
+def _listed(place: str, verb: str) -> list[Item]:
+    try:
+        text = read_bytes(place).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"'{place}' cannot be read as a list: {error}.") from None
+    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
+    of_clips = "source" in [cell.strip().lower() for cell in first.split(",")]
+    columns = ("source",) if of_clips else ("frame1", "frame2")
+    rows = [row for _, row in rows_of_list(text, place, "clips" if of_clips else "pairs", columns, ("output",))]
+    folder = place.rpartition("/")[0]
+    entries = [(tuple(_beside(folder, row[column]) for column in columns), row.get("output")) for row in rows]
+    if not of_clips:
+        _only_flow(verb)
+        names = _names([frames[0] for frames, _ in entries])
+        shared = Counter(name for name, (_, given) in zip(names, entries, strict=True) if not given)
+        return [
+            Item(frames, _inside(given) if given else f"{name}-{_stem(frames[1])}" if shared[name] > 1 else name)
+            for name, (frames, given) in zip(names, entries, strict=True)
+        ]
+    names = _names([clip for (clip,), _ in entries])
+    items = []
+    for name, ((clip,), given) in zip(names, entries, strict=True):
+        items += _of_clip(clip, _inside(given) if given else name, verb)
+    return items
+
+
+def _found(place: str, verb: str) -> list[Item]:
+    found = sorted(matches(place), key=natural_order)
+    frames = [one for one in found if _is_image(one)]
+    if frames:  # one clip for each folder
+        if len(frames) < len(found):
+            raise InputError(f"'{place}' matches images and other files; frames and clips are two jobs.")
+        folders: dict[str, list[str]] = {}
+        for frame in frames:
+            folders.setdefault(frame.rpartition("/")[0], []).append(frame)
+        names = _names(list(folders))
+        return [
+            item for name, part in zip(names, folders.values(), strict=True) for item in _of_frames(part, name, verb, len(folders))
+        ]
+    if not found:
+        raise InputError(f"Nothing matches '{place}'.")
+    return [item for clip, name in zip(found, _names(found), strict=True) for item in _of_clip(clip, name, verb, len(found))]
+
+
+def _of_clip(clip: str, name: str, verb: str, count: int = 2) -> list[Item]:
+    if not is_folder(clip):
+        return [Item((clip,), name)]
+    frames = sorted((file for file in files_in(clip) if _is_image(file)), key=natural_order)
+    return _of_frames(frames, name, verb, count, clip)
+
+
+def _of_frames(frames: list[str], name: str, verb: str, count: int, folder: str | None = None) -> list[Item]:
+    """The items of a folder of frames; where it is the only one, its name is left out of those of its pairs."""
+    if len(frames) < 2:
+        raise InputError(f"'{folder or frames[0]}' holds {len(frames)} image(s); two or more are needed.")
+    if verb != "flow":
+        return [Item(tuple(frames), name)]
+    below = "" if count == 1 else f"{name}/"
+    return [Item(pair, f"{below}{_stem(pair[0])}") for pair in pairwise(frames)]
+
+
+def _only_flow(verb: str) -> None:
+    if verb != "flow":
+        raise InputError(f"A list of pairs is for the verb flow; {verb} takes clips, in a list with the column source.")
+
+
+def _is_image(place: str) -> bool:
+    return name_of(place).lower().endswith(IMAGE_SUFFIXES)
+
+
+def _stem(place: str) -> str:
+    return PurePosixPath(name_of(place)).stem
+
+
+def _beside(folder: str, name: str) -> str:
+    return name if "://" in name or os.path.isabs(name) else joined(folder, name)
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise InputError(f"The output '{name}' of a list leads out of the folder that is written into; expected a name within it.")
+    return str(path)
+
+
+def _names(places: list[str]) -> list[str]:
+    """Names without endings, in folders like those of the places, below the one that holds all of them.
+
+    Where two differ in their endings alone, these become part of the names.
+    """
+    folders = [place.partition("::")[0].rpartition("/")[0] for place in places]
+    parts = [PurePosixPath(folder).parts for folder in folders]
+    levels = enumerate(zip(*parts, strict=False))  # no deeper than the first that ends
+    common = next((depth for depth, level in levels if len(set(level)) > 1), min(map(len, parts)))
+    names = ["/".join([*part[common:], _stem(place)]) for part, place in zip(parts, places, strict=True)]
+    shared = Counter(name for name, _ in set(zip(names, places, strict=True)))
+    return [
+        name if shared[name] == 1 else f"{name}-{PurePosixPath(name_of(place)).suffix[1:]}"
+        for name, place in zip(names, places, strict=True)
+    ]

@@ -1,0 +1,143 @@
+"""What can be made of an item: for each verb the function that its command calls, and the files that come of it."""
+
+from __future__ import annotations
+
+import inspect
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..inference import Estimator
+from ..inference.settings import EstimationSettings
+from ..jobs import run
+from ..outputs import FLOW_FORMATS, make_folder
+from ..plans import plan_files
+
+#: Keywords that are not for an item to choose: what is read and written, by what, and forms of raw frames.
+_RESERVED = (
+    *("source", "frames", "pairs", "pairing", "output", "picture", "video", "flow_dir", "summary", "overwrite"),
+    *("estimator", "settings", "progress", "size", "pixel_format"),
+)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb for items.
+
+    Attributes:
+        make: called with (source, where its files go without their ending, estimator, options); gives the number of flows.
+        options: the function whose keywords the options are.
+        suffix: of the file that it makes; "" where it makes several.
+    """
+
+    make: Callable[[Path, Path, Estimator, Mapping], int]
+    options: Callable[[], Callable]
+    suffix: str = ""
+
+
+def pair_files(frames: Sequence[Path], base: Path, estimator: Estimator, options: Mapping) -> int:
+    """The flow of one pair, as `featherflow estimate` writes it."""
+    run(_pair_plan([str(frame) for frame in frames], base, estimator.settings, options), estimator)
+    return 1
+
+
+def _pair_plan(frames: Sequence[str], base: Path, settings: EstimationSettings, options: Mapping):
+    options = dict(options)
+    suffix = FLOW_FORMATS.get(str(name := options.pop("format", "flo")))
+    if suffix is None:
+        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{name}'.")
+    picture = base.with_name(f"{base.name}.picture.png") if options.pop("picture", False) else None
+    if picture is not None and options.get("scale") is None:
+        raise InputError(
+            "Pictures of many pairs need one scale of colours, e.g. --set scale=20: no pair knows the motions of others."
+        )
+    return plan_files(frames, base.with_name(base.name + suffix), picture, settings=settings, **options)
+
+
+def _flow(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
+    from ..video import flow_video
+
+    return flow_video(source, flow_dir=base, estimator=estimator, **options).frames
+
+
+def _video(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
+    from ..video import flow_video
+
+    return flow_video(source, f"{base}.mp4", estimator=estimator, **options).frames
+
+
+def _interpolate(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
+    from ..transport import interpolate_video
+
+    return interpolate_video(source, f"{base}.mp4", estimator=estimator, **options).frames
+
+
+def _magnify(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
+    from ..transport import magnify_video
+
+    return magnify_video(source, f"{base}.mp4", estimator=estimator, **options).frames
+
+
+def _tracks(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
+    from ..transport import track_video
+
+    return track_video(source, f"{base}.csv", estimator=estimator, **options).frames
+
+
+def _of_video(name: str) -> Callable[[], Callable]:
+    def find() -> Callable:
+        from .. import video
+
+        return getattr(video, name)
+
+    return find
+
+
+def _of_transport(name: str) -> Callable[[], Callable]:
+    def find() -> Callable:
+        from .. import transport
+
+        return getattr(transport, name)
+
+    return find
+
+
+VERBS = {
+    "flow": Verb(_flow, _of_video("flow_video")),
+    "video": Verb(_video, _of_video("flow_video"), ".mp4"),
+    "interpolate": Verb(_interpolate, _of_transport("interpolate_video"), ".mp4"),
+    "magnify": Verb(_magnify, _of_transport("magnify_video"), ".mp4"),
+    "tracks": Verb(_tracks, _of_transport("track_video"), ".csv"),
+}
+
+
+def endings(verb: str, options: Mapping) -> tuple[str, ...]:
+    """Of files that are made of an item beside others."""
+    if verb != "flow":
+        return (VERBS[verb].suffix,)
+    pictures = options.get("format") == "png16" or any(options.get(name) for name in ("picture", "occlusion", "confidence"))
+    return (".png",) if pictures else (FLOW_FORMATS.get(str(options.get("format", "flo")), ""),)
+
+
+def check_options(verb: str, options: Mapping, settings: EstimationSettings, pairs: bool) -> None:
+    """Refuse what no item could be done with, before the first.
+
+    Args:
+        pairs: whether there are pairs of frames, whose options are those of `featherflow.plans.plan_files`.
+
+    Raises:
+        InputError: for an option that the verb does not have, or, of pairs, a value that cannot be.
+    """
+    function = plan_files if pairs else VERBS[verb].options()
+    known = [name for name in inspect.signature(function).parameters if name not in _RESERVED]
+    known += ["picture"] if pairs else []
+    for name in options:
+        if name not in known:
+            raise InputError(
+                f"'{name}' is no option of {verb} of {'pairs' if pairs else 'clips'}; there are {', '.join(sorted(known))}."
+            )
+    if pairs:
+        with tempfile.TemporaryDirectory() as folder:
+            _pair_plan(["first.png", "second.png"], make_folder(folder) / "flow", settings, options)
