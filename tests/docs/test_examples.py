@@ -32,6 +32,7 @@ NOT_RUN = {
     r"^(\w+=\S+( -hex 24\))? )*featherflow (app|serve)\b": "answers until it is stopped; tests/app",
     r"^(curl|schemathesis) |^python -c .* curl ": "asks a service that has to run; tests/app",
     r"^featherflow bench ": "times networks for a minute and more; tests/evaluation",
+    r"^featherflow scale |^ray start": "needs the extra scale; tests/scale",
     r"^featherflow export |--engine ": "compiles a network for a minute and more; tests/engines",
     r"hf://": "needs a repository on the Hub; tests/weights/test_hub.py",
     r"^featherflow weights (fetch|import) ": "needs a published file; tests/weights",

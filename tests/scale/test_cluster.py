@@ -92,14 +92,15 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(tmp_path):
 def test_an_item_that_kills_every_worker_is_given_up_alone(tmp_path, monkeypatch):
     save(tmp_path / "in", 4)
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal\n"
-        "from featherflow.scale import work\n"
-        "usual = work.pair_files\n"
-        "def deadly(frames, base, *others):\n"
-        "    if base.name == '1':\n"
-        "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return usual(frames, base, *others)\n"
-        "work.pair_files = deadly\n"
+        "import os, signal, sys\n"
+        "if any(word.endswith('default_worker.py') for word in sys.orig_argv):\n"
+        "    from featherflow.scale import work\n"
+        "    usual = work.pair_files\n"
+        "    def deadly(frames, base, *others):\n"
+        "        if base.name == '1':\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        return usual(frames, base, *others)\n"
+        "    work.pair_files = deadly\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
     result = run(tmp_path / "in", tmp_path / "out", settings=FAST, workers=(1, 1), cpus=1, retries=0)

@@ -29,7 +29,7 @@ from .work import RECORD, Outcome, Worker
 _OBJECT_STORE = 256 << 20  # bytes on a laptop: what travels is names and outcomes, not frames
 _LARGEST_BLOCK = 64  # items that a worker is handed at once
 _BLOCKS = 256
-_DEATHS = 3  # of the workers that do a block of items, after which it is given up
+_DEATHS = 2  # of the workers that do a block of items, after which it is given up
 _LOST = "its worker died each time, for want of memory or by a crash in a library"
 
 
@@ -89,11 +89,11 @@ def _run(items: Sequence[Item], pool: _Pool, retries: int, progress: Callable[[i
     result = ScaleResult(len(items), cpus_per_worker=pool.cpus)
     workers: set[str] = set()
     waiting = list(range(len(items)))
-    attempts, largest, began = 0, _LARGEST_BLOCK, time.perf_counter()
+    attempts, alone, began = 0, False, time.perf_counter()
     while waiting:
         attempts += 1
         unseen, errors = set(waiting), {}
-        for number, outcome in pool.outcomes(items, waiting, largest):
+        for number, outcome in pool.outcomes(items, waiting, alone):
             if number not in unseen:
                 continue
             unseen.discard(number)
@@ -108,11 +108,10 @@ def _run(items: Sequence[Item], pool: _Pool, retries: int, progress: Callable[[i
                 result.work_seconds += outcome.seconds
             if progress:
                 progress(result.done + result.skipped, len(items))
-        shared_a_block = largest > 1
-        largest = 1  # what comes again comes alone: an item that kills its worker takes no other with it
         waiting = sorted([*errors, *unseen])
-        if attempts > retries and not (unseen and shared_a_block):
+        if attempts > retries and (alone or not unseen):
             break
+        alone = True  # so that an item that kills its worker takes no other with it
     result.failures = [ItemFailure(items[number].name, errors.get(number, _LOST), attempts) for number in waiting]
     result.workers, result.seconds = sorted(workers), time.perf_counter() - began
     return result
@@ -124,11 +123,15 @@ class _Pool:
     def __init__(self, job: ScaleJob, workers: tuple[int, int | None], cpus: float, gpus: float):
         self.job, self.workers, self.cpus, self.gpus, self.run = job, workers, cpus, gpus, uuid4().hex
 
-    def outcomes(self, items: Sequence[Item], numbers: Sequence[int], largest: int) -> Iterator[tuple[int, Outcome]]:
-        """Number and outcome of items, as they come; of those whose workers died again and again there is none."""
+    def outcomes(self, items: Sequence[Item], numbers: Sequence[int], alone: bool) -> Iterator[tuple[int, Outcome]]:
+        """Number and outcome of items, as they come; of those whose workers died again and again there is none.
+
+        Args:
+            alone: hand each worker one item at a time, and the next when that is done; else blocks of them, one ahead.
+        """
         import ray.data
 
-        size = max(1, min(largest, len(numbers) // _BLOCKS))
+        size = 1 if alone else max(1, min(_LARGEST_BLOCK, len(numbers) // _BLOCKS))
         rows = [{"number": n, "item": json.dumps([items[n].sources, items[n].name])} for n in numbers]
         fewest, most = self.workers
         data = ray.data.from_items(rows, override_num_blocks=math.ceil(len(rows) / size))
@@ -139,7 +142,7 @@ class _Pool:
                 _Actor,
                 fn_constructor_args=(self.job.as_dict(), self.run, max(int(self.cpus), 1)),
                 batch_size=size,
-                compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most, max_tasks_in_flight_per_actor=2),
+                compute=ray.data.ActorPoolStrategy(min_size=fewest, max_size=most, max_tasks_in_flight_per_actor=1 if alone else 2),
                 num_cpus=self.cpus,
                 num_gpus=self.gpus or None,
                 max_task_retries=_DEATHS,
