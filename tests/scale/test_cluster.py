@@ -71,7 +71,7 @@ def kill_first(folder, killed):
         time.sleep(0.05)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(tmp_path):
     save(tmp_path / "in", 25, height=480, width=640)
     killed = []
@@ -88,7 +88,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost_or_doubled(tmp_path):
     assert not list((tmp_path / "out").glob(".featherflow*"))
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.slow
 def test_an_item_that_kills_every_worker_is_given_up_alone(tmp_path, monkeypatch):
     save(tmp_path / "in", 4)
     (tmp_path / "sitecustomize.py").write_text(

@@ -10,7 +10,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -68,8 +68,7 @@ def run(
 
     Raises:
         InputError: for what could be done to no item. FileError: for a source that cannot be read or a target that cannot be
-            written. MissingExtraError: without the extra `scale`. FeatherflowError: for a cluster that is not there, or has no room
-            for one worker.
+            written. MissingExtraError: without the extra `scale`. FeatherflowError: for a cluster that does not answer.
     """
     check_extra()
     _check_pool(workers, cpus_per_worker, gpus_per_worker, retries)
@@ -80,40 +79,52 @@ def run(
     _check_places(items, job)
     if job.settings.device in (None, "cpu"):
         Estimator.of(dataclasses.replace(job.settings, device="cpu"))  # a model that cannot be made is told before Ray starts
-    with _cluster(address, cpus, verbose):
-        pool = _Pool(job, workers, cpus_per_worker, gpus_per_worker)
-        return _run(items, pool, retries, progress)
+    pool = _Pool(job, workers, cpus_per_worker, gpus_per_worker)
+    return _run(items, pool, lambda: _cluster(address, cpus, verbose), retries, progress)
 
 
-def _run(items: Sequence[Item], pool: _Pool, retries: int, progress: Callable[[int, int], None] | None) -> ScaleResult:
+def _run(
+    items: Sequence[Item],
+    pool: _Pool,
+    cluster: Callable[[], AbstractContextManager],
+    retries: int,
+    progress: Callable[[int, int], None] | None,
+) -> ScaleResult:
+    """All items, then those that were lost or failed again, and so on; each time in a session of Ray of its own.
+
+    A worker that died is started anew even where nothing is left for it, and would hold its CPUs until its session ends.
+    """
     result = ScaleResult(len(items), cpus_per_worker=pool.cpus)
     workers: set[str] = set()
     waiting = list(range(len(items)))
-    attempts, alone, began = 0, False, time.perf_counter()
+    attempts, alone = 0, False
     while waiting:
         attempts += 1
         unseen, errors = set(waiting), {}
-        for number, outcome in pool.outcomes(items, waiting, alone):
-            if number not in unseen:
-                continue
-            unseen.discard(number)
-            workers.add(outcome.worker)
-            if outcome.status == "failed":
-                errors[number] = outcome.error or ""
-                continue
-            result.done += outcome.status == "done"
-            result.skipped += outcome.status == "skipped"
-            if outcome.status == "done":
-                result.frames += outcome.frames
-                result.work_seconds += outcome.seconds
-            if progress:
-                progress(result.done + result.skipped, len(items))
+        with cluster():
+            began = time.perf_counter()
+            for number, outcome in pool.outcomes(items, waiting, alone):
+                if number not in unseen:
+                    continue
+                unseen.discard(number)
+                workers.add(outcome.worker)
+                if outcome.status == "failed":
+                    errors[number] = outcome.error or ""
+                    continue
+                result.done += outcome.status == "done"
+                result.skipped += outcome.status == "skipped"
+                if outcome.status == "done":
+                    result.frames += outcome.frames
+                    result.work_seconds += outcome.seconds
+                if progress:
+                    progress(result.done + result.skipped, len(items))
+            result.seconds += time.perf_counter() - began
         waiting = sorted([*errors, *unseen])
         if attempts > retries and (alone or not unseen):
             break
         alone = True  # so that an item that kills its worker takes no other with it
     result.failures = [ItemFailure(items[number].name, errors.get(number, _LOST), attempts) for number in waiting]
-    result.workers, result.seconds = sorted(workers), time.perf_counter() - began
+    result.workers = sorted(workers)
     return result
 
 
@@ -174,7 +185,11 @@ class _Actor:
 
 @contextmanager
 def _cluster(address: str | None, cpus: int | None, verbose: bool) -> Iterator[None]:
-    """Ray for the time of the block; where it runs already in this process, that is used and left as it is."""
+    """Ray for the time of the block.
+
+    Raises:
+        FeatherflowError: for a cluster that does not answer, and where this process uses Ray already.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     if not verbose:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part speaks past the logging of Python
@@ -182,15 +197,16 @@ def _cluster(address: str | None, cpus: int | None, verbose: bool) -> Iterator[N
     import ray.data
     from ray.data import DataContext
 
-    ours = not ray.is_initialized()
+    if ray.is_initialized():
+        raise FeatherflowError("This process uses Ray already; end that with ray.shutdown(), or run in a process of its own.")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _OBJECT_STORE} if address == "local" else {}
     level = logging.INFO if verbose else logging.ERROR
-    if ours:
-        try:
-            ray.init(address=address, logging_level=level, log_to_driver=verbose, **local)
-        except Exception as error:
-            raise FeatherflowError(f"Ray at '{address}' does not answer: {error}") from error
+    try:
+        ray.init(address=address, logging_level=level, log_to_driver=verbose, **local)
+    except Exception as error:
+        ray.shutdown()
+        raise FeatherflowError(f"Ray at '{address}' does not answer: {error}") from error
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(level)
     context = DataContext.get_current()
@@ -202,8 +218,7 @@ def _cluster(address: str | None, cpus: int | None, verbose: bool) -> Iterator[N
     finally:
         for name, value in before.items():
             setattr(context, name, value)
-        if ours:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def _everywhere(settings: EstimationSettings | None) -> EstimationSettings:
