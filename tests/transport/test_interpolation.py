@@ -138,7 +138,7 @@ def test_bad_calls():
 
 
 def test_where_the_own_motion_fits_worst_and_no_other_counts_there_is_a_picture(monkeypatch):
-    """Right of the middle a wrong motion, which neither frame is said to show; beside it the right one, which may not count there."""
+    """Right of the middle a wrong motion that neither frame is said to show; beside it the right one, which may not count there."""
     still, wrong = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 2, 64, 96)
     wrong[..., 48:] = 7.0
     monkeypatch.setattr(Between, "_passing", lambda self, t: (wrong, *(torch.zeros(1, 1, 64, 96),) * 2))
