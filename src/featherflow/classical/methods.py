@@ -57,8 +57,7 @@ def _own(name: str, first: Tensor, second: Tensor, device: torch.device | str) -
         "brox": (Brox(), Pyramid(factor=0.7, warps=3), True),
         "tv-l1": (TVL1(), Pyramid(factor=0.7), False),
     }[name]
-    frames = [grey_levels(frame.to(device), colour) for frame in (first, second)]
-    return coarse_to_fine(*frames, step, pyramid)
+    return coarse_to_fine(grey_levels(first.to(device), colour), grey_levels(second.to(device), colour), step, pyramid)
 
 
 def grey_levels(frame: Tensor, colour: bool) -> Tensor:

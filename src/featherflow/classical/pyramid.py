@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import pixel_grid
+from ..ops import pixel_grid, size_of
 
 #: (frame 1, frame 2, flow) of one level to a better flow.
 Step = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -63,9 +63,11 @@ def coarse_to_fine(first: Tensor, second: Tensor, step: Step, pyramid: Pyramid, 
     if pyramid.sigma > 0:
         frames = blur(frames, pyramid.sigma)
     levels = [frames] if flow is not None else list(_levels(frames, pyramid))
+    if flow is None:
+        flow = first.new_zeros(first.shape[0], 2, *levels[-1].shape[-2:])
     for level in reversed(levels):
         one, two = level.chunk(2)
-        flow = one.new_zeros(one.shape[0], 2, *one.shape[-2:]) if flow is None else rescale_flow(flow, one.shape[-2:])
+        flow = rescale_flow(flow, size_of(one))
         for _ in range(pyramid.warps):
             flow = median_filter(step(one, two, flow), pyramid.median)
     return flow

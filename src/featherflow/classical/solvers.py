@@ -55,7 +55,8 @@ def mean_kernel(like: Tensor) -> Tensor:
 def data_tensor(dx: Tensor, dy: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Sums over channels of Ix^2, Ix Iy, Iy^2, Ix It, Iy It, each `(B, 1, H, W)`."""
     products = (dx * dx, dx * dy, dy * dy, dx * dt, dy * dt)
-    return tuple(product.sum(dim=1, keepdim=True) for product in products)
+    xx, xy, yy, xt, yt = (product.sum(dim=1, keepdim=True) for product in products)
+    return xx, xy, yy, xt, yt
 
 
 def data_solution(tensor: tuple[Tensor, ...], mean: Tensor, start: Tensor, weight: float | Tensor) -> Tensor:
@@ -130,8 +131,8 @@ class Brox:
             u, v = (flow - start).split(1, dim=1)
             residual = xx * u * u + yy * v * v + tt + 2 * (xy * u * v + xt * u + yt * v)
             data = 0.5 * (residual.clamp(min=0) + self.epsilon**2).rsqrt()
-            lengths = sum(part.square().sum(dim=1, keepdim=True) for part in forward_differences(flow))
-            smooth = self.alpha * 0.5 * (lengths + self.epsilon**2).rsqrt()
+            across, down = (part.square().sum(dim=1, keepdim=True) for part in forward_differences(flow))
+            smooth = self.alpha * 0.5 * (across + down + self.epsilon**2).rsqrt()
             a, b, d = data * xx, data * xy, data * yy
             target = torch.cat(
                 (
@@ -174,11 +175,12 @@ def _conjugate_gradients(a: Tensor, b: Tensor, d: Tensor, smooth: Tensor, target
     diagonal = right + below + F.pad(smooth[..., :-1], (1, 0)) + F.pad(smooth[..., :-1, :], (0, 0, 1, 0))
     tiny = torch.finfo(flow.dtype).tiny
     residual = target - apply(flow)
-    direction, product = None, None
+    direction: Tensor | None = None
+    product: Tensor | None = None
     for _ in range(iterations):
         z = _solved(a + diagonal, b, d + diagonal, *residual.split(1, dim=1))
         new = (residual * z).sum(dim=(1, 2, 3), keepdim=True)
-        direction = z if direction is None else z + new / product.clamp(min=tiny) * direction
+        direction = z if direction is None or product is None else z + new / product.clamp(min=tiny) * direction
         product, image = new, apply(direction)
         length = product / (direction * image).sum(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
         flow = flow + length * direction

@@ -87,8 +87,8 @@ class UnrolledHornSchunck(FlowNetwork):
             size: (height, width) to give the flow at; default that of the frames.
         """
         weights = first.new_tensor(GREY).view(1, 3, 1, 1)
-        grey = [(frame * weights).sum(dim=1, keepdim=True) * 255 for frame in (first, second)]
-        flow = coarse_to_fine(*grey, self.step, self.config.pyramid)
+        grey1, grey2 = ((frame * weights).sum(dim=1, keepdim=True) * 255 for frame in (first, second))
+        flow = coarse_to_fine(grey1, grey2, self.step, self.config.pyramid)
         return flow if size is None else rescale_flow(flow, size)
 
     def step(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:

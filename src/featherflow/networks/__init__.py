@@ -7,12 +7,16 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import InputError
 from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, raft_stereo, spynet
 from .contract import PLAIN, FlowNetwork, RunOptions, Traits, as_network
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "PLAIN",
@@ -136,7 +140,7 @@ def _register_lineage() -> None:
         register(name, partial(_build, name, network, config), summary, paper)
 
 
-def _build(name: str, network: Callable[..., FlowNetwork], config: object, /, **options: object) -> FlowNetwork:
+def _build(name: str, network: Callable[..., FlowNetwork], config: DataclassInstance | None, /, **options: object) -> FlowNetwork:
     """`network()` or `network(config)`, with some fields of its table replaced."""
     known = [field.name for field in dataclasses.fields(config)] if config else []
     for key, value in options.items():

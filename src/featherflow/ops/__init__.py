@@ -14,6 +14,7 @@ from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
 from .resample import bilinear_upsampling_kernel, downsample, resize, resize_flow
+from .shapes import size_of
 from .strips import in_strips, reach, sum_in_strips
 from .upsample import convex_upsample
 from .warm_start import push_forward
@@ -45,6 +46,7 @@ __all__ = [
     "reach",
     "resize",
     "resize_flow",
+    "size_of",
     "starting_flow",
     "sum_in_strips",
     "warp",

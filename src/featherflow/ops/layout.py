@@ -20,10 +20,10 @@ def join_channels(*maps: Tensor, dtype: torch.dtype) -> Tensor:
     Args:
         maps: `(B, C, H, W)`; C may differ.
     """
-    maps = [x.to(dtype) for x in maps]
-    if not any(is_channels_last(x) for x in maps):
-        return torch.cat(maps, dim=1)
-    return torch.cat([x.movedim(1, -1) for x in maps], dim=-1).movedim(-1, 1)
+    alike = [x.to(dtype) for x in maps]
+    if not any(is_channels_last(x) for x in alike):
+        return torch.cat(alike, dim=1)
+    return torch.cat([x.movedim(1, -1) for x in alike], dim=-1).movedim(-1, 1)
 
 
 def channel_softmax(x: Tensor) -> Tensor:
