@@ -197,7 +197,9 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _is_abandoned(entry: os.DirEntry, machine: str | None, process: str | None) -> bool:
-    if machine == _machine() and sys.platform != "win32":  # there, asking for a process by a signal would end it
+    if (
+        process is not None and machine == _machine() and sys.platform != "win32"
+    ):  # there, asking for a process by a signal would end it
         return not _is_alive(int(process))
     with contextlib.suppress(OSError):
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE
@@ -301,7 +303,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> FileError:
-    return FileError(f"cannot write {path}: {_REASONS.get(error.errno, error.strerror or str(error))}")
+    return FileError(f"cannot write {path}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}")
 
 
 def _write_failure(folder: Path) -> OSError | None:

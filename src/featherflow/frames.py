@@ -213,7 +213,7 @@ def _decoding(name: str, size: int):
         what = "it is empty" if size == 0 else f"its {size} bytes are of no image format that is known here"
         raise FileError(f"{name} cannot be read as an image: {what}.") from None
     except Image.DecompressionBombError:
-        most = 2 * Image.MAX_IMAGE_PIXELS
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # without a limit this is not raised
         raise LimitError(f"{name} claims more pixels than an image may have ({most}).") from None
     except Exception as error:  # decoders raise almost anything on damaged files
         reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -285,7 +285,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
             import png
 
             height, width = image.shape[:2]
-            png.Writer(width, height, greyscale=False, bitdepth=16).write(file, image.reshape(height, -1))
+            writer = png.Writer(width, height, greyscale=False, bitdepth=16)  # pyright: ignore[reportArgumentType]  # its default's type is not that of its values
+            writer.write(file, image.reshape(height, -1))
             return
         Image.fromarray(image).save(file, format="PNG")
 

@@ -233,18 +233,21 @@ class _Runner:
         if frame1.shape != frame2.shape:
             sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
             raise InputError(f"'{pair.first}' and '{pair.second}' must have one size, got {sizes}.")
-        seconds, both = self._timed(frame1, frame2)
+        flow, backward, seconds = self._timed(frame1, frame2)
         if self.estimator.settings.engine not in ("auto", "torch") and frame1.shape not in self._ready:
             # The first run for a size builds the engine or loads what was built; what that took is what the second takes less.
-            first, (seconds, both) = seconds, self._timed(frame1, frame2)
+            first, (flow, backward, seconds) = seconds, self._timed(frame1, frame2)
             self.build_seconds += max(first - seconds, 0.0)
         self._ready.add(frame1.shape)
-        return *(both if self.both else (both, None)), seconds
+        return flow, backward, seconds
 
-    def _timed(self, frame1: np.ndarray, frame2: np.ndarray):
+    def _timed(self, frame1: np.ndarray, frame2: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, float]:
         started = time.perf_counter()
-        both = self.estimator.both(frame1, frame2) if self.both else self.estimator(frame1, frame2)
-        return time.perf_counter() - started, both
+        if self.both:
+            flow, backward = self.estimator.both(frame1, frame2)
+        else:
+            flow, backward = self.estimator(frame1, frame2), None
+        return flow, backward, time.perf_counter() - started
 
     def before(self) -> tuple[float, float]:
         """Seconds of loading and building since this was last asked."""

@@ -72,10 +72,11 @@ def by_folder(frames: list[Still]) -> list[list[Still]]:
 
 def gaps(frames: list[Still]) -> list[str]:
     """A sentence for each place where the numbers at the ends of the names skip more than they usually do."""
-    numbers = [re.search(r"(\d+)\D*$", still.path.stem) if still.page is None else None for still in frames]
-    if not all(numbers) or len(frames) < 3:
+    found = [re.search(r"(\d+)\D*$", still.path.stem) for still in frames if still.page is None]
+    numbers = [int(match[1]) for match in found if match]
+    if len(numbers) < max(len(frames), 3):
         return []
-    steps = [int(b[1]) - int(a[1]) for a, b in pairwise(numbers)]
+    steps = [b - a for a, b in pairwise(numbers)]
     usual = Counter(steps).most_common(1)[0][0]
     return [
         f"'{a.path.name}' and '{b.path.name}' are taken as neighbours, though their numbers are {step} apart and others {usual}."

@@ -62,9 +62,10 @@ def gather_sources(examples: Sequence[Example], device: torch.device | str = "cp
     occluded = np.zeros((len(examples), 1, height, width), bool)
     for index, (example, (h, w)) in enumerate(zip(examples, sizes, strict=True)):
         frames[0, index, :h, :w], frames[1, index, :h, :w] = example.frame1, example.frame2
-        flow[index, :h, :w] = np.where(example.valid[..., None], example.flow, np.nan)
+        truth, valid = example.truth()
+        flow[index, :h, :w] = np.where(valid[..., None], truth, np.nan)
         if example.matched is not None:
-            occluded[index, 0, :h, :w] = example.valid & ~example.matched
+            occluded[index, 0, :h, :w] = valid & ~example.matched
     both = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float().div_(255.0)
     return Sources(
         both[0],
@@ -80,6 +81,7 @@ class Augmentation(Protocol):
 
     def __call__(self, sources: Sources, size: tuple[int, int], generator: torch.Generator, iteration: int = 0) -> PairBatch:
         """Crops of `size` = (height, width) [px]; `iteration` of the run, for what changes with it."""
+        ...
 
 
 def growth(iteration: float) -> float:

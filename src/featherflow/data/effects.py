@@ -163,7 +163,8 @@ def _gaussian_blur(frames: Tensor, sigma: Tensor) -> Tensor:
     for axis, padding in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
         padded, side = F.pad(frames, padding, mode="reflect"), frames.shape[axis]
         # Shifts and sums: a grouped convolution of varying batch size is slow, as it is planned anew for each.
-        frames = sum(padded.narrow(axis, shift, side) * weight for shift, weight in enumerate(kernel))
+        first, *rest = (padded.narrow(axis, shift, side) * weight for shift, weight in enumerate(kernel))
+        frames = sum(rest, start=first)
     return frames
 
 

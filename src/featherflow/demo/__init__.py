@@ -71,10 +71,11 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     metrics.update(flow, truth, valid)
     length = float(np.hypot(truth[..., 0], truth[..., 1])[valid].mean())
     height, width = flow.shape[:2]
-    files = (str(folder / name) for name in ("flow.flo", "flow.png", "overview.png"))
     return DemoResult(
         estimator.model,
-        *files,
+        str(folder / "flow.flo"),
+        str(folder / "flow.png"),
+        str(folder / "overview.png"),
         width,
         height,
         round(loaded - started, 3),

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ..data.benchmarks import BENCHMARKS, Example, Pair, find_pairs
 from ..errors import InputError
 from ..inference import estimate
+from ..inference.settings import Dtype
 from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
 from .memory import PeakMemory
 from .samples import find_samples
@@ -31,7 +31,7 @@ Watcher = Callable[[str, Pair, Example, np.ndarray, float], None]
 _WARM_UP_PIXELS = 128
 
 
-def method_named(text: str, device: str | None = None, dtype: str = "float32") -> Method:
+def method_named(text: str, device: str | None = None, dtype: Dtype = "float32") -> Method:
     """`NAME`, or `NAME+N` with N steps of variational refinement, as a function of two frames.
 
     Args:
@@ -43,7 +43,11 @@ def method_named(text: str, device: str | None = None, dtype: str = "float32") -
     name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
     if not name or not steps.isdecimal() or (plus and int(steps) < 1):
         raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
-    return partial(estimate, model=name, device=device, dtype=dtype, refine=int(steps))  # loaded when it is its turn
+
+    def method(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
+        return estimate(frame1, frame2, model=name, device=device, dtype=dtype, refine=int(steps))
+
+    return method  # the network is loaded when it is its turn
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def evaluate(
         raise InputError("Name at least one method and one data set.")
     kept = {group: pairs for group, pairs in _grouped(datasets, limit).items() if groups is None or group in groups}
     if not kept:
-        raise InputError(f"The data holds no pair of {' or '.join(groups)}.")
+        raise InputError(f"The data holds no pair of {' or '.join(groups or ('any group',))}.")
     total, done = sum(map(len, kept.values())) * len(methods), 0
     results: list[GroupResult] = []
     costs: dict[str, ModelCost] = {}

@@ -190,7 +190,7 @@ class GroupFigures:
         images = self._common.result().each
         return {
             image.name: None if image.errors is None else {key: getattr(image.errors, key) for key in _COMMON}
-            for image in sorted(images, key=lambda image: image.name)
+            for image in sorted(images, key=lambda image: image.name or "")
         }
 
     def pixels(self) -> int:
@@ -208,7 +208,7 @@ def _region_sums(kind: str, errors: np.ndarray, example: Example) -> dict[str, t
     known = ~np.isnan(errors)
     matched = None if example.matched is None else known & example.matched
     with np.errstate(invalid="ignore"):
-        length = np.hypot(example.flow[..., 0].astype(np.float64), example.flow[..., 1].astype(np.float64))
+        length = np.hypot(*np.moveaxis(example.truth()[0].astype(np.float64), -1, 0))
         far = 100.0 * (errors > FL_PIXELS)
         outlier = far * (errors > FL_FRACTION * length)
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}

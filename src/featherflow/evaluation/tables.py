@@ -193,7 +193,7 @@ def _cell(column: Column, model: str, published, evaluation: Evaluation | None, 
     value, state = None, ""
     if column.measured:
         value, state = _measured(column.measured, model, runs, device)
-    elif column.group is None:
+    elif column.group is None or column.figure is None:
         state = "secret"
     elif evaluation is None or column.group not in evaluation.groups:
         state = "no data"

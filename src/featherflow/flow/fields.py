@@ -7,6 +7,7 @@ frame's grid. A pixel whose flow is unknown holds NaN.
 import sys
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from featherflow.errors import InputError
 
@@ -14,7 +15,7 @@ from featherflow.errors import InputError
 UNKNOWN_THRESHOLD = 1e9
 
 
-def as_field(flow, what: str = "the flow", dtype=np.float32) -> np.ndarray:
+def as_field(flow, what: str = "the flow", dtype: DTypeLike = np.float32) -> np.ndarray:
     """Return `flow` as an `(H, W, 2)` array of `dtype`, values in px.
 
     Takes a NumPy array `(H, W, 2)` or a torch tensor `(2, H, W)` or `(1, 2, H, W)` on any device, of any real number
@@ -63,7 +64,7 @@ def as_mask(mask, shape: tuple[int, int], what: str = "the valid mask") -> np.nd
 def known(field: np.ndarray) -> np.ndarray:
     """Boolean `(H, W)`: both components are numbers of at most 1e9 px in magnitude, Middlebury's bound for "known"."""
     with np.errstate(invalid="ignore"):
-        return (np.abs(field) <= UNKNOWN_THRESHOLD).all(axis=-1)
+        return np.all(np.abs(field) <= UNKNOWN_THRESHOLD, axis=-1)
 
 
 def positive(value, name: str) -> float:

@@ -25,7 +25,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, Literal
 
 import numpy as np
 
@@ -33,6 +33,8 @@ from ..errors import FileError, InputError, LimitError, MissingExtraError
 from ..files import atomic_write
 from .exr import read_exr, write_exr
 from .fields import as_field, as_mask, known
+
+Order = Literal["C", "F"]
 
 SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5", ".exr")
 
@@ -297,7 +299,7 @@ def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     stored[..., 2] = 1
     stored[unknown] = 0
     buffer = io.BytesIO()
-    writer = png.Writer(width, height, greyscale=False, bitdepth=16)
+    writer = png.Writer(width, height, greyscale=False, bitdepth=16)  # pyright: ignore[reportArgumentType]  # its default's type is not that of its values
     writer.write_packed(buffer, (row.tobytes() for row in stored))
     return buffer.getvalue()
 
@@ -339,7 +341,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
         yield file, member.file_size
 
 
-def _read_npy_flow(path: Path, file: BinaryIO, size: int, what: str, most: float) -> np.ndarray:
+def _read_npy_flow(path: Path, file: IO[bytes], size: int, what: str, most: float) -> np.ndarray:
     shape, order, dtype = _read_npy_header(path, file, what)
     if len(shape) != 3 or shape[2] != 2 or 0 in shape:
         raise FileError(f"{path} holds no flow: expected {what} of shape (H, W, 2), found {_shorten(shape)}")
@@ -352,7 +354,7 @@ def _read_npy_flow(path: Path, file: BinaryIO, size: int, what: str, most: float
         return values.astype(np.float32, order="C")
 
 
-def _read_npy_valid(path: Path, file: BinaryIO, size: int, wanted: tuple[int, int]) -> np.ndarray:
+def _read_npy_valid(path: Path, file: IO[bytes], size: int, wanted: tuple[int, int]) -> np.ndarray:
     shape, order, dtype = _read_npy_header(path, file, "'valid'")
     if shape != wanted or dtype.kind not in "bfiu" or dtype.itemsize > _MOST_NUMBER:
         found = f"{_shorten(shape)} and type {_shorten(dtype)}"
@@ -361,7 +363,7 @@ def _read_npy_valid(path: Path, file: BinaryIO, size: int, wanted: tuple[int, in
     return _read_npy_array(path, file, "'valid'", shape, order, dtype) != 0
 
 
-def _read_npy_header(path: Path, file: BinaryIO, what: str) -> tuple[tuple[int, ...], str, np.dtype]:
+def _read_npy_header(path: Path, file: IO[bytes], what: str) -> tuple[tuple[int, ...], Order, np.dtype]:
     """Shape, order ("C" or "F") and type of an .npy stream, whose numbers come next."""
     try:
         version = np.lib.format.read_magic(file)
@@ -376,14 +378,14 @@ def _read_npy_header(path: Path, file: BinaryIO, what: str) -> tuple[tuple[int, 
     return shape, "F" if fortran else "C", dtype
 
 
-def _check_length(path: Path, file: BinaryIO, size: int, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _check_length(path: Path, file: IO[bytes], size: int, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Hold what the header of an .npy stream of `size` bytes claims against what is left of it."""
     length, rest = math.prod(shape) * dtype.itemsize, size - file.tell()
     if length != rest:
         raise FileError(f"{path} claims {what} to have shape {_shorten(shape)}, {length} bytes of {dtype}, but holds {rest} bytes")
 
 
-def _read_npy_array(path: Path, file: BinaryIO, what: str, shape: tuple[int, ...], order: str, dtype: np.dtype) -> np.ndarray:
+def _read_npy_array(path: Path, file: IO[bytes], what: str, shape: tuple[int, ...], order: Order, dtype: np.dtype) -> np.ndarray:
     """The numbers of an .npy stream. NumPy's own reader would allocate what the header claims."""
     length = math.prod(shape) * dtype.itemsize
     data = file.read(length)
@@ -399,9 +401,11 @@ def _write_npy(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 
 
 def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
-    arrays = {"flow": field, "valid": ~unknown} if unknown.any() else {"flow": field}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    if unknown.any():
+        np.savez_compressed(buffer, flow=field, valid=~unknown)
+    else:
+        np.savez_compressed(buffer, flow=field)
     return buffer.getvalue()
 
 

@@ -155,7 +155,7 @@ def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
     """
     frame = _as_frame(image)
     marked = as_mask(mask, frame.shape[:2], "the mask")[..., None]
-    grey = frame @ np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+    grey = frame @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
     faded = np.repeat(grey[..., None] * 0.6 + 60, 3, axis=-1)
     return np.rint(np.where(marked, 0.8 * np.float32(colour) + 0.2 * frame, faded)).astype(np.uint8)
 

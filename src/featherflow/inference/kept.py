@@ -17,6 +17,7 @@ import torch
 
 from .. import weights
 from ..networks import FlowNetwork, as_network
+from ..ops import channels_last
 from ..weights import catalogue
 
 T = TypeVar("T")
@@ -84,4 +85,4 @@ def shared(model: str, file: WeightFile, device: torch.device) -> FlowNetwork:
 def load(model: str, given: str | os.PathLike[str] | None, device: torch.device) -> FlowNetwork:
     """The network of a name with its weights, or those of a file, on a device."""
     network = as_network(weights.load(model, weights=given))
-    return network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # its stub lacks this form
+    return channels_last(network.to(device))

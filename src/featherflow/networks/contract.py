@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 from torch import nn
 
@@ -75,14 +75,18 @@ PLAIN = RunOptions()
 class Provenance(Protocol):
     """The part of `featherflow.weights.WeightsInfo` that decides how a network is run, and on which terms."""
 
-    architecture: str
-    recipe: str
-    enlarge_below: int
-    licence_weights: str
-    licence_code: str
-
     @property
     def name(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def enlarge_below(self) -> int: ...
+    @property
+    def licence_weights(self) -> str: ...
+    @property
+    def licence_code(self) -> str: ...
 
 
 class FlowNetwork(nn.Module):
@@ -101,6 +105,25 @@ class FlowNetwork(nn.Module):
     if TYPE_CHECKING:
 
         def __call__(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Tensor: ...
+
+
+class FeatureNetwork(FlowNetwork):
+    """Base of the networks that look at each frame alone before they compare two, see `Traits.shares_features`."""
+
+    #: Colours `(3,)` that are taken off the first and the second frame of a pair.
+    mean1: Tensor
+    mean2: Tensor
+
+    if TYPE_CHECKING:
+
+        def encode(self, frame: Tensor, mean: Tensor, **options: Any) -> Any: ...
+
+        def decode(self, frame1: Any, frame2: Any, size: tuple[int, int] | None = None) -> Tensor: ...
+
+
+def shares_features(network: FlowNetwork) -> TypeGuard[FeatureNetwork]:
+    """Whether `network` is such, as its traits say."""
+    return network.traits.shares_features
 
 
 def as_network(model: object) -> FlowNetwork:

@@ -48,7 +48,7 @@ from ..ops import (
     sum_in_strips,
     warp,
 )
-from .contract import FlowNetwork, Traits
+from .contract import FeatureNetwork, Traits
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL = 6
@@ -524,14 +524,11 @@ class FlowEstimate(NamedTuple):
         return self.outputs[-1]
 
 
-class LiteFlowNet(FlowNetwork):
+class LiteFlowNet(FeatureNetwork):
     """Any member of the family, built from its table of numbers.
 
     Weights are as PyTorch initialises them until some are loaded or trained.
     """
-
-    mean1: Tensor
-    mean2: Tensor
 
     def __init__(self, config: LiteFlowNetConfig = LITEFLOWNET):
         super().__init__()

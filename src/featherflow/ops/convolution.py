@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from .graphs import in_graph
 
-_FUSED: Callable[..., Tensor] | None = getattr(
-    torch.ops.mkldnn, "_convolution_pointwise", None
-)  # oneDNN, where built in
+_FUSED: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # oneDNN, where built in
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
 
 

@@ -3,10 +3,19 @@
 PyTorch's own operators answer correctly for either, but some are ten times slower for the one that they were not written for.
 """
 
+from typing import TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .graphs import in_graph
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def channels_last(module: _Module) -> _Module:
+    """`module` itself, its weights now channels-last."""
+    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # a form that its types lack
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -85,17 +85,15 @@ def train(
         device=where,
         start=weights,
         data=roots,
-        shards=state_shards,
+        shards=None if state_shards is None else Path(state_shards),
         compile="inductor" if compile else None,
         threads=threads,
     )
-    watch = None
+    validator = None
     if validate is not None:
         watched = [validate] if isinstance(validate, str | Path) else list(validate)
         validator = Validator(watched, trainer.device, run / "pictures")
-
-        def watch(network):
-            return validator(network, trainer.samples)
+    watch = None if validator is None else lambda network: validator(network, trainer.samples)
 
     reports = []
     if tensorboard and trainer.processes.writes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,7 +97,7 @@ def _without_tensors(value: object, tensors: list[Tensor]) -> object:
     return value
 
 
-def _with_tensors(value: object, tensors: list[Tensor]) -> object:
+def _with_tensors(value: Any, tensors: list[Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
 from ..files import atomic_write
+from ..networks import FlowNetwork
 from .checkpoints import MOST_HEADER, check_header
 from .info import WeightsInfo
 
@@ -139,7 +140,7 @@ def describe_file(path: str | os.PathLike) -> dict[str, object]:
     }
 
 
-def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> nn.Module:
+def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> FlowNetwork:
     """The network that `info` names, in evaluation mode, with these weights and the attribute `weights_info`."""
     with torch.device("meta"):  # no numbers are drawn that would be overwritten
         network = networks.build(info.architecture, **info.options)
