@@ -274,7 +274,7 @@ def create_app(settings: Settings) -> FastAPI:
     # The token itself is looked at before a request gets here; this is for the document.
     scheme = HTTPBearer(auto_error=False, description="The token that the service was started with")
     guard = [Depends(scheme)] if settings.token else []
-    refused = {401: _refusal("No token, or not the right one")} if settings.token else {}
+    refused: dict[int | str, dict[str, Any]] = {401: _refusal("No token, or not the right one")} if settings.token else {}
 
     @app.get("/healthz", summary="Does it answer?")
     async def health() -> Health:

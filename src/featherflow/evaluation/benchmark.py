@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..data.benchmarks import BENCHMARKS, Example, Pair, find_pairs
 from ..errors import InputError
 from ..inference import estimate
-from ..inference.settings import Dtype
 from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
 from .memory import PeakMemory
 from .samples import find_samples
@@ -31,7 +31,7 @@ Watcher = Callable[[str, Pair, Example, np.ndarray, float], None]
 _WARM_UP_PIXELS = 128
 
 
-def method_named(text: str, device: str | None = None, dtype: Dtype = "float32") -> Method:
+def method_named(text: str, device: str | None = None, dtype: str = "float32") -> Method:
     """`NAME`, or `NAME+N` with N steps of variational refinement, as a function of two frames.
 
     Args:
@@ -43,9 +43,10 @@ def method_named(text: str, device: str | None = None, dtype: Dtype = "float32")
     name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
     if not name or not steps.isdecimal() or (plus and int(steps) < 1):
         raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
+    settings: dict[str, Any] = {"device": device, "dtype": dtype, "refine": int(steps)}
 
     def method(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
-        return estimate(frame1, frame2, model=name, device=device, dtype=dtype, refine=int(steps))
+        return estimate(frame1, frame2, name, **settings)
 
     return method  # the network is loaded when it is its turn
 

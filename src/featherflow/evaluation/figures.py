@@ -189,8 +189,8 @@ class GroupFigures:
         """Name of each pair to its own common figures, by name."""
         images = self._common.result().each
         return {
-            image.name: None if image.errors is None else {key: getattr(image.errors, key) for key in _COMMON}
-            for image in sorted(images, key=lambda image: image.name or "")
+            str(image.name): None if image.errors is None else {key: getattr(image.errors, key) for key in _COMMON}
+            for image in sorted(images, key=lambda image: str(image.name))
         }
 
     def pixels(self) -> int:

@@ -53,7 +53,7 @@ class RunOptions:
     #: See `Traits.has_octaves`.
     octaves: int | None = None
 
-    def keywords(self, network: FlowNetwork) -> dict[str, int]:
+    def keywords(self, network: FlowNetwork) -> dict[str, Any]:
         """Keywords of the network's `forward`.
 
         Raises:

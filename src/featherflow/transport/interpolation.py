@@ -174,7 +174,7 @@ def interpolate_video(
                 found += between.breaks
                 pictures = [(step.first if t < Fraction(1, 2) else step.second).image for t in times]
             else:
-                pictures = interpolate(step.first.image, step.second.image, step.flow, step.backward, times)
+                pictures = interpolate(step.first.image, step.second.image, *step.both(), [float(t) for t in times])
             for t, picture in zip(times, pictures, strict=True):
                 yield step.first.time + t * (step.second.time - step.first.time), picture
         yield step.second.time, step.second.image

@@ -96,7 +96,7 @@ def _small(frame: np.ndarray, step: int) -> np.ndarray:
 
     height, width = (max(side // step, 1) * min(step, side) for side in frame.shape[:2])
     small = np.asarray(Image.fromarray(eight_bits(frame[:height, :width])).reduce(step))
-    return small @ np.float32([0.299, 0.587, 0.114])
+    return small @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _motion(flow: np.ndarray, step: int) -> np.ndarray:

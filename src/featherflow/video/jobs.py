@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from ..outputs import FLOW_FORMATS, check_outputs, make_folder
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .threads import ahead, behind
 from .views import check_view, draw
-from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .writing import Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -78,6 +79,11 @@ class Step:
     second: Picture
     flow: np.ndarray
     backward: np.ndarray | None = None
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """The flow and that back, of steps that were asked for it."""
+        assert self.backward is not None
+        return self.flow, self.backward
 
 
 def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False) -> Iterator[Step]:
@@ -155,7 +161,7 @@ def write_clip(
 
         def write(time: Fraction, *what: object) -> None:
             image = picture(*what)
-            if output is not None:
+            if output is not None and image is not None:
                 if result.writer is None:
                     result.writer = opened.enter_context(
                         video_writer(
@@ -202,7 +208,7 @@ class Written:
     """What `write_clip` wrote."""
 
     pictures: int = 0
-    writer: VideoWriter | None = None
+    writer: VideoWriter | StillsWriter | None = None
 
     @property
     def codec(self) -> str | None:
@@ -300,18 +306,18 @@ def flow_video(
             yield step.first.time, index, step
 
     def picture(index: int, step: Step) -> np.ndarray | None:
-        hidden = find_occlusion(step.flow, step.backward) if occlusion else None
+        hidden = find_occlusion(*step.both()) if occlusion else None
         if folder is not None:
             write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", step.flow)
             if backward:
-                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.backward)
-            if occlusion:
+                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.both()[1])
+            if hidden is not None:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
         if output is None:
             return None
-        lengths.include(step.flow)
+        scale = lengths.include(step.flow)
         flow = step.flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), step.flow)
-        return draw(view, step.first.shown, flow, lengths.value)
+        return draw(view, step.first.shown, flow, scale)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(
@@ -333,7 +339,7 @@ def flow_video(
         seconds=round(seconds, 3),
         frames_per_second=round(result.frames / seconds, 3),
         flow_dir=None if folder is None else str(folder),
-        scale_px=None if output is None else round(lengths.value, 3),
+        scale_px=None if output is None or lengths.value is None else round(lengths.value, 3),
     )
 
 
@@ -359,7 +365,7 @@ def video_job(
     picture: Callable[..., np.ndarray | None],
     output: str | os.PathLike | None,
     estimator: Estimator,
-    **options: object,
+    **options: Any,
 ) -> VideoJobResult:
     """`write_clip` with its options, timed."""
     began = time.perf_counter()
@@ -385,6 +391,8 @@ class _Scale:
     def __init__(self, value: float | None, least: float):
         self.value, self.fixed, self.least = value, value is not None, least
 
-    def include(self, flow: np.ndarray) -> None:
+    def include(self, flow: np.ndarray) -> float:
+        """The scale, once this flow of the clip is counted."""
         if not self.fixed:
             self.value = max(self.value or 0.0, measured_scale(flow, self.least))
+        return self.value or self.least

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -112,7 +113,7 @@ class VideoWriter:
         if kind == _PIPE[0]:
             self._time_base = 1 / rate.limit_denominator(100_000)
         stream.width, stream.height = width + self._padding[1], height + self._padding[0]
-        self._format = kept.deep_format if self.deep else kept.format
+        self._format = kept.deep_format if self.deep and kept.deep_format else kept.format
         stream.pix_fmt = self._format
         stream.time_base = stream.codec_context.time_base = self._time_base
         context = stream.codec_context
@@ -339,8 +340,9 @@ def _choose(codec: str | None, colour: Colour, allowed: tuple[str, ...], path: P
 class _SoundCopy:
     """Packets of sound, from one container to another, no further than they are due."""
 
-    def __init__(self, container, sound: Sound, path: Path):
+    def __init__(self, container: Any, sound: Sound, path: Path):
         self.sound, self.path, self.container = sound, path, container
+        self.source: Any = None
         with reading_errors(str(sound.path)):
             self.source = open_video(sound.path)
         starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None]
@@ -359,7 +361,7 @@ class _SoundCopy:
         if sound.start:
             self._seek()
         self.packets = self._packets()
-        self.waiting = None
+        self.waiting: tuple[Fraction, Any] | None = None
 
     def _seek(self) -> None:
         """To where sound begins at or before the start: containers may land later than they are asked to."""
@@ -380,7 +382,7 @@ class _SoundCopy:
         self.source.close()
         self.source = open_video(self.sound.path)
 
-    def _packets(self):
+    def _packets(self) -> Iterator[tuple[Fraction, Any]]:
         demuxed = iter(self.source.demux(tuple(self.source.streams.audio)))
         while True:
             with reading_errors(str(self.sound.path)):
@@ -397,10 +399,11 @@ class _SoundCopy:
 
     def copy_until(self, time: Fraction) -> None:
         while True:
-            due, packet = self.waiting or next(self.packets, (None, None))
+            found = self.waiting or next(self.packets, None)
             self.waiting = None
-            if packet is None:
+            if found is None:
                 return
+            due, packet = found
             if due > time:
                 self.waiting = (due, packet)
                 return

@@ -199,10 +199,10 @@ def measure_files(
         if plan.vorticity is not None:
             draw_vorticity(plan.vorticity, field)
         results.append(_result(pair, field, seconds, [path for _, path in plan.named()] + of_all))
-    times = [pair.time for pair in pairs]
+    times = [pair.time for pair in pairs if pair.time is not None]
     for path in of_all:
         names = [f"{pair.first} {pair.second}" for pair in pairs]
-        write_netcdf(path, fields, None if None in times else times, names)
+        write_netcdf(path, fields, times if len(times) == len(pairs) else None, names)
     if progress:
         progress(len(pairs), len(pairs))
     return results
@@ -223,7 +223,7 @@ class _Plan:
                 return None if path is None else Path(path)
             return Path(path).with_name(f"{Path(path).stem}_{index:04d}{Path(path).suffix}")
 
-        return cls(tuple(numbered(path) for path in fields), numbered(quiver), numbered(vorticity))
+        return cls(tuple(path for path in map(numbered, fields) if path is not None), numbered(quiver), numbered(vorticity))
 
     def named(self) -> list[tuple[str, Path]]:
         named = [("the velocities", path) for path in self.fields]

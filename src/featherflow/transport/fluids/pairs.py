@@ -54,7 +54,8 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto") -> l
         for path in map(Path, sources):
             if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and page_count(path) > 1:
                 raise InputError(f"'{path}' holds several pictures; name it alone to take them as a sequence.")
-        return [FramePair(*(Still(Path(source)) for source in sources))]
+        first, second = (Still(Path(source)) for source in sources)
+        return [FramePair(first, second)]
     if len(sources) != 1:
         raise InputError(
             f"Name two frames, or one folder, quoted glob, file of several pictures or list (.csv); got {len(sources)}."
@@ -122,7 +123,7 @@ def _listed(path: Path) -> list[FramePair]:
         raise FileError(f"'{path}' cannot be read as a list: {getattr(error, 'strerror', None) or error}.") from None
     rows = [(number, [cell.strip() for cell in row]) for number, row in rows if any(cell.strip() for cell in row)]
     rows = [(number, row) for number, row in rows if not row[0].startswith("#")]
-    columns = list(_COLUMNS)
+    columns: list[str] = list(_COLUMNS)
     if rows and "frame1" in [cell.lower() for cell in rows[0][1]]:
         columns = [cell.lower() for cell in rows.pop(0)[1]]
         if "frame2" not in columns or not set(columns) <= set(_COLUMNS):
@@ -146,4 +147,5 @@ def _row(path: Path, number: int, columns: list[str], row: list[str]) -> FramePa
     except ValueError:
         raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
     mask = path.parent / entry["mask"] if entry.get("mask") else None
-    return FramePair(*(Still(path.parent / name) for name in names), mask=mask, time=time)
+    first, second = (Still(path.parent / name) for name in names)
+    return FramePair(first, second, mask=mask, time=time)
