@@ -61,7 +61,7 @@ _swept: set[Path] = set()
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, *, durable: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open `path` for writing so that it appears complete or not at all.
 
     Yields a binary file object on a temporary file in the target's folder. When the block ends, the temporary file is
@@ -141,7 +141,7 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def full_disk_told(folder: str | os.PathLike) -> Iterator[None]:
+def full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
     """For libraries that write into `folder` by themselves: what they raise when the disk is full becomes a `FileError`.
 
     They raise whatever they like (`basic_ios::clear`), so the disk itself is asked. Every other error passes through.

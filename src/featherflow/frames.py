@@ -16,11 +16,15 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .errors import FileError, InputError, LimitError
 from .files import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
@@ -54,7 +58,7 @@ class Still:
         return self.path.stem if self.page is None else f"{self.path.stem}_{self.page:06d}"
 
 
-def read_image(path: str | os.PathLike | Still) -> np.ndarray:
+def read_image(path: str | os.PathLike[str] | Still) -> np.ndarray:
     """Read an image file as `(H, W, 3)` uint8 RGB, upright; alpha is dropped, grey repeated, and what is deeper reduced to 8 bit.
 
     Raises:
@@ -64,7 +68,7 @@ def read_image(path: str | os.PathLike | Still) -> np.ndarray:
 
 
 def read_frames(
-    sources: Sequence[str | os.PathLike | Still], value_range: Range | None = None, names: Sequence[str] | None = None
+    sources: Sequence[str | os.PathLike[str] | Still], value_range: Range | None = None, names: Sequence[str] | None = None
 ) -> list[np.ndarray]:
     """Read image files that belong together, upright and scaled alike.
 
@@ -88,13 +92,13 @@ def read_frames(
     ]
 
 
-def read_images(sources: Sequence[str | os.PathLike | Still]) -> list[np.ndarray]:
+def read_images(sources: Sequence[str | os.PathLike[str] | Still]) -> list[np.ndarray]:
     """As `read_frames`, each reduced to 8 bit: `(H, W, 3)` uint8."""
     frames = read_frames(sources)
     return [frame if frame.dtype == np.uint8 else np.round(frame * 255).astype(np.uint8) for frame in frames]
 
 
-def read_scaled(source: str | os.PathLike | Still, value_range: Range | None) -> np.ndarray:
+def read_scaled(source: str | os.PathLike[str] | Still, value_range: Range | None) -> np.ndarray:
     """Read one picture of a sequence, `(H, W, 3)` RGB, upright: uint8 where the file holds 8 bit, else uint16 in all 16 bits.
 
     Args:
@@ -109,7 +113,7 @@ def read_scaled(source: str | os.PathLike | Still, value_range: Range | None) ->
     return _to_three_channels(array, name)
 
 
-def sequence_range(sources: Sequence[str | os.PathLike | Still]) -> Range | None:
+def sequence_range(sources: Sequence[str | os.PathLike[str] | Still]) -> Range | None:
     """The range by which the pictures of a sequence are scaled alike; only where the first is deeper than 8 bit, all are read."""
     if not sources or _read(sources[0]).dtype == np.uint8:
         return None
@@ -140,12 +144,12 @@ def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = 
     return _to_bytes(_decode(io.BytesIO(data), name, len(data), STRANGER_FORMATS, max_pixels), name)
 
 
-def page_count(path: str | os.PathLike) -> int:
+def page_count(path: str | os.PathLike[str]) -> int:
     """How many pictures of a sequence a file holds: 1 for most, more for animated PNG, WebP and GIF and TIFF of several pages."""
     return len(page_times(path))
 
 
-def page_times(path: str | os.PathLike) -> list[float]:
+def page_times(path: str | os.PathLike[str]) -> list[float]:
     """How long each picture of a file is shown [s], 0 where it does not say.
 
     Raises:
@@ -177,7 +181,7 @@ def _are_frames(image, count: int) -> bool:
     return True
 
 
-def _read(source: str | os.PathLike | Still) -> np.ndarray:
+def _read(source: str | os.PathLike[str] | Still) -> np.ndarray:
     """A picture as it is stored, upright: `(H, W)` or `(H, W, C)` of the file's own type."""
     still = source if isinstance(source, Still) else Still(Path(source))
     with _opening(still.path) as file:
@@ -272,7 +276,7 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     return None
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write `(H, W, 3)` or `(H, W)` uint8, or `(H, W, 3)` uint16, as PNG, whole or not at all.
 
     Raises:
@@ -392,7 +396,7 @@ def to_unit(array: np.ndarray, name: str, value_range: Range | None = None) -> n
     return ((array.astype(np.float64) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
 
 
-def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None = None) -> list:
+def as_batches(frames: Sequence[Any], names: Sequence[str], value_range: Range | None = None) -> list[Tensor]:
     """Frames that belong together as batches, scaled alike; each as `as_batch` takes it.
 
     Args:
@@ -400,8 +404,9 @@ def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None
     """
     places = [_place(frame) for frame in frames]
     if value_range is None and None not in places:
-        ready = [_in_place(frame, name) for frame, name in zip(frames, names, strict=True)]
-        if all(batch is not None for batch in ready):
+        found = (_in_place(frame, name) for frame, name in zip(frames, names, strict=True))
+        ready = [batch for batch in found if batch is not None]
+        if len(ready) == len(frames):
             return ready
     parts = [_arrays(frame, name) for frame, name in zip(frames, names, strict=True)]
     common = common_range([array for part in parts for array, _ in part])
@@ -418,7 +423,7 @@ class RunningRange:
         self.grew = False
         self._extremes: dict[np.dtype, np.ndarray] = {}
 
-    def batch(self, frame, name: str):
+    def batch(self, frame: Any, name: str) -> Tensor:
         """A frame as `as_batch` gives it, scaled by the range of all so far, its own included."""
         place, before, self.grew = _place(frame), self.common, False
         if place is not None and (ready := _in_place(frame, name)) is not None:
@@ -435,7 +440,7 @@ class RunningRange:
         return batch if place is None else batch.to(place)
 
 
-def as_batch(frame, name: str = "the frame", value_range: Range | None = None):
+def as_batch(frame: Any, name: str = "the frame", value_range: Range | None = None) -> Tensor:
     """Any form of a frame, or of a batch of frames, as a tensor `(B, 3, H, W)` float32 RGB in [0, 1], on the device of a tensor.
 
     Args:

@@ -124,9 +124,9 @@ class _Pair:
 
 
 def estimate_files(
-    frames: Sequence[str | os.PathLike],
-    output: str | os.PathLike | None = None,
-    picture: str | os.PathLike | None = None,
+    frames: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str] | None = None,
+    picture: str | os.PathLike[str] | None = None,
     *,
     scale: float | None = None,
     legend: bool = False,
@@ -305,7 +305,7 @@ def _write(
     )
 
 
-def _sequences(frames: Sequence[str | os.PathLike]) -> list[list[Still]]:
+def _sequences(frames: Sequence[str | os.PathLike[str]]) -> list[list[Still]]:
     if len(frames) == 1:
         return by_folder(stills(frames[0]))
     if len(frames) != 2:
@@ -341,7 +341,7 @@ def _plan(sequences, output, picture, suffix: str | None, backward: bool, occlus
             )
 
 
-def _check_target(target: str | os.PathLike | None, many: bool) -> None:
+def _check_target(target: str | os.PathLike[str] | None, many: bool) -> None:
     if target is None:
         return
     path = Path(target)

@@ -16,10 +16,10 @@ FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "p
 
 
 def check_outputs(
-    outputs: Iterable[tuple[str, str | os.PathLike | None]],
-    inputs: Iterable[str | os.PathLike] = (),
+    outputs: Iterable[tuple[str, str | os.PathLike[str] | None]],
+    inputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool | None = False,
-    sequence: str | os.PathLike | None = None,
+    sequence: str | os.PathLike[str] | None = None,
 ) -> None:
     """Refuse outputs that would destroy what is read, or each other.
 
@@ -34,7 +34,7 @@ def check_outputs(
         InputError: with both names.
     """
     read = {_identity(path): path for path in inputs if os.path.isfile(path)}
-    written: dict[object, tuple[str, str | os.PathLike]] = {}
+    written: dict[object, tuple[str, str | os.PathLike[str]]] = {}
     for what, path in outputs:
         if path is None:
             continue
@@ -52,7 +52,7 @@ def check_outputs(
             raise InputError(f"{what} '{path}' would be one of the frames of '{sequence}' from then on; name another folder.")
 
 
-def _would_be_read(path: str | os.PathLike, sequence: str | os.PathLike) -> bool:
+def _would_be_read(path: str | os.PathLike[str], sequence: str | os.PathLike[str]) -> bool:
     if os.path.isdir(sequence):
         return Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
     if not is_pattern(sequence):
@@ -63,7 +63,7 @@ def _would_be_read(path: str | os.PathLike, sequence: str | os.PathLike) -> bool
     return len(names) == len(patterns) and all(fnmatch(name, part) for name, part in zip(names, patterns, strict=True))
 
 
-def _identity(path: str | os.PathLike) -> object:
+def _identity(path: str | os.PathLike[str]) -> object:
     """Equal for names of one file: through links, `..`, and letters of either case where the file system takes them for one."""
     real = Path(os.path.realpath(path))
     try:
@@ -79,7 +79,7 @@ def _identity(path: str | os.PathLike) -> object:
         return os.path.normcase(real)
 
 
-def make_folder(path: str | os.PathLike) -> Path:
+def make_folder(path: str | os.PathLike[str]) -> Path:
     """A folder that is there afterwards.
 
     Raises:

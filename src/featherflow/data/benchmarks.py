@@ -188,7 +188,7 @@ class CheckReport:
         return lines
 
 
-def find_pairs(name: str, root: str | os.PathLike, split: str | None = None) -> Iterator[Pair]:
+def find_pairs(name: str, root: str | os.PathLike[str], split: str | None = None) -> Iterator[Pair]:
     """The pairs of a benchmark, by group and name, one at a time; nothing is decoded.
 
     Args:
@@ -202,7 +202,7 @@ def find_pairs(name: str, root: str | os.PathLike, split: str | None = None) -> 
     return _found(benchmark, Path(root), split, complete=False)
 
 
-def check(name: str, root: str | os.PathLike, split: str | None = None) -> CheckReport:
+def check(name: str, root: str | os.PathLike[str], split: str | None = None) -> CheckReport:
     """Decode every file of a benchmark, one pair at a time.
 
     Raises:

@@ -34,7 +34,7 @@ class DemoResult:
     mean_length_px: float
 
 
-def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None) -> DemoResult:
+def run(folder: str | os.PathLike[str] = "featherflow-demo", model: str | None = None) -> DemoResult:
     """Estimate the flow of the bundled pair; write `flow.flo`, `flow.png` and `overview.png` into `folder`.
 
     Raises:
@@ -85,7 +85,7 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     )
 
 
-def make_pair(folder: str | os.PathLike = FOLDER) -> None:
+def make_pair(folder: str | os.PathLike[str] = FOLDER) -> None:
     """Draw the bundled pair again: frames as PNG, exact flow as a KITTI PNG (1/64 px)."""
     import torch
     from PIL import Image

@@ -157,8 +157,9 @@ class GroupFigures:
         kind = family(self.group)
         if kind.startswith("kitti") and np.isfinite(flow).all():
             flow = kitti_rounded(flow)
-        own = self._common.update(flow, example.flow, example.valid, name=name)
-        errors = epe(flow, example.flow, example.valid)
+        truth, valid = example.truth()
+        own = self._common.update(flow, truth, valid, name=name)
+        errors = epe(flow, truth, valid)
         self._sums.append(_region_sums(kind, errors, example))
         if kind == "middlebury":  # eight images; percentiles over the whole set need all of their errors
             self._errors.append(np.sort(errors[~np.isnan(errors)]))

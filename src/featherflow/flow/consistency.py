@@ -4,15 +4,17 @@ Frame 1 at x shows what frame 2 shows at x + flow(x). Pixel centres have whole c
 0 to W - 1 and 0 to H - 1; a point outside of that range has left the frame.
 """
 
+from __future__ import annotations
+
 import sys
 
 import numpy as np
 
 from featherflow.errors import InputError
-from featherflow.flow.fields import as_field, known
+from featherflow.flow.fields import Flow, as_field, known
 
 
-def backward_warp(image, flow) -> tuple[np.ndarray, np.ndarray]:
+def backward_warp(image: np.ndarray, flow: Flow) -> tuple[np.ndarray, np.ndarray]:
     """Bring frame 2 onto frame 1's grid: `warped(x) = image(x + flow(x))`, bilinear between pixels.
 
     Args:
@@ -35,7 +37,7 @@ def backward_warp(image, flow) -> tuple[np.ndarray, np.ndarray]:
     return values.astype(image.dtype), inside
 
 
-def forward_backward_consistency(flow, backward) -> np.ndarray:
+def forward_backward_consistency(flow: Flow, backward: Flow) -> np.ndarray:
     """How far there and back again ends from the start: `|f(x) + b(x + f(x))|` [px].
 
     It is the left side of Sundaram et al., ECCV 2010, eq. 5, before squaring; 0 where both flows describe one motion.
@@ -52,7 +54,7 @@ def forward_backward_consistency(flow, backward) -> np.ndarray:
     return np.hypot(*np.moveaxis(field + returned, -1, 0)).astype(np.float32)
 
 
-def occlusion(flow, backward, alpha: float = 0.01, beta: float = 0.5) -> np.ndarray:
+def occlusion(flow: Flow, backward: Flow, alpha: float = 0.01, beta: float = 0.5) -> np.ndarray:
     """Pixels of frame 1 that frame 2 does not show, by the disagreement of the two flows.
 
     A pixel is occluded where
@@ -82,7 +84,7 @@ def occlusion(flow, backward, alpha: float = 0.01, beta: float = 0.5) -> np.ndar
     return ~(inside & (disagreement <= allowed))
 
 
-def _there_and_back(flow, backward) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _there_and_back(flow: Flow, backward: Flow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """f(x) and b(x + f(x)), float64 with NaN where unknown or outside, and where x + f(x) is inside the frame."""
     field, back = as_field(flow), as_field(backward, "the backward flow")
     if field.shape != back.shape:

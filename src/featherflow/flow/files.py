@@ -15,6 +15,8 @@ unknown. A reader trusts no header: sizes are held against the file's length bef
 that compress against `MOST_PIXELS` before anything is unpacked.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math
@@ -32,7 +34,7 @@ import numpy as np
 from ..errors import FileError, InputError, LimitError, MissingExtraError
 from ..files import atomic_write
 from .exr import read_exr, write_exr
-from .fields import as_field, as_mask, known
+from .fields import Flow, Mask, as_field, as_mask, known
 
 Order = Literal["C", "F"]
 
@@ -53,7 +55,7 @@ _MOST_NUMBER = 16  # bytes of a number: those of NumPy's longest real one
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def read_flow(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
+def read_flow(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> np.ndarray:
     """Read a flow file.
 
     `max_pixels`: most pixels, width times height, that are taken. Without it, `MOST_PIXELS` for the formats that compress (`.png`,
@@ -99,7 +101,7 @@ def _with_unknown(flow: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     return flow
 
 
-def read_flow_with_valid(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+def read_flow_with_valid(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Read a flow file and say which pixels are known.
 
     Returns the flow as `read_flow` does, and a boolean `(H, W)` that is true where the flow is known.
@@ -109,7 +111,7 @@ def read_flow_with_valid(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarra
     return flow, ~np.isnan(flow[..., 0])
 
 
-def write_flow(path: str | os.PathLike, flow, valid=None) -> None:
+def write_flow(path: str | os.PathLike[str], flow: Flow, valid: Mask | None = None) -> None:
     """Write a flow file: complete, or not at all (see `featherflow.files.atomic_write`).
 
     `flow`: `(H, W, 2)` array or `(2, H, W)` / `(1, 2, H, W)` tensor [px], of any real number type; stored as float32
@@ -124,7 +126,7 @@ def write_flow(path: str | os.PathLike, flow, valid=None) -> None:
         file.write(content)
 
 
-def encode_flow(name: str | os.PathLike, flow, valid=None) -> bytes:
+def encode_flow(name: str | os.PathLike[str], flow: Flow, valid: Mask | None = None) -> bytes:
     """The bytes that `write_flow` would write into a file of that name. Arguments and errors as there."""
     path = Path(name)
     _, writer = _codec(path)

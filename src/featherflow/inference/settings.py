@@ -66,7 +66,7 @@ class EstimationSettings:
     octaves: int | None = None
 
     def __post_init__(self) -> None:
-        if self.model is not None and not isinstance(self.model, str):
+        if self.model is not None and not isinstance(self.model, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             raise InputError(f"A model in settings is a name, got {type(self.model).__name__}.")
         for name, known in (("dtype", DTYPES), ("engine", ENGINES)):
             if (value := getattr(self, name)) not in known:

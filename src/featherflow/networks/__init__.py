@@ -89,7 +89,7 @@ def build(name: str, **options: object) -> FlowNetwork:
 
 def untrained(name: str, seed: int = 0, **options: object) -> FlowNetwork:
     """As `build`, with weights that are the same each time; the generators of the process are left as they were."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]  # partly untyped
         torch.default_generator.manual_seed(seed)
         return build(name, **options)
 

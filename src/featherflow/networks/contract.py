@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
 
 from torch import nn
 
@@ -133,7 +133,7 @@ def as_network(model: object) -> FlowNetwork:
         InputError: for anything else.
     """
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
+        return as_network(cast(object, model.module))
     if not isinstance(model, FlowNetwork):
         raise InputError(
             f"A model is a name, or a network derived from featherflow.networks.FlowNetwork; got {type(model).__name__}."

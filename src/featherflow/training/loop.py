@@ -75,7 +75,7 @@ class Trainer:
         scene: SceneConfig | None = None,
         device: str = "cpu",
         start: Mapping[str, Tensor] | None = None,
-        data: Mapping[str, str | os.PathLike] | None = None,
+        data: Mapping[str, str | os.PathLike[str]] | None = None,
         shards: Path | None = None,
         compile: str | None = None,
         threads: int = 4,

@@ -127,8 +127,8 @@ def depth_of(frame) -> type:
 
 
 def interpolate_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     factor: int = 2,
     cuts: float = THRESHOLD,

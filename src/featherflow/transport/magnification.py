@@ -119,8 +119,8 @@ class _Band:
 
 
 def magnify_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     factor: float = 5.0,
     limit: float = LIMIT,

@@ -210,8 +210,8 @@ def apply(image: np.ndarray, correction: Similarity, zoom: float = 1.0) -> np.nd
 
 
 def stabilise_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     smoothness: float = 1.0,
     crop: float = 0.2,

@@ -133,10 +133,10 @@ def sample(field: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def track_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
-    video: str | os.PathLike | None = None,
+    video: str | os.PathLike[str] | None = None,
     points: Points | None = None,
     spacing: int = 32,
     cuts: float = THRESHOLD,
@@ -320,7 +320,7 @@ class _Json:
         self.file.write(b"\n]\n")
 
 
-def _table(path: str | os.PathLike):
+def _table(path: str | os.PathLike[str]):
     """The kind of table that a file name asks for."""
     kinds = {".csv": _Csv, ".json": _Json}
     if Path(path).suffix.lower() not in kinds:

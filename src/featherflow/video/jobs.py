@@ -120,7 +120,7 @@ def write_clip(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
-    output: str | os.PathLike | None,
+    output: str | os.PathLike[str] | None,
     *,
     codec: str | None = None,
     crf: int | None = None,
@@ -227,11 +227,11 @@ def _until_damage(items: Iterable[tuple], damage: list[FileError]) -> Iterator[t
 
 
 def flow_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike | None = None,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
     view: str = "colour",
-    flow_dir: str | os.PathLike | None = None,
+    flow_dir: str | os.PathLike[str] | None = None,
     format: str = "flo",
     start: float | None = None,
     end: float | None = None,
@@ -344,7 +344,7 @@ def flow_video(
 
 
 def check_clip_outputs(
-    clip: Clip, outputs: list[tuple[str, str | os.PathLike | None]], overwrite: bool | None, most: int = 1
+    clip: Clip, outputs: list[tuple[str, str | os.PathLike[str] | None]], overwrite: bool | None, most: int = 1
 ) -> None:
     """Refuse outputs that would destroy what a clip is read from, or each other, see `check_outputs`.
 
@@ -363,7 +363,7 @@ def video_job(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
-    output: str | os.PathLike | None,
+    output: str | os.PathLike[str] | None,
     estimator: Estimator,
     **options: Any,
 ) -> VideoJobResult:

@@ -403,7 +403,7 @@ def _turned(image: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
 
 
 def open_clip(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
     start: float | None = None,
     end: float | None = None,

@@ -205,7 +205,8 @@ class StillsWriter:
     codec, has_sound, deep = "png", False, True
 
     def __init__(self, path: Path):
-        self.path, self.written, self.end, self.hold = path, 0, Fraction(0), None
+        self.path, self.written, self.end = path, 0, Fraction(0)
+        self.hold: Fraction | None = None
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
         """Add a picture `(H, W, 3)` RGB, uint8 or uint16."""
@@ -220,7 +221,7 @@ class StillsWriter:
 
 @contextmanager
 def video_writer(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     width: int,
     height: int,
     rate: Fraction,
@@ -264,17 +265,17 @@ def video_writer(
             raise
 
 
-def is_numbered(path: str | os.PathLike) -> bool:
+def is_numbered(path: str | os.PathLike[str]) -> bool:
     """Whether a name stands for PNG files with numbers."""
     return bool(re.fullmatch(r"[^%]*%0?\d*d[^%]*\.png", str(path), re.IGNORECASE))
 
 
-def is_silent(path: str | os.PathLike) -> bool:
+def is_silent(path: str | os.PathLike[str]) -> bool:
     """Whether what is written there holds no sound."""
     return str(path) == STANDARD_OUTPUT or is_numbered(path)
 
 
-def check_video_name(path: str | os.PathLike) -> None:
+def check_video_name(path: str | os.PathLike[str]) -> None:
     """Refuse names that are none of a video that can be written.
 
     Raises:
@@ -285,7 +286,7 @@ def check_video_name(path: str | os.PathLike) -> None:
         raise InputError(f"'{path}' is no video that can be written; its name must end in {endings}, or be numbered (%06d.png).")
 
 
-def check_format(path: str | os.PathLike, codec: str | None, crf: int | None, colour: Colour) -> None:
+def check_format(path: str | os.PathLike[str], codec: str | None, crf: int | None, colour: Colour) -> None:
     """Refuse what `video_writer` would refuse, before anything is computed.
 
     Raises:

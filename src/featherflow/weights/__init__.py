@@ -105,7 +105,7 @@ def default_model() -> str:
     return DEFAULT_MODEL
 
 
-def describe(file_or_name: str | os.PathLike) -> dict[str, object]:
+def describe(file_or_name: str | os.PathLike[str]) -> dict[str, object]:
     """All that is known about weights, given as a safetensors file or a name, as plain values.
 
     Raises:

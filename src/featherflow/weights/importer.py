@@ -36,7 +36,7 @@ class ImportedWeights(NamedTuple):
     remarks: list[str]
 
 
-def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWeights:
+def import_weights(file: str | os.PathLike[str] | Contents, name: str) -> ImportedWeights:
     """Weights of another release as the state dict of a network of ours.
 
     Reads official `.caffemodel` files, plain or in `.xz`, `.gz`, `.tar.gz`; `.pytorch` files of sniklaus' pytorch-liteflownet;
@@ -119,7 +119,7 @@ def _source(contents: Contents) -> str:
 
 
 def import_weights_to(
-    file: str | os.PathLike | Contents, name: str, out: str | os.PathLike | None = None
+    file: str | os.PathLike[str] | Contents, name: str, out: str | os.PathLike[str] | None = None
 ) -> tuple[Path, ImportedWeights]:
     """`import_weights`, written as a safetensors file in float32.
 

@@ -133,13 +133,13 @@ def from_flow(
 
 
 def measure_files(
-    sources: Sequence[str | os.PathLike],
-    outputs: Sequence[str | os.PathLike] = (),
+    sources: Sequence[str | os.PathLike[str]],
+    outputs: Sequence[str | os.PathLike[str]] = (),
     *,
-    quiver: str | os.PathLike | None = None,
-    vorticity: str | os.PathLike | None = None,
+    quiver: str | os.PathLike[str] | None = None,
+    vorticity: str | os.PathLike[str] | None = None,
     pairing: str = "auto",
-    mask: str | os.PathLike | None = None,
+    mask: str | os.PathLike[str] | None = None,
     calibration: Calibration = PIXELS,
     spacing: int = SPACING,
     validation: Validation = USUAL,
@@ -232,7 +232,7 @@ class _Plan:
 
 def _measure_pair(
     pair: FramePair,
-    mask: str | os.PathLike | None,
+    mask: str | os.PathLike[str] | None,
     value_range: Range | None,
     calibration: Calibration,
     spacing: int,
@@ -254,7 +254,7 @@ def _measure_pair(
     return field, seconds
 
 
-def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequence[str | os.PathLike]) -> PairResult:
+def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequence[str | os.PathLike[str]]) -> PairResult:
     def figure(values: np.ndarray, summary: Callable) -> float | None:
         known = values[~np.isnan(values)]
         return float(f"{summary(known):.6g}") if known.size else None

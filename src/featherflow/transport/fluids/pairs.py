@@ -34,7 +34,7 @@ class FramePair:
     time: float | None = None
 
 
-def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto") -> list[FramePair]:
+def find_pairs(sources: Sequence[str | os.PathLike[str]], pairing: str = "auto") -> list[FramePair]:
     """Pairs of frames.
 
     Args:
