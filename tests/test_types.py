@@ -11,7 +11,7 @@ import featherflow
 
 ROOT = Path(__file__).resolve().parents[1]
 USE = """
-from typing import assert_type
+from typing_extensions import assert_type
 import numpy as np
 import torch
 import featherflow

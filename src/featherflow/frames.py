@@ -12,6 +12,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,10 +23,13 @@ import numpy as np
 
 from .errors import FileError, InputError, LimitError
 from .files import atomic_write
+from .png16 import decoded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Shares of R, G and B in the brightness of a colour, by ITU-R BT.601.
+GREY = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
 _SMALLEST_FRAME = 16  # px
@@ -263,6 +267,10 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     if data.startswith(b"\x89PNG"):
         import png
 
+        if data[25] in (2, 6):  # RGB, RGB and alpha
+            packed = b"".join(body for kind, body in png.Reader(bytes=data).chunks() if kind == b"IDAT")
+            width, height = struct.unpack(">II", data[16:24])
+            return decoded(packed, width, height, 3 if data[25] == 2 else 4, data[28] == 1)
         width, height, rows, info = png.Reader(bytes=data).read()
         return np.vstack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, info["planes"])
     with contextlib.suppress(Exception):  # OpenCV is an extra
@@ -274,6 +282,12 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     _log.warning("%s holds 16-bit colours, of which 8 bits are read; the extra 'opencv' reads all.", name)
     file.seek(0)
     return None
+
+
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of WIDTHxHEIGHT, whole numbers of pixels above 0; None for another text."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
+    return None if match is None else (int(match[2]), int(match[1]))
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:

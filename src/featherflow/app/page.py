@@ -31,8 +31,8 @@ from ..flow import (
     overlay,
 )
 from .clips import ClipJob, Clips, write_within
-from .estimator import Options
 from .guards import PAGE_HEADERS
+from .queues import Options
 from .uploads import Upload
 
 _FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml", "wheel.png": "image/png"}

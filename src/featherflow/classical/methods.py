@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..frames import GREY
 from . import opencv
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def grey_levels(frame: Tensor, colour: bool) -> Tensor:
     """RGB `(B, 3, H, W)` in [0, 1] to 0 to 255, `(B, 3, H, W)`, or `(B, 1, H, W)` by ITU-R BT.601 without `colour`."""
     if colour:
         return frame * 255
-    return (frame * frame.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(dim=1, keepdim=True) * 255
+    return (frame * frame.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True) * 255
 
 
 def _of_opencv(name: str, first: Tensor, second: Tensor, device: torch.device | str) -> Tensor:

@@ -28,11 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..frames import GREY
 from ..networks.contract import FlowNetwork, Traits
 from .pyramid import Pyramid, coarse_to_fine, rescale_flow, sample, separable
 from .solvers import data_solution, data_tensor, mean_kernel
 
-GREY = (0.299, 0.587, 0.114)
 #: Of a pixel's eight neighbours: (dy, dx).
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from featherflow.data.benchmarks import Example
 from featherflow.data.procedural import PairBatch
+from featherflow.frames import GREY
 from featherflow.ops import pixel_grid
 
 TRIES = 50
@@ -495,7 +496,7 @@ def jitter(frame: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tens
 
 
 def _grey(frame: Tensor) -> Tensor:
-    return torch.einsum("bchw,c->bhw", frame, frame.new_tensor((0.299, 0.587, 0.114))).unsqueeze(1)
+    return torch.einsum("bchw,c->bhw", frame, frame.new_tensor(GREY)).unsqueeze(1)
 
 
 def turn_hue(frame: Tensor, turns: Tensor) -> Tensor:

@@ -58,10 +58,8 @@ import numpy as np
 from featherflow.data.heldback import PAIRS
 from featherflow.errors import FileError, InputError
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
-from featherflow.frames import read_image, read_images
+from featherflow.frames import IMAGE_SUFFIXES, read_image, read_images
 from featherflow.sequences import natural_order
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff")
 
 
 class Example(NamedTuple):

@@ -296,9 +296,9 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> t
 def _network(name: str):
     """The network with its weights if there are any, else with random ones and, as in weights that come with featherflow, one mean
     for both frames; and whether there are any."""
-    import torch
 
     from .. import networks
+    from ..inference.defaults import device_named
     from ..ops import channels_last
     from ..weights import load
 
@@ -310,8 +310,7 @@ def _network(name: str):
         network, trained = networks.untrained(name), False
         if networks.shares_features(network):
             network.mean2.copy_(network.mean1)
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    return channels_last(network.to(where)), trained
+    return channels_last(network.to(device_named(None))), trained
 
 
 def moving_texture(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

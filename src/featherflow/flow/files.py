@@ -33,6 +33,7 @@ import numpy as np
 
 from ..errors import FileError, InputError, LimitError, MissingExtraError
 from ..files import atomic_write
+from ..png16 import decoded
 from .exr import read_exr, write_exr
 from .fields import Flow, Mask, as_field, as_mask, known
 
@@ -50,7 +51,6 @@ KITTI_STEPS_PER_PIXEL = 64
 
 # No deflate stream expands by more than this, so a header that promises more than that from the bytes at hand lies.
 _MOST_DEFLATE_EXPANDS = 1032
-_UNPACK_PIECE = 1 << 20  # bytes unpacked at a time where they are only counted
 _MOST_NUMBER = 16  # bytes of a number: those of NumPy's longest real one
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -205,30 +205,20 @@ def _write_pfm(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 
 
 def _read_kitti(path: Path, file: BinaryIO, size: int, most: float):
-    import png
-
-    data = file.read()
-    width, height = _check_png(path, data, most)
-    try:
-        rows = png.Reader(bytes=data).read()[2]
-        values = np.empty((height, width * 3), np.uint16)
-        count = 0
-        for row in rows:
-            values[count] = row
-            count += 1
-    except Exception as error:  # beside its own errors, pypng lets through what damage makes of its indices
+    width, height, interlaced, unpacked = _check_png(path, file.read(), most)
+    try:  # packed again, without effort, since that is the only form in which the decoder takes them
+        values = decoded(zlib.compress(unpacked, 0), width, height, 3, interlaced)
+    except ValueError as error:
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
-    if count != height:
-        raise FileError(f"{path} is a damaged PNG file: expected {height} rows, found {count}")
-    values = values.reshape(height, width, 3)
     flow = values[..., :2].astype(np.float32)
     flow -= KITTI_OFFSET
     flow /= KITTI_STEPS_PER_PIXEL
     return flow, values[..., 2] > 0
 
 
-def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
-    """Width and height of a PNG whose form is that of a KITTI flow and whose pixel data is as long as it claims."""
+def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int, bool, bytes]:
+    """Width, height, whether it is interlaced, and the pixel data, unpacked, of a PNG whose form is that of a KITTI flow and whose
+    pixel data is as long as it claims."""
     if not data.startswith(_PNG_SIGNATURE):
         raise FileError(f"{path} is not a PNG file: expected the PNG signature, found {_quote(data[:8])}")
     position, packed, header, ended = len(_PNG_SIGNATURE), [], None, False
@@ -239,6 +229,8 @@ def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
         if position + 12 + length > len(data):
             break
         body = data[position + 8 : position + 8 + length]
+        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[position + 8 + length : position + 12 + length], "big"):
+            raise FileError(f"{path} is a damaged PNG file: the checksum of its chunk {_quote(kind)} is another")
         if header is None and kind != b"IHDR":
             raise FileError(f"{path} is a damaged PNG file: expected an IHDR chunk first, found {_quote(kind)}")
         if kind == b"IHDR" and length == 13:
@@ -251,10 +243,12 @@ def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
         raise FileError(f"{path} is cut short: its {len(data)} bytes end before the PNG file's last chunk")
     if position != len(data):
         raise FileError(f"{path} has {len(data) - position} bytes after the end of its PNG data, where none belong")
-    width, height, depth, kind = header[:4]
+    width, height, depth, kind, compression, filters, interlacing = header
     if (depth, kind) != (16, 2):
         colours = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGB and alpha"}.get(kind, f"type {kind}")
         raise FileError(f"{path} is not a KITTI flow: expected a PNG with 16-bit RGB, found {depth}-bit {colours}")
+    if compression or filters or interlacing > 1:
+        raise FileError(f"{path} is a damaged PNG file: no way is known in which it would be packed")
     _check_dimensions(path, width, height)
     # Filter bytes: one for each row, and fewer than three for each row when interlaced.
     least, most = 6 * width * height, 6 * width * height + 3 * height + 64
@@ -263,26 +257,18 @@ def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
         raise FileError(f"{path} claims {width} x {height} pixels, but its {len(packed)} bytes of pixel data cannot hold as many")
     _check_most(path, width, height, most_pixels)
     try:
-        found = _unpacked_length(packed, most)
+        unpacked = _unpacked(packed, most)
     except zlib.error as error:
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
-    if not least < found <= most:
-        amount = "more" if found > most else str(found)
+    if not least < len(unpacked) <= most:
+        amount = "more" if len(unpacked) > most else str(len(unpacked))
         raise FileError(f"{path} claims {width} x {height} pixels, {least + height} bytes of pixel data, but holds {amount}")
-    return width, height
+    return width, height, interlacing == 1, unpacked
 
 
-def _unpacked_length(packed: bytes, most: int) -> int:
-    """Bytes that a deflate stream unpacks to, counted piece by piece; more than `most` where it goes on beyond that."""
-    unpacker, found = zlib.decompressobj(), 0
-    for start in range(0, len(packed), _UNPACK_PIECE // 16):
-        rest = packed[start : start + _UNPACK_PIECE // 16]
-        while rest and found <= most and not unpacker.eof:
-            found += len(unpacker.decompress(rest, _UNPACK_PIECE))
-            rest = unpacker.unconsumed_tail
-        if found > most or unpacker.eof:
-            break
-    return found
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """What a deflate stream unpacks to, as far as it is there; one byte more than `most` where it goes on beyond that."""
+    return zlib.decompressobj().decompress(packed, most + 1)
 
 
 def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:

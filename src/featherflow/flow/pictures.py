@@ -12,6 +12,7 @@ import numpy as np
 from featherflow.errors import InputError
 from featherflow.flow.colour import SMALLEST_AUTOMATIC_SCALE, automatic_scale, flow_to_rgb
 from featherflow.flow.fields import Flow, Mask, as_field, as_mask, known, positive
+from featherflow.frames import GREY
 
 #: (R, G, B), 0 to 255.
 Colour: TypeAlias = "tuple[int, int, int]"
@@ -164,7 +165,7 @@ def mark(image: np.ndarray, mask: Mask, colour: Colour = (255, 96, 0)) -> np.nda
     """
     frame = _as_frame(image)
     marked = as_mask(mask, frame.shape[:2], "the mask")[..., None]
-    grey = frame @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+    grey = frame @ np.array(GREY, np.float32)
     faded = np.repeat(grey[..., None] * 0.6 + 60, 3, axis=-1)
     return np.rint(np.where(marked, 0.8 * np.array(colour, np.float32) + 0.2 * frame, faded)).astype(np.uint8)
 

@@ -9,6 +9,7 @@ from fnmatch import filter as matching
 from pathlib import Path
 
 from ..errors import InputError
+from ..inference.defaults import device_named
 from .recipe import Recipe
 from .recipes import get_recipe
 
@@ -72,7 +73,7 @@ def train(
         generator = torch.Generator().manual_seed(numbers.seed)
         drawn = TextureBank.procedural(120, 448, generator, particles=20)
         bank = TextureBank.concat([TextureBank.from_folder(list(photos), 448), drawn])
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = str(device_named(device))
     weights = None
     if only and start is None:
         raise InputError("--only says what to take from the weights of --start, and there are none.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
-from ..frames import IMAGE_SUFFIXES, Still, eight_bits, page_times, read_scaled, sequence_range
+from ..frames import IMAGE_SUFFIXES, Still, eight_bits, page_times, parse_size, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 
@@ -455,7 +454,7 @@ def open_clip(
 
 
 def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:
-    if size is None or not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size):
+    if size is None or parse_size(size) is None:
         raise InputError(f"Raw frames from a pipe need their size, as in --size 640x480; got {size}.")
     av = require_av()
     if pixel_format not in av.video.format.names:
