@@ -1,14 +1,17 @@
 """Readers: would catch a swapped frame or mask, a second frame from another sequence, a file that goes unnoticed missing."""
 
+import itertools
+
 import layouts
 import numpy as np
 import pytest
+from PIL import Image
 
 from featherflow.cli import main
 from featherflow.data import BENCHMARKS, check, find_pairs
 from featherflow.errors import FileError, InputError
-from featherflow.flow import read_flow
-from featherflow.frames import read_image
+from featherflow.flow import read_flow, write_flow
+from featherflow.frames import IMAGE_SUFFIXES, read_image
 
 GROUPS = {
     "sintel": {"sintel-clean": 1, "sintel-final": 1},
@@ -175,3 +178,17 @@ def test_command_line(tmp_path, shared_data, capsys):
     with pytest.raises(SystemExit) as left:
         main(["data", "check", "kitti2012", str(root)])
     assert left.value.code == 3 and "000045_11.png' is missing" in capsys.readouterr().err
+
+
+def test_a_folder_s_frames_are_of_every_suffix_that_is_read(tmp_path):
+    """A frame that were passed over would pair its neighbours, which no flow is of."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "flow").mkdir()
+    names = [f"{number}{suffix}" for number, suffix in enumerate(IMAGE_SUFFIXES)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(tmp_path / "frames" / name)
+    for name in names[:-1]:
+        write_flow(tmp_path / "flow" / f"{name.partition('.')[0]}.flo", np.zeros((16, 24, 2), np.float32))
+    pairs = list(find_pairs("folder", tmp_path))
+    assert [(pair.frame1.name, pair.frame2.name) for pair in pairs] == list(itertools.pairwise(names))
