@@ -6,11 +6,16 @@ import logging
 import numpy as np
 import png
 import pytest
-from clips import moving
+from clips import moving, write_clip
+from helpers import run_command
 from PIL import Image
 
 import featherflow
+from featherflow.data import find_pairs
+from featherflow.data.augmentation import gather_sources
 from featherflow.errors import InputError
+from featherflow.evaluation import Dataset, evaluate
+from featherflow.flow import read_flow, write_flow
 from featherflow.frames import as_batch, as_batches, read_frames, read_image
 
 pytest.importorskip("cv2")
@@ -129,3 +134,67 @@ def test_a_stream_scales_deep_frames_as_estimate_does():
     streamed = list(featherflow.stream(frames, model="dis"))
     for flow, (first, second) in zip(streamed, itertools.pairwise(frames), strict=True):
         np.testing.assert_array_equal(flow, featherflow.estimate(first, second, model="dis"))
+
+
+CLIP_VERBS = {
+    "video": ("--flow-dir", "out"),
+    "interpolate": ("-o", "out/%06d.png"),
+    "stabilise": ("-o", "out/%06d.png"),
+    "magnify": ("-o", "out/%06d.png"),
+    "tracks": ("-o", "out.csv"),
+}
+
+
+@pytest.mark.parametrize("verb", CLIP_VERBS)
+def test_a_range_can_be_named_for_clips_of_pictures_too(tmp_path, monkeypatch, capsys, verb):
+    """Of 16-bit files in which one hot pixel hides that they hold 8 bit, and of floating point that has no range of its own."""
+    monkeypatch.chdir(tmp_path)
+    for folder, stored in (
+        ("deep", lambda grey: np.round(255 * grey).astype(np.uint16)),
+        ("float", lambda grey: (1000 * grey - 300).astype(np.float32)),
+    ):
+        (tmp_path / folder).mkdir()
+        for index, grey in enumerate(pair()):
+            array = stored(grey)
+            if folder == "deep":
+                array[5, 5] = 65535
+            Image.fromarray(array).save(tmp_path / folder / f"{index}.tif")
+    out = CLIP_VERBS[verb]
+    assert run_command(verb, "deep", *out, "--range", "0,255", "--model", "dis") == 0
+    assert run_command(verb, "float", *out, "--range", "-300,700", "--model", "dis", "--overwrite") == 0
+    if verb == "video":
+        assert np.median(read_flow("out/000000.flo"), axis=(0, 1)) == pytest.approx((2, 1), abs=0.1)
+    elif verb != "tracks":
+        shown = read_image("out/000000.png")[..., 0] / 255
+        assert np.abs(shown - pair()[0])[8:-8, 8:-8].mean() < 0.02
+    write_clip(tmp_path / "clip.mkv", moving(3))
+    capsys.readouterr()
+    assert run_command(verb, "clip.mkv", *out, "--range", "0,255", "--model", "dis") == 2
+    assert "a video says itself" in capsys.readouterr().err
+    assert run_command(verb, "deep", *out, "--range", "9,1", "--model", "dis") == 2
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_evaluation_and_training_see_deep_frames_as_estimate_does(tmp_path, suffix):
+    """Faint texture in 16 bit, of which 8 bit would leave seven levels."""
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "flow").mkdir()
+    for index, grey in enumerate(pair()):
+        Image.fromarray(np.round(65535 * (0.9 + 0.03 * grey)).astype(np.uint16)).save(tmp_path / "frames" / f"{index}{suffix}")
+    write_flow(tmp_path / "flow" / "0.flo", np.full((*pair()[0].shape, 2), (2, 1), np.float32))
+    paths = [tmp_path / "frames" / f"{index}{suffix}" for index in range(2)]
+    example = next(find_pairs("folder", tmp_path)).read()
+    assert example.frame1.dtype == np.float32 and len(np.unique(example.frame1)) > 100
+    seen = []
+
+    def method(frame1, frame2):
+        seen.append(featherflow.estimate(frame1, frame2, model="horn-schunck"))
+        return seen[-1]
+
+    evaluate({"it": method}, [Dataset("folder", tmp_path)])
+    assert np.array_equal(seen[-1], featherflow.estimate(*paths, model="horn-schunck"))
+    sources = gather_sources(
+        [example, example._replace(frame1=np.uint8(255 * example.frame1), frame2=np.uint8(255 * example.frame2))]
+    )
+    assert np.allclose(sources.frame1[0].permute(1, 2, 0).numpy(), example.frame1, atol=1e-7)
+    assert np.abs(sources.frame1[1] - sources.frame1[0]).max() < 1 / 255

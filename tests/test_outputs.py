@@ -6,12 +6,12 @@ import os
 import numpy as np
 import pytest
 from clips import moving, read_clip, write_clip
-from helpers import run_command
+from helpers import run_command, small_weights
 from PIL import Image
 
 from featherflow import Estimator
 from featherflow.errors import InputError
-from featherflow.flow import read_flow
+from featherflow.flow import read_flow, write_flow
 from featherflow.outputs import check_outputs
 from featherflow.sequences import gaps, natural_order, stills
 from featherflow.video import flow_video
@@ -37,6 +37,14 @@ def work(tmp_path, monkeypatch):
     save(tmp_path, ["a.png", "b.png"])
     save(tmp_path / "mixed", ["f.bmp", "f.png", "g.png"])
     write_clip(tmp_path / "clip.mkv", moving(3))
+    (tmp_path / "pair.csv").write_text("a.png,b.png\n")
+    (tmp_path / "pairs.csv").write_text("a.png,b.png\nb.png,a.png\n")
+    save(tmp_path / "halves/a", ["0.png"])
+    save(tmp_path / "halves/b", ["0.png"])
+    save(tmp_path / "own/frames", ["0000.png", "0001.png"])
+    (tmp_path / "own/flow").mkdir()
+    write_flow(tmp_path / "own/flow/0000.flo", np.zeros((64, 96, 2), np.float32))
+    (tmp_path / "folder.mp4").mkdir()
     os.symlink("a.png", "link.png")
     return tmp_path
 
@@ -67,6 +75,21 @@ REFUSED = {
     "magnify": (("magnify", "clip.mkv", "-o", "clip.mkv"), "--overwrite"),
     "numbered pictures over frames": (("interpolate", "frames", "-o", "frames/%04d.png"), "frames/0000.png"),
     "flow files over frames": (("video", "frames", "--flow-dir", "six", "--format", "png16"), "six/000000.png"),
+    "a list over itself": (("piv", "pair.csv", "-o", "pair.csv"), "take the place of 'pair.csv'"),
+    "a list by whose name files would be numbered": (("piv", "pairs.csv", "-o", "pairs.csv"), "take the place of 'pairs.csv'"),
+    "arrows among frames": (("piv", "frames", "--quiver", "frames/q.png"), "would be one of the frames of 'frames'"),
+    "vorticity among frames": (("piv", "frames/*.png", "--vorticity", "frames/v.png"), "would be one of the frames"),
+    "arrows among the frames of folder a": (("piv", "halves", "--quiver", "halves/a/q.png"), "would be one of the frames"),
+    "a field over a frame": (("piv", "a.png", "b.png", "--quiver", "b.png"), "which is read; name another file."),
+    "a table over a frame": (("evaluate", "--data", "folder=own", "--csv", "own/frames/0000.png"), "which is read"),
+    "a page over a flow": (("evaluate", "--data", "folder=own", "--html", "own/flow/0000.flo"), "which is read"),
+    "a flow file named like a folder": (("estimate", "a.png", "b.png", "-o", "x.flo/"), "the name of a folder"),
+    "a picture named like a folder": (("estimate", "a.png", "b.png", "--picture", "x.png/"), "the name of a folder"),
+    "a video named like a folder": (("video", "clip.mkv", "-o", "x.mp4/"), "the name of a folder"),
+    "a table named like a folder": (("tracks", "clip.mkv", "-o", "x.csv/"), "the name of a folder"),
+    "a field named like a folder": (("piv", "a.png", "b.png", "-o", "x.csv/"), "the name of a folder"),
+    "figures named like a folder": (("evaluate", "--data", "folder=own", "--csv", "x.csv/"), "the name of a folder"),
+    "a video over a folder": (("video", "clip.mkv", "-o", "folder.mp4"), "the name of a folder"),
     "tracks": (("tracks", "clip.mkv", "-o", "t.csv", "--video", "clip.mkv"), "--overwrite"),
 }
 
@@ -89,6 +112,73 @@ def test_nothing_is_destroyed(work, key, capsys, monkeypatch):
     error = capsys.readouterr().err.strip()
     assert said in error and len(error.splitlines()) == 1
     assert contents(work) == before
+
+
+PLACES = {
+    "estimate": ("estimate", "a.png", "b.png", "-o", "gone/x.flo"),
+    "estimate along a sequence": ("estimate", "frames", "-o", "a.png/flows"),
+    "video": ("video", "clip.mkv", "-o", "gone/x.mp4"),
+    "video into a file system of another kind": ("video", "clip.mkv", "-o", "/proc/x.mp4"),
+    "flow files": ("video", "clip.mkv", "--flow-dir", "/proc/flows"),
+    "interpolate": ("interpolate", "clip.mkv", "-o", "gone/x.mp4"),
+    "stabilise": ("stabilise", "clip.mkv", "-o", "gone/x.mp4"),
+    "magnify": ("magnify", "clip.mkv", "-o", "gone/x.mp4"),
+    "tracks": ("tracks", "clip.mkv", "-o", "x.csv", "--video", "gone/x.mp4"),
+    "piv": ("piv", "a.png", "b.png", "-o", "gone/x.csv"),
+    "evaluate": ("evaluate", "--data", "folder=own", "--html", "gone/x.html"),
+}
+
+
+@pytest.mark.parametrize("key", PLACES)
+def test_a_place_where_no_file_can_be_is_refused_before_the_work(work, key, capsys, monkeypatch):
+    import featherflow.classical.opencv as opencv
+
+    def computed(*_):
+        raise AssertionError("something was computed")
+
+    monkeypatch.setattr(opencv, "estimate", computed)
+    if "/proc" in PLACES[key][-1] and not os.path.isdir("/proc/self"):
+        pytest.skip("there is no /proc")
+    before = contents(work)
+    assert run_command(*PLACES[key], *FAST) == 3
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("featherflow: cannot write ") and len(error.splitlines()) == 1
+    assert contents(work) == before
+
+
+def test_a_folder_may_be_named_like_a_file(work):
+    """What ends in a slash is a folder, whatever its suffix."""
+    assert run_command("estimate", "frames", "-o", "an_x.tif/", *FAST) == 0
+    assert sorted(os.listdir("an_x.tif")) == ["0000.flo", "0001.flo", "0002.flo"]
+
+
+def test_pictures_that_are_made_do_not_become_pictures_that_are_read(work, capsys):
+    """Photos are read at any depth, and folders of frames whole: nothing is written among them."""
+    before = contents(work)
+    small = ("--count", "1", "--height", "32", "--width", "32")
+    for arguments, said in (
+        (("data", "render", "frames", *small), "is not empty"),
+        (("data", "render", "frames/new", *small, "--photos", "frames"), "would be one of the pictures of 'frames'"),
+        (("data", "heldback", "frames/new", "--photos", "frames"), "would be one of the pictures of 'frames'"),
+        (("data", "pack", "frames", "-o", "frames/0000.png"), "would be one of the pictures of 'frames'"),
+        (("train", "modern/liteflownetx", "--run", "frames/run", "--photos", "frames"), "would be one of the pictures of 'frames'"),
+        (("demo", "frames"), "holds pictures"),
+    ):
+        assert run_command(*arguments) == 2, arguments
+        assert said in capsys.readouterr().err
+        assert contents(work) == before
+
+
+def test_weights_and_networks_do_not_replace_what_they_are_made_of(work, capsys):
+    weights = small_weights(work / "w.xml")  # the name says nothing of what is in it
+    for arguments in (
+        ("export", "liteflownetx", "--weights", weights, "-o", weights),
+        ("weights", "import", weights, "--as", "liteflownetx:mine", "-o", weights),
+    ):
+        before = contents(work)
+        assert run_command(*arguments) == 2
+        assert "which is read; name another file." in capsys.readouterr().err
+        assert contents(work) == before
 
 
 def test_overwrite_lets_a_result_take_an_inputs_place(work):
@@ -168,8 +258,10 @@ def test_a_run_goes_on_where_it_was_and_past_what_fails(tmp_path, capsys):
     out, err = capsys.readouterr()
     said = json.loads(out)
     assert [("error" in pair, pair["frame1"][-5:]) for pair in said] == [(True, "1.png"), (True, "2.png"), (False, "3.png")]
-    assert "1 pairs done; 1 were there already; 2 failed" in err
+    assert "1 pair done; 1 was there already; 2 failed" in err
     assert os.stat(tmp_path / "flows/0.npz").st_mtime_ns == stamp
+    os.chmod(tmp_path / "flows/0.npz", 0o444)  # what is left as it is may be protected
+    assert run_command(*arguments, "--keep-going", "--skip-existing", "--json") == 1
     assert sorted(os.listdir(tmp_path / "flows")) == ["0.npz", "3.npz"]
 
 
@@ -202,7 +294,6 @@ def test_flow_video_in_python_too(work):
     "arguments",
     [
         ("weights", "import", "a.png", "--as", "liteflownet:x", "-o", "a.png"),
-        ("data", "pack", "frames", "-o", "frames/0001.png"),
         ("evaluate", "frames", "--csv", "x", "--html", "x"),
     ],
 )

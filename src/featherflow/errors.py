@@ -28,6 +28,11 @@ def printable(text: str, longest: int = _LONGEST) -> str:
     return "".join(letter if letter.isprintable() or letter in _SPACES else _escaped(letter) for letter in text)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things in words that fit it: "1 frame", "2 frames"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape", "surrogatepass").decode("ascii")
 

@@ -160,6 +160,34 @@ def full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise _cannot_write(Path(folder), failure) from error
 
 
+def check_place(path: str | os.PathLike, makes_folders: bool = False) -> None:
+    """Refuse a path that `atomic_write` could not write now: an empty file is made in its folder and removed again.
+
+    Args:
+        makes_folders: folders that are missing will be made.
+
+    Raises:
+        FileError: as `atomic_write`.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    folder = target.parent
+    while makes_folders and not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    probe = temporary_path(folder)
+    try:
+        _mode_of_existing(path, target)
+        with open(probe, "xb"):
+            pass
+    except OSError as error:
+        if isinstance(error, FileError):
+            raise
+        raise _cannot_write(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+
+
 def temporary_path(folder: Path, kind: str = "tmp") -> Path:
     """A new name in `folder` that tells its owner, so that `sweep` can tell whether that is gone. Nothing is made.
 
@@ -303,7 +331,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _cannot_write(path: Path, error: OSError) -> FileError:
-    return FileError(f"cannot write {path}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}")
+    if error.errno == errno.ENOENT and path.parent.is_dir():
+        return FileError(f"cannot write {path}: its folder takes no new files")  # as /proc
+    return FileError(f"cannot write {path}: {_REASONS.get(error.errno, error.strerror or str(error))}")
 
 
 def _write_failure(folder: Path) -> OSError | None:

@@ -17,7 +17,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import BinaryIO
 
 import numpy as np
 
@@ -99,21 +99,21 @@ def read_frames(
 def read_images(sources: Sequence[str | os.PathLike[str] | Still]) -> list[np.ndarray]:
     """As `read_frames`, each reduced to 8 bit: `(H, W, 3)` uint8."""
     frames = read_frames(sources)
-    return [frame if frame.dtype == np.uint8 else np.round(frame * 255).astype(np.uint8) for frame in frames]
+    return [eight_bits(frame) for frame in frames]
 
 
-def read_scaled(source: str | os.PathLike[str] | Still, value_range: Range | None) -> np.ndarray:
+def read_scaled(source: str | os.PathLike | Still, common: Range | None, value_range: Range | None = None) -> np.ndarray:
     """Read one picture of a sequence, `(H, W, 3)` RGB, upright: uint8 where the file holds 8 bit, else uint16 in all 16 bits.
 
     Args:
-        value_range: as `sequence_range` gives it.
+        common: as `sequence_range` gives it; value_range: what is to be black and white whatever the pictures hold.
 
     Raises:
         FileError: as `read_image`; InputError: for floating point numbers outside [0, 1] without a range.
     """
     array, name = _read(source), f"'{source}'"
     if array.dtype != np.uint8:
-        array = np.round(to_unit(array, name, _own(array, None, value_range)) * 65535).astype(np.uint16)
+        array = np.round(to_unit(array, name, _own(array, value_range, common)) * 65535).astype(np.uint16)
     return _to_three_channels(array, name)
 
 
@@ -129,7 +129,9 @@ def sequence_range(sources: Sequence[str | os.PathLike[str] | Still]) -> Range |
 
 
 def eight_bits(image: np.ndarray) -> np.ndarray:
-    """A picture of uint8 or uint16 in all 16 bits, as uint8."""
+    """A picture of uint8, uint16 in all 16 bits or float in [0, 1], as uint8."""
+    if image.dtype.kind == "f":
+        return np.round(image * 255).astype(np.uint8)
     return image if image.dtype == np.uint8 else ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
@@ -162,7 +164,7 @@ def page_times(path: str | os.PathLike[str]) -> list[float]:
     from PIL import Image
 
     path = Path(path)
-    with _opening(path) as file, _decoding(f"'{path}'", path.stat().st_size), Image.open(file) as image:
+    with _opening(path) as file, _decoding(f"'{path}'", path.stat().st_size, file), Image.open(file) as image:
         count = getattr(image, "n_frames", 1) if image.format in _SEQUENCE_FORMATS else 1
         if count == 1 or (image.format == "TIFF" and not _are_frames(image, count)):
             return [0.0]
@@ -209,8 +211,8 @@ def _opening(path: Path):
 
 
 @contextlib.contextmanager
-def _decoding(name: str, size: int):
-    """What decoders raise, as sentences."""
+def _decoding(name: str, size: int, file: BinaryIO):
+    """What decoders raise for an open file, as sentences."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -218,7 +220,11 @@ def _decoding(name: str, size: int):
     except (InputError, FileError, MemoryError):
         raise
     except UnidentifiedImageError:
-        what = "it is empty" if size == 0 else f"its {size} bytes are of no image format that is known here"
+        what = f"its {size} bytes are of no image format that is known here"
+        if size == 0:
+            what = "it is empty"
+        elif _is_clip(file):
+            what = "it is a video; the flow along a clip is what `featherflow video` gives"
         raise FileError(f"{name} cannot be read as an image: {what}.") from None
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # without a limit this is not raised
@@ -228,12 +234,20 @@ def _decoding(name: str, size: int):
         raise FileError(f"{name} cannot be read as an image: {reason.rstrip('.')}.") from None
 
 
+def _is_clip(file: BinaryIO) -> bool:
+    """Whether a file begins as the usual containers of video do."""
+    file.seek(0)
+    head = file.read(189)
+    marks = head[4:8] == b"ftyp", head[:4] in (b"\x1aE\xdf\xa3", b"OggS"), head[:3] == b"FLV", head[8:12] == b"AVI "
+    return any(marks) or (head[:1] == b"G" and head[188:189] == b"G")
+
+
 def _decode(
     file, name: str, size: int, formats: tuple[str, ...] | None = None, max_pixels: int | None = None, page: int | None = None
 ) -> np.ndarray:
     from PIL import Image
 
-    with _decoding(name, size), Image.open(file, formats=formats) as image:
+    with _decoding(name, size, file), Image.open(file, formats=formats) as image:
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise LimitError(f"{name} has {image.width}x{image.height} pixels; at most {max_pixels} in all are taken here.")
         if page:

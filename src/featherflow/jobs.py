@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import FeatherflowError, FileError, InputError
+from .errors import FeatherflowError, FileError, InputError, counted
 from .files import together
 from .flow import SUFFIXES, measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
 from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count, read_frames, write_image
 from .inference import Estimator
-from .outputs import FLOW_FORMATS, check_outputs, make_folder
+from .outputs import FLOW_FORMATS, check_outputs, make_folder, names_folder
 from .sequences import by_folder, gaps, stills
 
 _PAIRS_FOR_SCALE = 8
@@ -91,8 +91,8 @@ class FlowJob:
     def summary(self) -> str:
         """One line for a person, at the end of a sequence."""
         done = [result for result in self.results if isinstance(result, FlowJobResult)]
-        parts = [f"{len(done)} pairs done"]
-        parts += [f"{self.skipped} were there already"] if self.skipped else []
+        parts = [f"{counted(len(done), 'pair')} done"]
+        parts += [f"{self.skipped} {'was' if self.skipped == 1 else 'were'} there already"] if self.skipped else []
         parts += [f"{len(self.failures)} failed"] if self.failures else []
         seconds = sum(result.seconds for result in done)
         parts += [f"{seconds:.1f} s of estimation, {seconds / len(done):.2f} s for each"] if done else []
@@ -190,7 +190,8 @@ def estimate_files(
         [entry for pair in pairs for entry in pair.outputs],
         inputs,
         overwrite=None if many else overwrite,
-        sequence=frames[0] if many else None,
+        sequences=frames if many else (),
+        makes_folders=many,
     )
     for sequence in sequences:
         _warn(gaps(sequence) if many else [])
@@ -345,10 +346,12 @@ def _check_target(target: str | os.PathLike[str] | None, many: bool) -> None:
     if target is None:
         return
     path = Path(target)
+    if names_folder(target) and not many and not path.is_dir():
+        raise InputError(f"'{target}' is the name of a folder; one flow is written to a file, for example {path / 'flow.flo'}.")
     if many and path.is_file():
         raise FileError(f"'{target}' is a file; many flows are written into a folder.")
-    if many and not path.is_dir() and path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES):
-        raise InputError(f"'{target}' is the name of a file; what is made of a sequence goes into a folder, e.g. {path.stem}/.")
+    if many and not path.is_dir() and not names_folder(target) and path.suffix.lower() in (*SUFFIXES, *IMAGE_SUFFIXES):
+        raise InputError(f"'{target}' is the name of a file; what is made of a sequence goes into a folder, e.g. {target}/.")
     if not many and path.is_dir():
         raise FileError(f"'{target}' is a folder; one flow is written to a file, for example {path / 'flow.flo'}.")
 

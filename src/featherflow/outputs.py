@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from .errors import FileError, InputError
+from .files import check_place
 from .frames import IMAGE_SUFFIXES
 from .sequences import is_pattern
 
@@ -19,25 +20,31 @@ def check_outputs(
     outputs: Iterable[tuple[str, str | os.PathLike[str] | None]],
     inputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool | None = False,
-    sequence: str | os.PathLike[str] | None = None,
+    sequences: Iterable[str | os.PathLike] = (),
+    trees: Iterable[str | os.PathLike] = (),
+    makes_folders: bool = False,
 ) -> None:
-    """Refuse outputs that would destroy what is read, or each other.
+    """Refuse outputs that would destroy what is read, or each other, that a later run would read, or that cannot be written.
 
     Args:
-        outputs: (what it is, e.g. "the flow"; where it goes, None for nowhere).
+        outputs: (what it is, e.g. "the flow"; where it goes, None for nowhere), each one file.
         inputs: files that the job reads; what is no path of a file (a pattern, a number of a camera, `-`) does not count.
-        overwrite: let an output take the place of an input. None: never, for jobs that read on after they began to write.
-
-        sequence: a folder or glob pattern that was read; the next run would take pictures that are written there for frames of it.
+        overwrite: let an output take the place of an input. None: never, for jobs without such an option.
+        sequences: folders and glob patterns that were read; the next run would take pictures that are written there for frames.
+        trees: folders whose pictures are read at any depth.
+        makes_folders: the job makes the folders that its outputs go into; else they must be there.
 
     Raises:
-        InputError: with both names.
+        InputError: with both names. FileError: for a place where no file can be written.
     """
     read = {_identity(path): path for path in inputs if os.path.isfile(path)}
-    written: dict[object, tuple[str, str | os.PathLike[str]]] = {}
+    written: dict[object, tuple[str, str | os.PathLike]] = {}
+    sequences, trees = list(sequences), list(trees)
     for what, path in outputs:
         if path is None:
             continue
+        if names_folder(path) or os.path.isdir(path):
+            raise InputError(f"'{path}' is the name of a folder, and {what} is one file; name that.")
         key = _identity(path)
         if key in written:
             other, name = written[key]
@@ -48,13 +55,37 @@ def check_outputs(
         if key in read and not overwrite:
             cure = "name another file" if overwrite is None else "name another file, or say --overwrite"
             raise InputError(f"{what} would take the place of '{read[key]}', which is read; {cure}.")
-        if sequence is not None and _would_be_read(path, sequence):
-            raise InputError(f"{what} '{path}' would be one of the frames of '{sequence}' from then on; name another folder.")
+        for source in sequences:
+            if _would_be_read(path, source):
+                raise InputError(f"{what} '{path}' would be one of the frames of '{source}' from then on; name another folder.")
+        for folder in trees:
+            if _is_picture(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+                raise InputError(f"{what} '{path}' would be one of the pictures of '{folder}' from then on; name another folder.")
+    _check_places([path for _, path in written.values()], makes_folders)
+
+
+def _check_places(paths: Iterable[str | os.PathLike], makes_folders: bool) -> None:
+    """`check_place`, once for each folder, and for each file that is there already; of many, some may stay as they are."""
+    tried = set()
+    for path in paths:
+        folder = Path(path).parent
+        if folder not in tried or (os.path.lexists(path) and not makes_folders):
+            check_place(folder / "another" if makes_folders and os.path.lexists(path) else path, makes_folders)
+        tried.add(folder)
+
+
+def names_folder(path: str | os.PathLike) -> bool:
+    """Whether a name ends as only that of a folder does; as a `Path` it has lost that."""
+    return os.fspath(path).endswith(tuple(filter(None, (os.sep, os.altsep))))
+
+
+def _is_picture(path: str | os.PathLike) -> bool:
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _would_be_read(path: str | os.PathLike[str], sequence: str | os.PathLike[str]) -> bool:
     if os.path.isdir(sequence):
-        return Path(path).suffix.lower() in IMAGE_SUFFIXES and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
+        return _is_picture(path) and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
     if not is_pattern(sequence):
         return False
     names, patterns = Path(os.path.abspath(path)).parts, Path(os.path.abspath(sequence)).parts
@@ -79,7 +110,19 @@ def _identity(path: str | os.PathLike[str]) -> object:
         return os.path.normcase(real)
 
 
-def make_folder(path: str | os.PathLike[str]) -> Path:
+def make_new_folder(path: str | os.PathLike) -> Path:
+    """A folder that is there afterwards and holds nothing.
+
+    Raises:
+        InputError: if it holds anything; FileError: if it cannot be made.
+    """
+    folder = make_folder(path)
+    if any(folder.iterdir()):
+        raise InputError(f"The folder '{path}' is not empty; what is made goes into a new folder.")
+    return folder
+
+
+def make_folder(path: str | os.PathLike) -> Path:
     """A folder that is there afterwards.
 
     Raises:

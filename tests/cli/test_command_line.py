@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import time
+import wave
 
 import numpy as np
 import pytest
@@ -77,6 +78,9 @@ def test_weights_in_a_file_work_with_nothing_else_registered(work, weights):
 def bad_files(folder):
     (folder / "text.png").write_text("this is no picture\n")
     (folder / "empty.png").write_bytes(b"")
+    (folder / "clip.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(300))
+    with wave.open(str(folder / "sound.mp4"), "wb") as sound:
+        sound.setnchannels(1), sound.setsampwidth(2), sound.setframerate(8000), sound.writeframes(bytes(4000))
     (folder / "cut.png").write_bytes((folder / "frame0.png").read_bytes()[:900])
     (folder / "cut.flo").write_bytes(struct.pack("<fii", 202021.25, 80, 64) + b"\0" * 100)
     (folder / "huge.flo").write_bytes(struct.pack("<fii", 202021.25, 50_000, 20_000) + b"\0" * 100)
@@ -107,6 +111,16 @@ BAD_INPUT = {
     "bad dtype": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--dtype", "int4"), 2, "int4"),
     "missing weights": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--weights", "none.safetensors"), 3, "none"),
     "foreign weights": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--weights", "frame0.png"), None, "frame0.png"),
+    "a clip in place of frames": (("estimate", "clip.mp4", "-o", "flows"), 3, "`featherflow video`"),
+    "a clip in place of a frame": (("estimate", "frame0.png", "clip.mp4", "-o", "o.flo"), 3, "`featherflow video`"),
+    "sound in place of a clip": (("video", "sound.mp4", "-o", "o.mkv"), 3, "it is damaged, cut short or no video"),
+    "no name of a model": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--model", ""), 2, "name of the model is empty"),
+    "unknown option": (("estimate", "frame0.png", "frame1.png", "-o", "o.flo", "--modle", "dis"), 2, "Unknown option: --modle"),
+    "unknown verb": (("estimat", "frame0.png"), 2, 'Unknown command "estimat"'),
+    "a word too many": (("models", "\x1b[2J"), 2, "nothing is done with \\x1b[2J"),
+    "no number": (("piv", "frame0.png", "frame1.png", "-o", "x.csv", "--dt", "\x1b[2J"), 2, 'unable to convert "\\x1b[2J"'),
+    "no value": (("estimate", "frame0.png", "frame1.png", "-o"), 2, "requires an argument"),
+    "no source": (("video",), 2, "requires an argument"),
     "no samples": (("evaluate", "."), 3, "no pair"),
     "unknown recipe": (("train", "modern/raftt", "--run", "r"), 2, "modern/raftt"),
     "unknown number": (("train", "modern/liteflownetx", "--run", "r", "--set", "speed=9"), 2, "speed"),

@@ -1,17 +1,19 @@
 """Readers: would catch a swapped frame or mask, a second frame from another sequence, a file that goes unnoticed missing."""
 
-import itertools
+import json
 
 import layouts
 import numpy as np
 import pytest
+from clips import moving
+from helpers import run_command
 from PIL import Image
 
 from featherflow.cli import main
 from featherflow.data import BENCHMARKS, check, find_pairs
 from featherflow.errors import FileError, InputError
 from featherflow.flow import read_flow, write_flow
-from featherflow.frames import IMAGE_SUFFIXES, read_image
+from featherflow.frames import read_image
 
 GROUPS = {
     "sintel": {"sintel-clean": 1, "sintel-final": 1},
@@ -180,15 +182,18 @@ def test_command_line(tmp_path, shared_data, capsys):
     assert left.value.code == 3 and "000045_11.png' is missing" in capsys.readouterr().err
 
 
-def test_a_folder_s_frames_are_of_every_suffix_that_is_read(tmp_path):
-    """A frame that were passed over would pair its neighbours, which no flow is of."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "frames").mkdir()
+def test_a_flow_that_knows_nothing_is_no_truth(tmp_path, capsys, caplog):
+    """`check` names it, and `evaluate` does not count its pair."""
     (tmp_path / "flow").mkdir()
-    names = [f"{number}{suffix}" for number, suffix in enumerate(IMAGE_SUFFIXES)]
-    for name in names:
-        Image.fromarray(rng.integers(0, 255, (16, 24, 3), dtype=np.uint8)).save(tmp_path / "frames" / name)
-    for name in names[:-1]:
-        write_flow(tmp_path / "flow" / f"{name.partition('.')[0]}.flo", np.zeros((16, 24, 2), np.float32))
-    pairs = list(find_pairs("folder", tmp_path))
-    assert [(pair.frame1.name, pair.frame2.name) for pair in pairs] == list(itertools.pairwise(names))
+    (tmp_path / "frames").mkdir()
+    for index, image in enumerate(moving(3)):
+        Image.fromarray(image).save(tmp_path / "frames" / f"{index}.png")
+    write_flow(tmp_path / "flow" / "0.flo", np.full((64, 96, 2), (2, 1), np.float32))
+    write_flow(tmp_path / "flow" / "1.flo", np.full((64, 96, 2), np.nan, np.float32))
+    assert run_command("data", "check", "folder", tmp_path) == 3
+    said = capsys.readouterr().err
+    assert "1.flo" in said and "of no pixel" in said
+    assert run_command("evaluate", "--data", f"folder={tmp_path}", "--model", "horn-schunck", "--json") == 0
+    result = json.loads(capsys.readouterr().out)["results"][0]
+    assert result["pairs"] == 1 and result["pixels"] == 64 * 96 and result["each"]["1"] is None
+    assert "1.flo" in caplog.text and "does not count" in caplog.text

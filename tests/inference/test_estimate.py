@@ -1,5 +1,8 @@
 """`estimate` takes frames in any form, gives one answer for all of them, and restores every size."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -273,3 +276,28 @@ def test_both_directions_share_what_is_known_of_each_frame(equal_means):
     assert len(encoded) == (2 if equal_means else 4)
     assert np.array_equal(forward, featherflow.estimate(*pair, model=network))
     assert np.array_equal(back, featherflow.estimate(*pair[::-1], model=network))
+
+
+@pytest.mark.parametrize("model", ["liteflownet2-slim", "horn-schunck", "dis"])
+def test_no_generator_of_the_caller_moves_on(model):
+    """Loading and the first estimate leave the random numbers of PyTorch, NumPy and Python where they are."""
+    code = f"""
+import random, sys
+import numpy as np, torch
+torch.manual_seed(7), np.random.seed(7), random.seed(7)
+def state():
+    return torch.get_rng_state().numpy().tobytes(), np.random.get_state()[1].tobytes(), np.random.get_state()[2], random.getstate()
+before = state()
+import featherflow
+if {model!r}.startswith("lite"):
+    featherflow.load({model!r})
+    assert state() == before, "load"
+frames = [np.random.default_rng(k).integers(0, 256, (64, 80, 3), dtype=np.uint8) for k in range(3)]
+featherflow.estimate(*frames[:2], model={model!r})
+assert state() == before, "estimate"
+list(featherflow.stream(frames, model={model!r}))
+featherflow.estimate(*frames[:2], model={model!r}, refine=1, backward=True)
+assert state() == before, "more"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr

@@ -244,3 +244,21 @@ def test_the_plan_counts_what_a_step_keeps():
     assert doubled[-1].chunk_mib == pytest.approx(2 * kept[-1], rel=0.1)
     assert stages[-1].memory_mib(2) == pytest.approx(stages[-1].state_mib + 2 * kept[-1])
     assert stages[-1].state_mib == pytest.approx(6 * 4 * stages[-1].parameters / 2**20)
+
+
+def test_shards_are_on_the_disk_before_the_index_names_them(tmp_path, monkeypatch):
+    """For a power cut: every file is synced before it comes into its place."""
+    import os
+
+    happened = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (happened.append("sync"), sync(descriptor))[1])
+    monkeypatch.setattr(os, "replace", lambda old, new: (happened.append(os.path.basename(new)), replace(old, new))[1])
+    others = [tmp_path / name for name in ("state-of-the-art.safetensors", "state-000.safetensors")]
+    for path in others:
+        path.write_bytes(b"somebody else's")
+    files = write_shards(tmp_path, {"a": torch.ones(4), "b": torch.ones(300)}, limit=1000)
+    assert all(path.exists() for path in others)
+    names = [event for event in happened if event != "sync"]
+    assert names == [path.name for path in files] and names[-1] == "state.json"
+    assert all(happened[happened.index(name) - 1] == "sync" for name in names)

@@ -8,11 +8,14 @@ from clips import moving, psnr, read_clip, write_clip
 from helpers import frame, run_command
 
 import featherflow
-from featherflow import Estimator
-from featherflow.errors import InputError
+from featherflow import Estimator, networks
+from featherflow.errors import FileError, InputError
+from featherflow.flow import read_flow
+from featherflow.frames import read_image
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video, track_video
 from featherflow.transport.stabilisation import Similarity, smooth_path
-from featherflow.video import change, shows_motion
+from featherflow.video import change, open_clip, shows_motion, steps
+from featherflow.video.reading import VideoClip
 
 pytest.importorskip("av")
 pytest.importorskip("cv2")
@@ -147,3 +150,88 @@ def test_points_outside_are_refused_first(tmp_path, capsys):
         track_video(tmp_path / "clip.mkv", tmp_path / "t.csv", points=[(10, 10), (96, 5)], estimator=Estimator(MODEL))
     assert run_command("tracks", tmp_path / "clip.mkv", "-o", tmp_path / "t.csv", "--point", "-1,5") == 2
     assert not (tmp_path / "t.csv").exists()
+
+
+@pytest.mark.parametrize("model", ["liteflownet2-slim", "liteflownet2", "dis", "sparse-to-dense", "pcaflow", "horn-schunck"])
+def test_where_nothing_tells_motion_there_is_none(model):
+    """A frame of one colour says nothing of where anything went, nor does one with the noise of black."""
+    black, white, texture = np.zeros((256, 272, 3), np.uint8), np.full((256, 272, 3), 255, np.uint8), frame(256, 272)
+    noise = np.random.default_rng(0).integers(0, 3, black.shape).astype(np.uint8)
+    estimator = Estimator(model)
+    for pair in ((black, white), (black, texture), (texture, white), (noise, noise[::-1]), (white, white.copy())):
+        assert not any(flow.any() for flow in estimator.both(*pair))
+    grey = [np.full((64, 80), value, np.uint16) for value in (0, 60_000)]
+    assert not Estimator("dis")(*grey).any()
+    dot = black.copy()
+    dot[100:104, 120:124] = 200
+    assert Estimator("liteflownet2-slim")(dot, np.roll(dot, 3, axis=1)).any()  # little is not nothing
+
+
+def test_flow_over_a_cut_is_none(tmp_path, capsys):
+    """As files and as pictures; the colours of the rest are not scaled by it."""
+    write_clip(tmp_path / "clip.mkv", scene(1, 4) + scene(2, 4))
+    arguments = ("video", tmp_path / "clip.mkv", "--flow-dir", tmp_path / "flows", "--backward", "--occlusion", "--model", "dis")
+    assert run_command(*arguments, "-o", tmp_path / "out.mkv", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["cuts"] == 1 and said["scale_px"] < 4
+    for index in range(7):
+        for name in (f"{index:06d}.flo", f"{index:06d}_backward.flo"):
+            assert read_flow(tmp_path / "flows" / name).any() == (index != 3)
+    assert read_image(tmp_path / "flows/000003_occlusion.png").min() == 255  # none of it is shown by the next frame
+    assert run_command(*arguments, "--cuts", "0", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["cuts"] == 0 and read_flow(tmp_path / "flows/000003.flo").any()
+
+
+def test_a_cut_ends_a_warm_start(tmp_path):
+    """Behind a cut all is as in a clip that begins there; up to it, as without the rest."""
+    network = networks.untrained("raft-small")
+    before, behind = scene(1, 3), scene(2, 3)
+    for name, images in (("both", before + behind), ("before", before), ("behind", behind)):
+        write_clip(tmp_path / f"{name}.mkv", images)
+
+    def flows(name: str, cuts: float) -> list[np.ndarray]:
+        clip = open_clip(tmp_path / f"{name}.mkv")
+        return [step.flow for step in steps(clip, Estimator(network, iterations=2), warm_start=True, cuts=cuts)]
+
+    joined = flows("both", 0.65)
+    assert not joined[2].any()
+    for flow, alone in zip(joined[:2] + joined[3:], flows("before", 0.0) + flows("behind", 0.0), strict=True):
+        assert np.array_equal(flow, alone)
+    assert not np.array_equal(flows("both", 0.0)[3], joined[3])
+
+
+def test_what_leaves_its_place_is_no_cut(tmp_path):
+    """A scene that drifts away from the first frame has no cut in it; motion is counted anew, and the result says so."""
+    write_clip(tmp_path / "clip.mkv", moving(24, dx=4, dy=1))
+    result = magnify_video(tmp_path / "clip.mkv", tmp_path / "out.mkv", factor=0, estimator=Estimator(MODEL))
+    assert result.cuts == 0 and result.new_references > 0
+    assert "motion is counted anew" in result.sentence() and "cut" not in result.sentence()
+
+
+@pytest.mark.parametrize("verb", ["stabilise", "magnify", "interpolate", "tracks", "video"])
+def test_what_comes_before_the_damage_is_kept_by_every_verb(tmp_path, capsys, verb):
+    write_clip(tmp_path / "whole.mkv", moving(20))
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: int(len(whole) * 0.6)])
+    out = ("-o", tmp_path / "t.csv", "--video", tmp_path / "out.mkv") if verb == "tracks" else ("-o", tmp_path / "out.mkv")
+    assert run_command(verb, tmp_path / "cut.mkv", *out, "--model", MODEL) == 3
+    said = capsys.readouterr().err.strip()
+    kept = len(read_clip(tmp_path / "out.mkv")[0])
+    assert "cut short" in said and f"what was made until then is kept: {kept} pictures in " in said and "\n" not in said
+    assert kept > 8
+
+
+@pytest.mark.parametrize("verb", ["stabilise", "magnify", "interpolate", "tracks", "video"])
+def test_of_one_frame_of_a_damaged_clip_nothing_is_kept(tmp_path, capsys, monkeypatch, verb):
+    write_clip(tmp_path / "clip.mkv", moving(6))
+    whole = VideoClip.__iter__
+
+    def one_frame(self):
+        yield next(whole(self))
+        raise FileError(f"'{self.name}' is cut short.")
+
+    monkeypatch.setattr(VideoClip, "__iter__", one_frame)
+    out = ("-o", tmp_path / "t.csv", "--video", tmp_path / "out.mkv") if verb == "tracks" else ("-o", tmp_path / "out.mkv")
+    assert run_command(verb, tmp_path / "clip.mkv", *out, "--model", MODEL) == 3
+    assert "kept" not in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]

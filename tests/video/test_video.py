@@ -191,7 +191,7 @@ def test_a_clip_that_is_cut_short_keeps_what_could_be_read(tmp_path, capsys):
     (tmp_path / "cut.mkv").write_bytes(whole[: int(len(whole) * 0.6)])
     assert run_command("video", tmp_path / "cut.mkv", "-o", tmp_path / "out.mp4", "--model", FAST) == 3
     said = capsys.readouterr().err
-    assert "cut short" in said and "are kept in" in said and "\n" not in said.strip()
+    assert "cut short" in said and "until then is kept: " in said and "\n" not in said.strip()
     frames, times = read_clip(tmp_path / "out.mp4")
     assert 5 < len(frames) < 16 and times == [Fraction(k, 25) for k in range(len(frames))]
 
@@ -268,7 +268,7 @@ def test_ctrl_c_leaves_a_playable_file(tmp_path):
     assert process.returncode == 130
     frames, times = read_clip(tmp_path / "out.mp4")
     assert 1 <= len(frames) < 700 and times == [Fraction(k, 25) for k in range(len(frames))]
-    assert f"the {len(frames)} frames until then are kept in out.mp4" in said
+    assert f"what was made until then is kept: {len(frames)} pictures in out.mp4" in said
     assert sorted(os.listdir(tmp_path)) == ["long.mkv", "out.mp4"]
 
 

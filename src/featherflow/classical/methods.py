@@ -26,8 +26,8 @@ class ClassicalMethod:
     run: Callable[[Tensor, Tensor, torch.device | str], Tensor]
 
 
-def estimate(name: str, first: Tensor, second: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """Flow by one of `METHODS`. Pairs are solved one by one, so that no pair depends on its batch.
+def estimate(name: str, first, second, device: torch.device | str = "cpu"):
+    """Flow by one of `METHODS`. Pairs are solved one by one, so that no pair depends on its batch; none that shows no motion.
 
     Args:
         first, second: tensors `(B, 3, H, W)` float32 RGB in [0, 1].
@@ -37,15 +37,21 @@ def estimate(name: str, first: Tensor, second: Tensor, device: torch.device | st
         `(B, 2, H, W)` float32 [px] on the CPU.
 
     Raises:
-        InputError: for an unknown name; MissingExtraError: where OpenCV or the method is not installed.
+        InputError: for an unknown name, and frames that a method cannot take or finds nothing in. MissingExtraError: where OpenCV
+        or the method is not installed.
     """
     import torch
+
+    from ..ops import show_no_motion
 
     if name not in METHODS:
         raise InputError(f"There is no classical method named '{name}'; known are {', '.join(METHODS)}.")
     run = METHODS[name].run
+    flows = []
     with torch.no_grad():
-        return torch.cat([run(a[None], b[None], device).cpu() for a, b in zip(first, second, strict=True)])
+        for a, b, still in zip(first.split(1), second.split(1), show_no_motion(first, second), strict=True):
+            flows.append(a.new_zeros(1, 2, *a.shape[-2:]).cpu() if still else run(a, b, device).cpu())
+    return torch.cat(flows)
 
 
 def _own(name: str, first: Tensor, second: Tensor, device: torch.device | str) -> Tensor:

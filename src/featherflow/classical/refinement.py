@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 3, device: torch.device | str = "cpu") -> Tensor:
     """A flow made better below the pixel, where it was right to about a pixel before.
 
-    Each iteration is one step of `solvers.Brox` around the flow so far, and a median filter. What the start has missed by
-    more than a few pixels stays missed.
+    Each iteration is one step of `solvers.Brox` on grey levels around the flow so far, with the weights of its robust functions
+    from there, and a median filter. What the start has missed by more than a few pixels stays missed.
 
     Args:
         first, second: `(B, 3, H, W)` float32 RGB in [0, 1]. flow: `(B, 2, H, W)` [px].
-        iterations: at least 1; each costs as much as one step of the method `brox` at full size.
+        iterations: at least 1; the first brings most.
 
     Returns:
         `(B, 2, H, W)` float32 [px] on the CPU.
@@ -35,10 +35,10 @@ def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 3, dev
 
     if iterations < 1:
         raise InputError(f"A refinement takes at least 1 iteration, got {iterations}.")
-    pyramid, step = Pyramid(warps=iterations), Brox()
+    pyramid, step = Pyramid(warps=iterations), Brox(fixed_points=1)
     with torch.no_grad():
         refined = []
         for one, two, start in zip(first, second, flow, strict=True):
-            grey1, grey2 = (grey_levels(frame[None].to(device), colour=True) for frame in (one, two))
-            refined.append(coarse_to_fine(grey1, grey2, step, pyramid, start[None].to(device).float()).cpu())
+            frames = [grey_levels(frame[None].to(device), colour=False) for frame in (one, two)]
+            refined.append(coarse_to_fine(*frames, step, pyramid, start[None].to(device).float()).cpu())
     return torch.cat(refined)

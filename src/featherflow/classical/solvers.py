@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .pyramid import blur, gradient, linearize, sample
+from .pyramid import blur, derivative, gradient, linearize, sample
 
 
 @dataclass(frozen=True)
@@ -107,48 +107,55 @@ class Brox:
 
     Minimises `Psi(|I2(x + w) - I1|^2 + gamma |grad I2(x + w) - grad I1|^2) + alpha Psi(|grad u|^2 + |grad v|^2)` with
     `Psi(s^2) = sqrt(s^2 + epsilon^2)`, gamma = `gamma`, alpha = `alpha`, epsilon = `epsilon`. The data term is summed over
-    channels inside Psi. `fixed_points` times the weights Psi' are taken from the flow so far (the paper's inner fixed-point
-    iteration), and each resulting linear system is solved by `iterations` of conjugate gradients, with the 2x2 block of each
-    pixel as preconditioner, where the paper takes SOR.
-
-    Gradient constancy forgives a change of light, but a rotation or zoom turns and stretches gradients: on a smooth pattern
-    that turns by 3 degrees, gamma = 5 costs 0.08 px and gamma = 0 nothing.
+    channels inside Psi. The gradient of I2(x + w) is that of the warped frame, so that it turns and stretches with what it belongs
+    to. `fixed_points` times the weights Psi' are taken from the flow so far (the paper's inner fixed-point iteration), and each
+    resulting linear system is solved by `iterations` of conjugate gradients, with the 2x2 block of each pixel as preconditioner,
+    where the paper takes SOR.
     """
 
     alpha: float = 10.0
     gamma: float = 5.0
     epsilon: float = 0.1
     fixed_points: int = 3
-    iterations: int = 12
+    iterations: int = 20
 
     def __call__(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-        features1, features2 = self._features(first), self._features(second)
-        dx, dy, dt = linearize(features1, features2, flow)
-        xx, xy, yy, xt, yt = data_tensor(dx, dy, dt)
-        tt = (dt * dt).sum(dim=1, keepdim=True)
-        start = flow
+        warped, inside = sample(second, flow)
+        xx, xy, yy, xt, yt, tt = self._data_term(first, warped)
+        change = None
         for _ in range(self.fixed_points):
-            u, v = (flow - start).split(1, dim=1)
-            residual = xx * u * u + yy * v * v + tt + 2 * (xy * u * v + xt * u + yt * v)
-            data = 0.5 * (residual.clamp(min=0) + self.epsilon**2).rsqrt()
-            across, down = (part.square().sum(dim=1, keepdim=True) for part in forward_differences(flow))
-            smooth = self.alpha * 0.5 * (across + down + self.epsilon**2).rsqrt()
-            a, b, d = data * xx, data * xy, data * yy
-            target = torch.cat(
-                (
-                    a * start[:, :1] + b * start[:, 1:] - data * xt,
-                    b * start[:, :1] + d * start[:, 1:] - data * yt,
-                ),
-                dim=1,
-            )
-            flow = _conjugate_gradients(a, b, d, smooth, target, flow, self.iterations)
-        return flow
+            residual = tt
+            if change is not None:
+                u, v = change.split(1, dim=1)
+                residual = (xx * u * u + yy * v * v + tt + 2 * (xy * u * v + xt * u + yt * v)).clamp(min=0)
+            data = inside * 0.5 * (residual + self.epsilon**2).rsqrt()
+            solved = flow if change is None else flow + change
+            lengths = sum(part.square().sum(dim=1, keepdim=True) for part in forward_differences(solved))
+            smooth = self.alpha * 0.5 * (lengths + self.epsilon**2).rsqrt()
+            system = NormalEquations(data * xx, data * xy, data * yy, smooth)
+            target = torch.cat((-data * xt, -data * yt), dim=1) - system.smoothness(flow)
+            change = _conjugate_gradients(system, target, change, self.iterations)
+        return flow + change
 
-    def _features(self, frame: Tensor) -> Tensor:
-        if self.gamma == 0:
-            return frame
-        weight = self.gamma**0.5
-        return torch.cat((frame, *(weight * part for part in gradient(frame))), dim=1)
+    def _data_term(self, first: Tensor, warped: Tensor) -> list[Tensor]:
+        """The data tensor of brightness and of gradients (`data_tensor`, and the sum of It^2), `(B, 1, H, W)` each.
+
+        Derivatives along x and y are those of the mean of both frames.
+        """
+        mean, dt = (first + warped) / 2, warped - first
+        dx, dy = gradient(mean)
+        terms = [_products(dx, dy, dt)]
+        if self.gamma:
+            (dxx, dxy), dyy = gradient(dx), derivative(dy, -2)
+            dxt, dyt = gradient(dt)
+            for parts in ((dxx, dxy, dxt), (dxy, dyy, dyt)):
+                terms.append(tuple(self.gamma * product for product in _products(*parts)))
+        return [sum(part.sum(dim=1, keepdim=True) for part in parts) for parts in zip(*terms, strict=True)]
+
+
+def _products(dx: Tensor, dy: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
+    """Ix^2, Ix Iy, Iy^2, Ix It, Iy It, It^2."""
+    return dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt
 
 
 def forward_differences(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,30 +169,65 @@ def divergence(px: Tensor, py: Tensor) -> Tensor:
     return px[..., 1:] - px[..., :-1] + py[..., 1:, :] - py[..., :-1, :]
 
 
-def _conjugate_gradients(a: Tensor, b: Tensor, d: Tensor, smooth: Tensor, target: Tensor, flow: Tensor, iterations: int) -> Tensor:
-    """Solve `[[a, b], [b, d]] w - div(smooth grad w) = target` from `flow` on."""
+class NormalEquations:
+    """`w -> [[a, b], [b, d]] w - div(smooth grad w)`, with `forward_differences` and `divergence`, for flows `(B, 2, H, W)`.
 
-    def apply(w: Tensor) -> Tensor:
-        u, v = w.split(1, dim=1)
-        wx, wy = forward_differences(w)
-        return torch.cat((a * u + b * v, b * u + d * v), dim=1) - divergence(smooth * wx, smooth * wy)
+    Args:
+        a, b, d, smooth: `(B, 1, H, W)`.
+    """
 
-    # Diagonal of the smoothness operator: each difference that a pixel takes part in counts with its weight.
-    right, below = F.pad(smooth[..., :-1], (0, 1)), F.pad(smooth[..., :-1, :], (0, 0, 0, 1))
-    diagonal = right + below + F.pad(smooth[..., :-1], (1, 0)) + F.pad(smooth[..., :-1, :], (0, 0, 1, 0))
-    tiny = torch.finfo(flow.dtype).tiny
-    residual = target - apply(flow)
-    direction: Tensor | None = None
-    product: Tensor | None = None
+    def __init__(self, a: Tensor, b: Tensor, d: Tensor, smooth: Tensor) -> None:
+        # Of each difference that a pixel takes part in, its weight; none across the border.
+        right, below = F.pad(smooth[..., :-1], (0, 1)), F.pad(smooth[..., :-1, :], (0, 0, 0, 1))
+        left, above = F.pad(smooth[..., :-1], (1, 0)), F.pad(smooth[..., :-1, :], (0, 0, 1, 0))
+        self._neighbours = left, right, above, below
+        self._coupling = left + right + above + below
+        self._across = b
+        self._diagonal = torch.cat((a, d), dim=1) + self._coupling
+        determinant = self._diagonal[:, :1] * self._diagonal[:, 1:] - b * b
+        self._inverse_across = b / determinant
+        self._inverse_diagonal = self._diagonal.flip(1) / determinant
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """The left-hand side for w."""
+        return self._less_neighbours((self._diagonal * w).addcmul_(self._across, w.flip(1)), w)
+
+    def smoothness(self, w: Tensor) -> Tensor:
+        """`-div(smooth grad w)` alone."""
+        return self._less_neighbours(self._coupling * w, w)
+
+    def precondition(self, w: Tensor) -> Tensor:
+        """What solves each pixel's 2x2 block alone."""
+        return (self._inverse_diagonal * w).addcmul_(self._inverse_across, w.flip(1), value=-1)
+
+    def _less_neighbours(self, x: Tensor, w: Tensor) -> Tensor:
+        """x, from which is taken what the four neighbours give."""
+        height, width = w.shape[-2:]
+        padded = F.pad(w, (1, 1, 1, 1))
+        for weight, (top, left) in zip(self._neighbours, ((1, 0), (1, 2), (0, 1), (2, 1)), strict=True):
+            x.addcmul_(weight, padded[..., top : top + height, left : left + width], value=-1)
+        return x
+
+
+def _conjugate_gradients(system: NormalEquations, target: Tensor, start: Tensor | None, iterations: int) -> Tensor:
+    """Solve `system(w) = target` from `start` on, or from zero."""
+    tiny = torch.finfo(target.dtype).tiny
+    solution, residual = (torch.zeros_like(target), target) if start is None else (start, target - system(start))
+    direction, product = None, None
     for _ in range(iterations):
-        z = _solved(a + diagonal, b, d + diagonal, *residual.split(1, dim=1))
-        new = (residual * z).sum(dim=(1, 2, 3), keepdim=True)
-        direction = z if direction is None or product is None else z + new / product.clamp(min=tiny) * direction
-        product, image = new, apply(direction)
-        length = product / (direction * image).sum(dim=(1, 2, 3), keepdim=True).clamp(min=tiny)
-        flow = flow + length * direction
-        residual = residual - length * image
-    return flow
+        z = system.precondition(residual)
+        new = _dot(residual, z)
+        direction = z if direction is None else torch.addcmul(z, new / product.clamp(min=tiny), direction)
+        product, image = new, system(direction)
+        length = product / _dot(direction, image).clamp(min=tiny)
+        solution = torch.addcmul(solution, length, direction)
+        residual = torch.addcmul(residual, length, image, value=-1)
+    return solution
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Of each of a batch, `(B, 1, 1, 1)`."""
+    return torch.bmm(x.flatten(1).unsqueeze(1), y.flatten(1).unsqueeze(2)).unsqueeze(3)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ A verb imports what it needs when it runs, so that `--help` and `--version` answ
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from .. import __version__
-from ..errors import FeatherflowError, is_out_of_memory, printable
+from ..errors import FeatherflowError, InputError, is_out_of_memory, printable
 from ..inference.runners.threads import respect_container
 from . import (
     bench,
@@ -35,7 +36,7 @@ from . import (
     video,
     weights,
 )
-from .output import hold_every_name
+from .output import hold_every_name, say, show_log
 
 app = App(
     name="featherflow",
@@ -73,11 +74,14 @@ completion.register(app)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
     hold_every_name()
+    show_log(logging.WARNING)
     respect_container()
     try:
-        app(arguments)
+        app(arguments, exit_on_error=False, print_error=False)
     except FeatherflowError as error:
         _leave(str(error), error.exit_code)
+    except CycloptsError as error:  # its own frame would show what was typed as it is
+        _leave(_told(error), InputError.exit_code)
     except KeyboardInterrupt as stop:
         _leave(str(stop) or "interrupted; nothing half-written is left.", 130)
     except BrokenPipeError:  # the reader of our output went away
@@ -95,6 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(f"{name} cannot be used: {(error.strerror or str(error)).lower()}.", 3)
 
 
+def _told(error: CycloptsError) -> str:
+    if isinstance(error, UnusedCliTokensError):
+        return f"Too many words: nothing is done with {' '.join(error.unused_tokens or ())}."
+    return " ".join(str(error).split())
+
+
 def _leave(message: str, code: int) -> None:
-    print(f"featherflow: {message}", file=sys.stderr)
+    say(f"featherflow: {message}", to_error=True)
     sys.exit(code)

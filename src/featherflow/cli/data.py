@@ -28,7 +28,7 @@ def render(
     Parameters
     ----------
     out
-        Folder to write to.
+        New or empty folder to write to.
     count
         Number of pairs.
     photos
@@ -44,9 +44,12 @@ def render(
     """
     from ..data import SceneConfig, TextureBank
     from ..data.render import render_folder
+    from ..outputs import check_outputs
+    from .output import say
 
+    check_outputs([("the sheet", out / "sheet.png")], trees=photos or (), makes_folders=True)
     bank = TextureBank.from_folder(photos) if photos else None
-    print(render_folder(out, count, SceneConfig(height=height, width=width, depth=depth), bank, seed))
+    say(str(render_folder(out, count, SceneConfig(height=height, width=width, depth=depth), bank, seed)))
 
 
 @app.command
@@ -66,18 +69,19 @@ def heldback(out: Path, *, photos: list[Path]) -> None:
         Folder of photos; may be given several times.
     """
     from ..data.heldback import write_held_back
-    from .output import show_progress
+    from ..errors import counted
+    from .output import say, show_progress
 
     with show_progress("pairs") as progress:
         used = write_held_back(out, photos, progress=progress)
-    print(f"{out}: pairs from {used} photos held back.")
+    say(f"{out}: pairs from {counted(used, 'photo')} held back.")
 
 
 @app.command
 def pack(
     photos: list[Path],
     *,
-    output: Annotated[Path, Parameter(alias="-o")],
+    output: Annotated[str, Parameter(alias="-o")],
     drawn: int = 120,
     particles: int = 20,
     size: int = 448,
@@ -107,13 +111,15 @@ def pack(
     from ..data import TextureBank
     from ..data.heldback import is_held_back
     from ..outputs import check_outputs
+    from .output import say
 
-    check_outputs([("the packed file", output)], [path for folder in photos for path in folder.rglob("*")], overwrite=None)
+    check_outputs([("the packed file", output)], trees=photos)
     bank = TextureBank.procedural(drawn, size, torch.Generator().manual_seed(0), particles=particles)
     taken = TextureBank.from_folder(photos, size, keep=(lambda photo: not is_held_back(photo)) if hold_back else None)
     bank = TextureBank.concat([taken, bank])
     quality = bank.pack(output)
-    print(f"{output}: {len(bank)} textures of {size}x{size} px, {output.stat().st_size / 1e6:.1f} MB at JPEG quality {quality}")
+    megabytes = Path(output).stat().st_size / 1e6
+    say(f"{output}: {len(bank)} textures of {size}x{size} px, {megabytes:.1f} MB at JPEG quality {quality}")
 
 
 @app.command
@@ -137,10 +143,11 @@ def check(name: str, root: Path, *, split: str | None = None, json: Annotated[bo
     import dataclasses
 
     from ..data import benchmarks
-    from .output import print_json
+    from .output import print_json, say
 
     report = benchmarks.check(name, root, split)
     if json:
         print_json(dataclasses.asdict(report))
     else:
-        print("\n".join(report.sentences()))
+        for sentence in report.sentences():
+            say(sentence)

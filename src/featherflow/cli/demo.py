@@ -27,15 +27,17 @@ def demo(
     import dataclasses
 
     from .. import demo as demonstration
-    from .output import print_json
+    from .output import print_json, say
 
     result = demonstration.run(folder, model)
     if json:
         print_json(dataclasses.asdict(result))
         return
-    print(f"{result.model} on a pair of {result.width}x{result.height} px: loaded in {result.load_seconds:.2f} s, ", end="")
-    print(f"estimated in {result.seconds:.2f} s on this machine.")
-    print(f"End-point error {result.epe_px:.2f} px (per_image); the true flow is {result.mean_length_px:.2f} px long on average.")
-    print(f"  {result.flow}      the flow field")
-    print(f"  {result.picture}      in colour: hue is direction, saturation is length")
-    print(f"  {result.overview}  frame 1, true flow; error (blue small, red large), estimated flow")
+    say(
+        f"{result.model} on a pair of {result.width}x{result.height} px: loaded in {result.load_seconds:.2f} s, "
+        f"estimated in {result.seconds:.2f} s on this machine."
+    )
+    say(f"End-point error {result.epe_px:.2f} px (per_image); the true flow is {result.mean_length_px:.2f} px long on average.")
+    say(f"  {result.flow}      the flow field")
+    say(f"  {result.picture}      in colour: hue is direction, saturation is length")
+    say(f"  {result.overview}  frame 1, true flow; error (blue small, red large), estimated flow")

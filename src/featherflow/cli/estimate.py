@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,14 +11,14 @@ from .options import ESTIMATION, Estimation
 
 def estimate(
     *frames: str,
-    output: Annotated[Path | None, Parameter(alias="-o")] = None,
-    picture: Path | None = None,
+    output: Annotated[str | None, Parameter(alias="-o")] = None,
+    picture: str | None = None,
     scale: float | None = None,
     legend: Annotated[bool, Parameter(negative="")] = False,
     backward: bool = False,
     occlusion: bool = False,
     format: str | None = None,
-    range: str | None = None,
+    range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
     skip_existing: Annotated[bool, Parameter(negative="")] = False,
     keep_going: Annotated[bool, Parameter(negative="")] = False,

@@ -16,8 +16,8 @@ def evaluate(
     data: list[str] | None = None,
     model: list[str] | None = None,
     limit: int | None = None,
-    csv: Path | None = None,
-    html: Path | None = None,
+    csv: str | None = None,
+    html: str | None = None,
     worst: int = 2,
     submit: Path | None = None,
     computation: Computation = COMPUTATION,
@@ -61,18 +61,21 @@ def evaluate(
     from ..evaluation.submissions import submit_one
     from ..outputs import check_outputs
     from ..weights import default_model
-    from .output import print_json, show_progress
+    from .output import print_json, say, show_progress
 
     methods = {name: method_named(name, computation.device, computation.dtype) for name in model or [default_model()]}
     datasets = [Dataset.parse(text) for text in data or []] + ([Dataset("samples", samples)] if samples else [])
-    check_outputs([("the table", csv), ("the page", html)])
+    named = [("the table", csv), ("the page", html)]
+    check_outputs(named)
+    if submit is None and (csv or html):
+        check_outputs(named, [path for dataset in datasets for pair in dataset.pairs() for path in pair.files()], overwrite=None)
     if submit is not None:
         with show_progress("pairs", quiet=json) as progress:
             submission = submit_one(methods, datasets, submit, progress)
         if json:
             print_json(asdict(submission))
         else:
-            print(submission.sentence())
+            say(submission.sentence())
         return
     pictures = report.WorstPairs(worst) if html is not None else None
     with show_progress("pairs", quiet=json) as progress:

@@ -13,7 +13,7 @@ from .options import NETWORK, Network
 def export(
     model: str,
     *,
-    output: Annotated[Path, Parameter(alias="-o")],
+    output: Annotated[str, Parameter(alias="-o")],
     to: str | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -56,7 +56,11 @@ def export(
     from ..inference.exporting import USUAL_SIZE, named_network
     from ..inference.exporting import export as write
     from ..networks import RunOptions
-    from .output import print_json
+    from ..outputs import check_outputs
+    from .output import print_json, say
+
+    beside = Path(output).with_suffix(".bin") if Path(output).suffix == ".xml" else None
+    check_outputs([("the numbers of the network", beside), ("the network", output)], [network.weights or ""], overwrite=None)
 
     size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
     result = write(
@@ -73,4 +77,4 @@ def export(
     if json:
         print_json(dataclasses.asdict(result))
     else:
-        print(result.sentence())
+        say(result.sentence())

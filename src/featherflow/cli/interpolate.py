@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,7 +13,7 @@ from .writing import WRITING, Writing
 def interpolate(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True)],
+    output: Annotated[str, Parameter(alias="-o", allow_leading_hyphen=True)],
     factor: int = 2,
     cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,

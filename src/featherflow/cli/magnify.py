@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,10 +13,10 @@ from .writing import WRITING, Writing
 def magnify(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path, Parameter(alias="-o", allow_leading_hyphen=True)],
+    output: Annotated[str, Parameter(alias="-o", allow_leading_hyphen=True)],
     factor: float = 5.0,
     limit: float = 40.0,
-    band: str | None = None,
+    band: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,

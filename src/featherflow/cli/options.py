@@ -138,6 +138,9 @@ class ClipOptions:
         vp9, av1, mpeg4 or h264; by default the first of these that is there, but never h264 (its encoder may be under the GPL).
     sound
         Copy the sound of the source, as it is.
+    range
+        LOW,HIGH: of images deeper than 8 bit, the numbers that are black and white, e.g. 0,4095. By default as many bits of 16 as
+        all images need, and of 32-bit images what all of them hold.
     """
 
     start: float | None = None
@@ -145,10 +148,18 @@ class ClipOptions:
     fps: float | None = None
     codec: str | None = None
     sound: Annotated[bool, Parameter(name="audio")] = True
+    range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
 
-    def settings(self) -> dict[str, Any]:
-        """Keywords of `featherflow.video.flow_video` and its like."""
-        return dataclasses.asdict(self)
+    def settings(self) -> dict[str, object]:
+        """Keywords of `featherflow.video.flow_video` and its like.
+
+        Raises:
+            InputError: for a range that is none.
+        """
+        from .output import parse_range
+
+        settings = dataclasses.asdict(self)
+        return settings | {"value_range": parse_range(settings.pop("range"))}
 
 
 #: As parameters of a verb, whose fields become its options; and their defaults.

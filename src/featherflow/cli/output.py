@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..errors import InputError
+from ..errors import InputError, printable
+
+_LONGEST = 8000  # characters of a line
 
 
 @contextmanager
@@ -51,15 +54,28 @@ def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int
             bar.stop()
 
 
-def show_log() -> None:
-    """What the package says about its choices, on standard error."""
-    import logging
+def say(text: str, to_error: bool = False) -> None:
+    """Print one line, safe on any terminal: it may hold names of files, and what files say of themselves."""
+    print(printable(text, _LONGEST), file=sys.stderr if to_error else sys.stdout)
 
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("featherflow: %(message)s"))
+
+class _Notes(logging.Handler):
+    """What the package says about its choices, on standard error as it is then."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        say(text if text.startswith("note: ") else f"featherflow: {text}", to_error=True)
+
+
+_NOTES = _Notes()
+
+
+def show_log(level: int = logging.INFO) -> None:
+    """Let what the package says be seen, on standard error, from a level on."""
     logger = logging.getLogger("featherflow")  # not the root: other packages say much
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    if _NOTES not in logger.handlers:
+        logger.addHandler(_NOTES)
+    logger.setLevel(level)
 
 
 def print_json(value: object) -> None:
@@ -109,12 +125,13 @@ def print_table(header: list[str], rows: list[list[str]], title: str = "") -> No
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for number, name in enumerate(header):
         table.add_column(name, overflow="fold", no_wrap=number == 0)  # names come first and are copied from here
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 
@@ -122,14 +139,14 @@ def show_results(results: list, as_json: bool, to_error: bool = False) -> None:
     """Results of whole jobs, each with its `sentence`; on standard error where standard output holds what was made."""
     if to_error:
         for result in results:
-            print(json.dumps(_valid(dataclasses.asdict(result))) if as_json else result.sentence(), file=sys.stderr)
+            say(json.dumps(_valid(dataclasses.asdict(result))) if as_json else result.sentence(), to_error=True)
         return
     if as_json:
         documents = [dataclasses.asdict(result) for result in results]
         print_json(documents[0] if len(documents) == 1 else documents)
         return
     for result in results:
-        print(result.sentence())
+        say(result.sentence())
 
 
 def show_job(job, as_json: bool) -> None:
@@ -139,8 +156,8 @@ def show_job(job, as_json: bool) -> None:
         print_json(documents[0] if len(documents) == 1 and not job.many else documents)
     else:
         for result in job.results:
-            print(result.sentence(), file=sys.stderr if result in job.failures else sys.stdout)
+            say(result.sentence(), to_error=result in job.failures)
     if job.many:
-        print(job.summary(), file=sys.stderr)
+        say(job.summary(), to_error=True)
     if job.failures:
         sys.exit(1)

@@ -25,9 +25,9 @@ _ESTIMATION = ParticleOptions()
 
 def piv(
     *frames: str,
-    output: Annotated[list[Path] | None, Parameter(alias="-o", negative="")] = None,
-    quiver: Path | None = None,
-    vorticity: Path | None = None,
+    output: Annotated[list[str] | None, Parameter(alias="-o", negative="")] = None,
+    quiver: str | None = None,
+    vorticity: str | None = None,
     pairing: str = "auto",
     dt: float | None = None,
     px_per_mm: float | None = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,8 +13,8 @@ from .writing import WRITING, Writing
 def tracks(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path, Parameter(alias="-o")],
-    video: Path | None = None,
+    output: Annotated[str, Parameter(alias="-o")],
+    video: str | None = None,
     point: list[str] | None = None,
     spacing: int = 32,
     cuts: float = 0.65,

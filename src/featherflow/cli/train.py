@@ -87,7 +87,7 @@ def train(
     from ..errors import InputError
     from ..training import RECIPES, changed_recipe
     from ..training import train as run_training
-    from .output import print_json, print_table
+    from .output import print_json, print_table, say
 
     if list:
         listed = [recipe.summary() for recipe in RECIPES.values()]
@@ -150,4 +150,4 @@ def train(
         compile,
         threads,
     )
-    print(piece.sentence())
+    say(piece.sentence())

@@ -14,7 +14,7 @@ from .writing import WRITING, Writing
 def video(
     source: Annotated[str, Parameter(allow_leading_hyphen=True)],
     *,
-    output: Annotated[Path | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
+    output: Annotated[str | None, Parameter(alias="-o", allow_leading_hyphen=True)] = None,
     view: str = "colour",
     flow_dir: Path | None = None,
     format: str = "flo",
@@ -25,6 +25,7 @@ def video(
     backward: bool = False,
     occlusion: bool = False,
     warm_start: bool = False,
+    cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,
     clip: Clip = CLIP,
     writing: Writing = WRITING,
@@ -66,6 +67,9 @@ def video(
     warm_start
         Start each pair of frames from the flow of the pair before, carried along itself. For networks that update a flow (raft,
         flowformer, ...).
+    cuts
+        How alike two frames are along their flow, from 0 to 1, where there is no cut; below, there is one,
+        over which nothing moves; 0 finds none.
     json
         Print what was done as JSON.
     """
@@ -86,6 +90,7 @@ def video(
             backward=backward,
             occlusion=occlusion,
             warm_start=warm_start,
+            cuts=cuts,
             **clip.settings(),
             **writing.settings(),
             estimator=estimation.estimator(),

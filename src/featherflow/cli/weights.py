@@ -20,7 +20,7 @@ def import_(
     /,
     *,
     as_: Annotated[str, Parameter(name="--as")],
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
 ) -> None:
     """Make weights of another release ours.
 
@@ -43,7 +43,7 @@ def import_(
     from ..outputs import check_outputs
     from ..weights import import_weights_to
 
-    check_outputs([("the weights", output)], [file])
+    check_outputs([("the weights", output)], [file], overwrite=None)
     path, imported = import_weights_to(file, as_, output)
     _report(path, imported)
 
@@ -94,7 +94,7 @@ def show(weights: str, /, *, json: JsonFlag = False) -> None:
         Print JSON instead of lines.
     """
     from ..weights import describe
-    from .output import print_json
+    from .output import print_json, say
 
     facts = describe(weights)
     if json:
@@ -102,7 +102,7 @@ def show(weights: str, /, *, json: JsonFlag = False) -> None:
     else:
         width = max(map(len, facts))
         for key, value in facts.items():
-            print(f"{key:{width}}  {_text(value)}")
+            say(f"{key:{width}}  {_text(value)}")
 
 
 @app.command
@@ -138,15 +138,14 @@ def fetch(name: str, /, *, agree: Annotated[bool, Parameter(negative=())] = Fals
 
 
 def _report(path: Path, imported) -> None:
+    from .output import say
+
     for remark in imported.remarks:
-        print(f"note: {remark}", file=sys.stderr)
+        say(f"note: {remark}", to_error=True)
     if imported.info.approximate:
-        print(f"note: approximate, for {imported.info.approximate}.", file=sys.stderr)
-    print(f"{imported.info.name} -> {path}")
+        say(f"note: approximate, for {imported.info.approximate}.", to_error=True)
+    say(f"{imported.info.name} -> {path}")
 
 
 def _text(value: object) -> str:
-    """A fact as one line; it may come from a file of anybody."""
-    from ..errors import printable
-
-    return printable(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value), 8000)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)

@@ -58,16 +58,18 @@ def gather_sources(examples: Sequence[Example], device: torch.device | str = "cp
     """Pairs with ground truth as tensors."""
     sizes = [example.frame1.shape[:2] for example in examples]
     height, width = (max(size[axis] for size in sizes) for axis in (0, 1))
-    frames = np.zeros((2, len(examples), height, width, 3), np.uint8)
+    deep = any(example.frame1.dtype != np.uint8 for example in examples)
+    frames = np.zeros((2, len(examples), height, width, 3), np.float32 if deep else np.uint8)
     flow = np.full((len(examples), height, width, 2), np.nan, np.float32)
     occluded = np.zeros((len(examples), 1, height, width), bool)
     for index, (example, (h, w)) in enumerate(zip(examples, sizes, strict=True)):
-        frames[0, index, :h, :w], frames[1, index, :h, :w] = example.frame1, example.frame2
-        truth, valid = example.truth()
-        flow[index, :h, :w] = np.where(valid[..., None], truth, np.nan)
+        for block, frame in zip(frames[:, index], (example.frame1, example.frame2), strict=True):
+            block[:h, :w] = frame / np.float32(255) if deep and frame.dtype == np.uint8 else frame
+        flow[index, :h, :w] = np.where(example.valid[..., None], example.flow, np.nan)
         if example.matched is not None:
-            occluded[index, 0, :h, :w] = valid & ~example.matched
-    both = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float().div_(255.0)
+            occluded[index, 0, :h, :w] = example.valid & ~example.matched
+    both = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3)
+    both = both if deep else both.float().div_(255.0)
     return Sources(
         both[0],
         both[1],

@@ -56,16 +56,16 @@ from typing import NamedTuple
 import numpy as np
 
 from featherflow.data.heldback import PAIRS
-from featherflow.errors import FileError, InputError
+from featherflow.errors import FileError, InputError, counted
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
-from featherflow.frames import IMAGE_SUFFIXES, read_image, read_images
+from featherflow.frames import read_frames, read_image
 from featherflow.sequences import natural_order
 
 
 class Example(NamedTuple):
     """One pair in memory. What the benchmark does not give is None."""
 
-    #: Frames `(H, W, 3)` uint8 RGB.
+    #: Frames `(H, W, 3)` RGB: uint8, or float32 in [0, 1] where the files are deeper, both scaled alike.
     frame1: np.ndarray
     frame2: np.ndarray
     #: True flow `(H, W, 2)` float32 [px], NaN where unknown.
@@ -118,7 +118,7 @@ class Pair:
         Raises:
             FileError: naming the first file that is missing, damaged or of another size than frame 1.
         """
-        frame1, frame2 = read_images([self.frame1, self.frame2])
+        frame1, frame2 = read_frames([self.frame1, self.frame2])
         size = frame1.shape[:2]
         _same_size(frame2.shape[:2], size, self.frame2, self.frame1)
         if self.flow is None:
@@ -182,7 +182,7 @@ class CheckReport:
         for group, count in self.pairs.items():
             full = self.published[group]
             of = "" if full is None else f" of the {full} that the published set has"
-            lines.append(f"{group}, split {self.split}: {count} pairs{of}; all files read, sizes agree.")
+            lines.append(f"{group}, split {self.split}: {counted(count, 'pair')}{of}; all files read, sizes agree.")
         return lines
 
 
@@ -210,7 +210,9 @@ def check(name: str, root: str | os.PathLike[str], split: str | None = None) -> 
     counts: dict[str, int] = {}
     files: set[Path] = set()
     for pair in _found(benchmark, Path(root), split, complete=True):
-        pair.read()
+        example = pair.read()
+        if example.valid is not None and not example.valid.any():
+            raise FileError(f"'{pair.flow}' says of no pixel how it moves; a true flow that knows nothing is none.")
         counts[pair.group] = counts.get(pair.group, 0) + 1
         files.update(pair.files())
     published = {group: benchmark.published.get((split, group)) for group in counts}

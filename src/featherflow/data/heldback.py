@@ -22,6 +22,7 @@ from ..errors import FileError
 from ..files import atomic_write
 from ..flow import write_flow
 from ..frames import write_image
+from ..outputs import check_outputs
 from .procedural import render_pairs
 from .render import as_bytes
 from .scenes import SceneConfig
@@ -93,6 +94,7 @@ def write_held_back(
     if out.exists():
         raise FileError(f"'{out}' is there already; the held-back set needs a new folder.")
     folders = [photos] if isinstance(photos, (str, os.PathLike)) else sorted(photos, key=lambda folder: Path(folder).name)
+    check_outputs([("a frame of the set", out / "frame1.png")], trees=folders, makes_folders=True)
     names = sorted({photo.name for photo in find_photos(folders) if is_held_back(photo)})
     if not names:
         raise FileError(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..frames import write_image
-from ..outputs import make_folder
+from ..outputs import make_folder, make_new_folder
 from .procedural import SceneConfig, render_pairs
 from .textures import TextureBank
 
@@ -22,7 +22,8 @@ def render_folder(
     textures: TextureBank | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write `count` pairs under `out` in the layout `folder` of `featherflow.data.benchmarks`, and one contact sheet.
+    """Write `count` pairs under `out`, a new or empty folder, in the layout `folder` of `featherflow.data.benchmarks`, and one
+    contact sheet.
 
     Pair k is `frames/0000k/frame1.png` and `frame2.png`, `flow/0000k/frame1.flo`, and `occlusions/0000k/frame1.png`, white where
     frame 2 does not show what frame 1 does. It depends on `seed` and k only, not on `count`. A row of the sheet `sheet.png` shows
@@ -30,10 +31,14 @@ def render_folder(
 
     Returns:
         The path of the sheet.
+
+    Raises:
+        InputError: if `out` holds anything: pairs of two runs, or of somebody else, would be taken for one set.
+        FileError: if it cannot be written.
     """
     from ..flow import flow_to_rgb, write_flow
 
-    out = make_folder(out)
+    out = make_new_folder(out)
     rows = []
     for index in range(count):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + index)

@@ -38,20 +38,22 @@ def run(folder: str | os.PathLike[str] = "featherflow-demo", model: str | None =
     """Estimate the flow of the bundled pair; write `flow.flo`, `flow.png` and `overview.png` into `folder`.
 
     Raises:
-        FileError: if the folder cannot be written.
+        InputError: for a folder with pictures of its own; FileError: if it cannot be written.
     """
     import numpy as np
 
-    from ..errors import FileError
+    from ..errors import InputError
     from ..flow import FlowMetrics, error_map, flow_to_rgb, read_flow_with_valid, save_flow_picture, write_flow
-    from ..frames import read_image, write_image
+    from ..frames import IMAGE_SUFFIXES, read_image, write_image
     from ..inference import Estimator
+    from ..outputs import check_outputs, make_folder
 
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"The folder '{folder}' cannot be made: {error.strerror}.") from None
+    folder = make_folder(folder)
+    ours = [folder / name for name in ("flow.flo", "flow.png", "overview.png")]
+    others = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path not in ours]
+    if others:
+        raise InputError(f"'{folder}' holds pictures, among which those of the demonstration would be; name another folder.")
+    check_outputs([("a file of the demonstration", path) for path in ours])
     frame1, frame2 = read_image(FRAME1), read_image(FRAME2)
     truth, valid = read_flow_with_valid(TRUTH)
 
@@ -71,6 +73,7 @@ def run(folder: str | os.PathLike[str] = "featherflow-demo", model: str | None =
     metrics.update(flow, truth, valid)
     length = float(np.hypot(truth[..., 0], truth[..., 1])[valid].mean())
     height, width = flow.shape[:2]
+    files = map(str, ours)
     return DemoResult(
         estimator.model,
         str(folder / "flow.flo"),

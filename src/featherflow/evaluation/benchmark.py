@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -19,7 +21,7 @@ from .figures import AGGREGATORS, FIGURES, GroupFigures, figure_keys
 from .memory import PeakMemory
 from .samples import find_samples
 
-#: Two frames `(H, W, 3)` uint8 RGB to flow `(H, W, 2)` [px].
+#: Two frames `(H, W, 3)` RGB, uint8 or float32 in [0, 1], to flow `(H, W, 2)` [px].
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 #: The benchmark name for a mixed folder of a few pairs, see `featherflow.evaluation.samples`.
@@ -29,6 +31,8 @@ SAMPLES = "samples"
 Watcher = Callable[[str, Pair, Example, np.ndarray, float], None]
 
 _WARM_UP_PIXELS = 128
+
+_log = logging.getLogger(__name__)
 
 
 def method_named(text: str, device: str | None = None, dtype: str = "float32") -> Method:
@@ -106,6 +110,7 @@ class GroupResult:
 
     model: str
     group: str
+    #: Pairs whose truth knows at least one pixel.
     pairs: int
     pixels: int
     #: Aggregator, then key of `FIGURES`, to value.
@@ -205,12 +210,14 @@ def evaluate(
                 flow = method(example.frame1, example.frame2)
                 times.append(1000 * (time.perf_counter() - started))
                 error = figures.update(flow, example, pair.name)
+                if math.isnan(error) and model == next(iter(methods)):
+                    _log.warning("note: '%s' says of no pixel how it moves; the pair does not count.", pair.flow)
                 if watch:
                     watch(model, pair, example, flow, error)
                 done += 1
-            results.append(
-                GroupResult(model, group, len(pairs), figures.pixels(), figures.figures(), figures.each(), statistics.median(times))
-            )
+            each = figures.each()
+            known = sum(own is not None for own in each.values())
+            results.append(GroupResult(model, group, known, figures.pixels(), figures.figures(), each, statistics.median(times)))
         costs[model] = ModelCost(memory.mib(), memory.own)
     if progress:
         progress(total, total)

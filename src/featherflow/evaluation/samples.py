@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..flow import read_flow_with_valid
-from ..frames import read_image, read_images
+from ..frames import read_frames, read_image
 
 #: Pairs left out of the means: motion blur and smoke beyond what their frames show.
 FLAGGED = ("ambush_4",)
@@ -36,12 +36,13 @@ class Sample:
     invalid: Path | None = None
 
     def read(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Frames `(H, W, 3)` uint8 RGB, flow `(H, W, 2)` float32 [px] and validity `(H, W)` bool."""
+        """Frames `(H, W, 3)` RGB, uint8 or of deeper files float32 in [0, 1], flow `(H, W, 2)` float32 [px], and validity
+        `(H, W)` bool.
+        """
         flow, valid = read_flow_with_valid(self.flow)
         if self.invalid is not None and self.invalid.exists():
             valid = valid & (read_image(self.invalid)[..., 0] == 0)
-        frame1, frame2 = read_images([self.frame1, self.frame2])
-        return frame1, frame2, flow, valid
+        return *read_frames([self.frame1, self.frame2]), flow, valid
 
 
 def find_samples(root: Path | str, flagged: bool = False) -> list[Sample]:

@@ -15,6 +15,7 @@ from .. import classical
 from ..errors import InputError
 from ..frames import as_batches
 from ..networks import FlowNetwork, RunOptions, as_network
+from ..ops import show_no_motion
 from ..weights import default_model
 from . import defaults, kept, streaming, tiling
 from .few import Few
@@ -121,7 +122,8 @@ class Estimator:
         Args:
             frame1, frame2: two frames, or two batches of frames, of one size of at least 16x16 px: paths, NumPy arrays
                 `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`.
-                Both are scaled alike where they are deeper than 8 bit. Equal frames have a flow of exactly zero.
+                Both are scaled alike where they are deeper than 8 bit. Two equal frames, and two of which one is of one colour,
+                have a flow of exactly zero.
 
         Returns:
             Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -187,7 +189,7 @@ class Estimator:
     def _refined(self, first: Frame, second: Frame, flow: Tensor) -> Tensor:
         if self.settings.refine:
             flow = classical.refine(first.batch, second.batch, flow, self.settings.refine, self.device)
-        return _still_where_equal(flow.to(first.batch.device), first.batch, second.batch)
+        return _still_where_nothing_tells(flow.to(first.batch.device), first.batch, second.batch)
 
     def _whole(self, network: FlowNetwork, first: Frame, second: Frame) -> Tensor:
         spec = self._spec(network, first)
@@ -254,12 +256,12 @@ def _pair(frame1: Any, frame2: Any) -> tuple[Frame, Frame]:
     return Frame(first), Frame(second.to(first.device))
 
 
-def _still_where_equal(flow: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Flow `(B, 2, H, W)` of two batches of frames, and exactly zero for each two frames that are equal."""
-    equal = [index for index, pair in enumerate(zip(first, second, strict=True)) if pair[0].equal(pair[1])]
-    if equal:
+def _still_where_nothing_tells(flow: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Flow `(B, 2, H, W)` of two batches of frames, and exactly zero for each two that show no motion."""
+    still = [index for index, nothing in enumerate(show_no_motion(first, second)) if nothing]
+    if still:
         flow = flow.clone()  # it may be an inference tensor
-        flow[equal] = 0
+        flow[still] = 0
     return flow
 
 
@@ -308,7 +310,8 @@ def estimate(
     Args:
         frame1, frame2: two frames, or two batches of frames, of one size of at least 16x16 px: paths, NumPy arrays
             `(H, W, 3)` uint8 RGB, Pillow images, tensors `(3, H, W)`, or lists of these; see `featherflow.frames.as_batch`; both
-            are scaled alike where they are deeper than 8 bit. Equal frames have a flow of exactly zero.
+            are scaled alike where they are deeper than 8 bit. Two equal frames, and two of which one is of one colour, have a flow
+            of exactly zero.
         model: a network's name (`"liteflownet2"`, `"liteflownet2:tag"`), the name of a classical method
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         backward: also the flow from `frame2` to `frame1`.

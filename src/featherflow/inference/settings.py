@@ -69,6 +69,8 @@ class EstimationSettings:
     def __post_init__(self) -> None:
         if self.model is not None and not isinstance(self.model, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             raise InputError(f"A model in settings is a name, got {type(self.model).__name__}.")
+        if self.model == "":
+            raise InputError("The name of the model is empty; `featherflow models` lists those that there are.")
         for name, known in (("dtype", DTYPES), ("engine", ENGINES)):
             if (value := getattr(self, name)) not in known:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{value}'.")

@@ -7,8 +7,8 @@ pixels of the grid it stands on, on the first frame's grid; warping is backward 
 from .constant import constant
 from .convolution import convolve_leaky
 from .correlation import correlate, correlate_dilated
-from .frames import check_frames, check_iterations, starting_flow
-from .layout import channel_softmax, channels_last, join_channels
+from .frames import check_frames, check_iterations, show_no_motion, starting_flow
+from .layout import channel_softmax, join_channels
 from .lengths import lengths
 from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
@@ -47,7 +47,7 @@ __all__ = [
     "reach",
     "resize",
     "resize_flow",
-    "size_of",
+    "show_no_motion",
     "starting_flow",
     "sum_in_strips",
     "warp",

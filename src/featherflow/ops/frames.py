@@ -30,6 +30,19 @@ def check_frames(frame1: Tensor, frame2: Tensor, multiple: int, smallest: int) -
         )
 
 
+#: Most by which a frame may vary, in [0, 1], and still show nothing: one level of 8 bit up and down, as the noise of black.
+FLAT = 2.5 / 255
+
+
+def show_no_motion(frame1: Tensor, frame2: Tensor) -> list[bool]:
+    """For each two of two batches of frames `(B, 3, H, W)` in [0, 1], whether nothing tells a motion: they are equal, or one is of
+    one colour.
+    """
+    flat = [((frame.amax((2, 3)) - frame.amin((2, 3))).amax(1) <= FLAT) for frame in (frame1, frame2)]
+    alone = (flat[0] | flat[1]).tolist()
+    return [nothing or a.equal(b) for nothing, a, b in zip(alone, frame1, frame2, strict=True)]
+
+
 def check_iterations(iterations: int) -> int:
     """The number of updates, if it is one.
 

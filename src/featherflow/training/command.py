@@ -56,6 +56,7 @@ def train(
     import torch
 
     from ..data import TextureBank
+    from ..outputs import check_outputs
     from .board import Board
     from .loop import Trainer
     from .shards import INDEX
@@ -63,6 +64,7 @@ def train(
 
     numbers, run = changed_recipe(recipe, changes), Path(run)
     roots = _by_kind(data)
+    check_outputs([("a picture of the run", run / "pictures" / "all.png")], trees=photos, makes_folders=True)
     begun = (run / "checkpoint.pt").exists() or (state_shards is not None and (Path(state_shards) / INDEX).exists())
     if numbers.begins_with and start is None and not begun:
         raise InputError(f"'{recipe}' begins with the weights that {numbers.begins_with} ends with; name them with --start.")

@@ -7,6 +7,7 @@ state.json                                                 everything else, and 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..files import atomic_write
 
 LIMIT = 15_000_000  # bytes of a shard, its header apart
 INDEX = "state.json"
+_SHARD = re.compile(r"state-\d{3,}-\d{3,}\.safetensors")  # other files in the folder are somebody else's
 
 
 def write_shards(folder: Path | str, state: dict, limit: int = LIMIT) -> list[Path]:
@@ -32,7 +34,7 @@ def write_shards(folder: Path | str, state: dict, limit: int = LIMIT) -> list[Pa
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    old = {path.name for path in folder.glob("state-*.safetensors")}
+    old = {path.name for path in folder.iterdir() if _SHARD.fullmatch(path.name)}
     tensors: list[Tensor] = []
     skeleton = _without_tensors(state, tensors)
     # New names for new content: the old index stays true until the new one replaces it.
@@ -53,9 +55,9 @@ def write_shards(folder: Path | str, state: dict, limit: int = LIMIT) -> list[Pa
             pieces.append([len(shards) - 1, key])
     names = [f"state-{generation:03d}-{index:03d}.safetensors" for index in range(len(shards))]
     for name, shard in zip(names, shards, strict=True):
-        with atomic_write(folder / name) as file:
+        with atomic_write(folder / name, durable=True) as file:
             file.write(save(shard))
-    with atomic_write(folder / INDEX) as file:
+    with atomic_write(folder / INDEX, durable=True) as file:
         file.write(json.dumps({"shards": names, "tensors": described, "state": skeleton}).encode())
     for name in old:
         (folder / name).unlink(missing_ok=True)

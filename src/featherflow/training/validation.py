@@ -13,7 +13,7 @@ from ..data import Example
 from ..evaluation import Dataset, evaluate
 from ..flow import flow_to_rgb
 from ..flow.colour import automatic_scale
-from ..frames import write_image
+from ..frames import eight_bits, write_image
 from ..inference import Estimator
 
 
@@ -56,4 +56,4 @@ def comparison(example: Example, flow: np.ndarray) -> np.ndarray:
     flow_there, valid = example.truth()
     truth = np.where(valid[..., None], flow_there, np.nan)
     scale = automatic_scale(truth)
-    return np.concatenate([example.frame1, flow_to_rgb(flow, scale), flow_to_rgb(truth, scale)], axis=1)
+    return np.concatenate([eight_bits(example.frame1), flow_to_rgb(flow, scale), flow_to_rgb(truth, scale)], axis=1)

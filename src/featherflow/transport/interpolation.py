@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import as_batch
+from ..frames import Range, as_batch
 from ..inference import Estimator
 from ..video import (
     THRESHOLD,
@@ -139,6 +139,7 @@ def interpolate_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> VideoJobResult:
@@ -159,7 +160,7 @@ def interpolate_video(
     if factor not in FACTORS:
         raise InputError(f"The factor must be one of {', '.join(map(str, FACTORS))}, got {factor}.")
     check_threshold(cuts)
-    clip = open_clip(source, start=start, end=end, fps=fps)
+    clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     check_clip_outputs(clip, [("the video", output)], overwrite, factor)
     estimator = Estimator() if estimator is None else estimator
     found, held = 0, None

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..classical.pyramid import median_filter
+from ..classical.median import median_filter
 from ..errors import InputError
-from ..frames import as_batch
+from ..frames import Range, as_batch
 from ..inference import Estimator
 from ..video import (
     THRESHOLD,
@@ -45,12 +45,17 @@ class MagnificationResult(VideoJobResult):
 
     #: Frames in which something would have been carried farther than the limit, and was not.
     limited_frames: int = 0
+    #: Frames of the same scene in which too little is where it was; motion is counted from them anew.
+    new_references: int = 0
 
     def sentence(self) -> str:
-        limited = (
-            f"; in {self.limited_frames} of them something moves too far and less is made of it" if self.limited_frames else ""
-        )
-        return super().sentence() + limited
+        said = super().sentence()
+        if self.limited_frames:
+            said += f"; in {self.limited_frames} of them something moves too far and less is made of it"
+        if self.new_references:
+            times = "once" if self.new_references == 1 else f"{self.new_references} times"
+            said += f"; the scene moves on from its first frame, and {times} motion is counted anew; is the camera still?"
+        return said
 
 
 def magnify(frame, reference, flow: np.ndarray, factor: float, limit: float | None = None) -> np.ndarray:
@@ -133,6 +138,7 @@ def magnify_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> MagnificationResult:
@@ -154,25 +160,30 @@ def magnify_video(
         raise InputError(f"The limit is a distance in pixels, more than 0, got {limit}.")
     if band is not None and not 0 < band[0] < band[1]:
         raise InputError(f"A band is two frequencies in Hz, the lower first, got {band[0]:g} to {band[1]:g}.")
-    clip = open_clip(source, start=start, end=end, fps=fps)
+    clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     check_clip_outputs(clip, [("the video", output)], overwrite)
     check_format(output, codec, crf, clip.colour)
     estimator = Estimator() if estimator is None else estimator
-    found = limited = 0
+    found = lost = limited = 0
     held = None
 
     def items():
-        nonlocal found, held
-        reference = None
+        nonlocal found, lost, held
+        reference = before = None
         for picture in ahead(clip):
             held = picture.duration
             flow = None
             if reference is not None:
                 flow = estimator(picture.image, reference)
                 if change(picture.image, reference, flow, cuts).breaks:
-                    found, flow = found + 1, None
+                    flow = None
+                    if before is reference or change(before, picture.image, estimator(before, picture.image), cuts).breaks:
+                        found += 1
+                    else:  # the same scene, of which too little is left where it was
+                        lost += 1
             if flow is None:
                 reference = picture.image
+            before = picture.image
             yield picture.time, picture, reference, flow
 
     kept: _Band | None = None
@@ -200,6 +211,7 @@ def magnify_video(
         crf=crf,
         sound=sound,
         hold=lambda: held,
+        fewest=2,
         total=clip.expected,
         progress=progress,
     )
@@ -207,4 +219,5 @@ def magnify_video(
         **{field.name: getattr(result, field.name) for field in fields(result) if field.name != "cuts"},
         cuts=found,
         limited_frames=limited,
+        new_references=lost,
     )

@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from ..errors import InputError
-from ..frames import as_batch
+from ..errors import FileError, InputError
+from ..frames import Range, as_batch
 from ..inference import Estimator
 from ..video import (
     THRESHOLD,
@@ -223,6 +223,7 @@ def stabilise_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> StabilisationResult:
@@ -243,7 +244,7 @@ def stabilise_video(
         raise InputError(f"The crop is a share of the frame, between 0 and 1, got {crop}.")
     check_threshold(cuts)
     began = time.perf_counter()
-    clip = open_clip(source, start=start, end=end, fps=fps)
+    clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     if not clip.repeatable:
         raise InputError(f"Steadying reads a clip twice, which {clip.name} does not allow; save it to a file first.")
     check_clip_outputs(clip, [("the video", output)], overwrite)
@@ -251,11 +252,17 @@ def stabilise_video(
     estimator = Estimator() if estimator is None else estimator
     motions, times = [], []
     total = None if clip.expected is None else 2 * clip.expected - 1
-    for step in steps(clip, estimator):
-        motions.append(_motion(step, cuts))
-        times.append(float(step.first.time))
-        if progress:
-            progress(len(motions), total)
+    damage: FileError | None = None
+    try:
+        for step in steps(clip, estimator):
+            motions.append(_motion(step, cuts))
+            times.append(float(step.first.time))
+            if progress:
+                progress(len(motions), total)
+    except FileError as error:  # what comes before is steadied
+        if not motions:
+            raise
+        damage = error
     times.append(float(step.second.time))
     held = step.second.duration
     corrections, zoom = _within(motions, np.array(times), smoothness, crop, clip.width, clip.height)
@@ -264,6 +271,8 @@ def stabilise_video(
     def items():
         for picture, correction in zip(clip, corrections, strict=False):  # the clip is read again, and may have lost its end
             yield picture.time, picture.image, correction
+        if damage is not None:
+            raise damage
 
     def note(pictures: int, total: int | None) -> None:
         if progress:

@@ -12,9 +12,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..files import atomic_write
 from ..flow import flow_to_rgb
+from ..frames import Range
 from ..inference import Estimator
 from ..video import (
     THRESHOLD,
@@ -147,6 +148,7 @@ def track_video(
     crf: int | None = None,
     sound: bool = True,
     overwrite: bool = False,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> VideoJobResult:
@@ -165,7 +167,7 @@ def track_video(
     """
     kind = _table(output)
     check_threshold(cuts)
-    clip = open_clip(source, start=start, end=end, fps=fps)
+    clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     check_clip_outputs(clip, [("the table", output), ("the video", video)], overwrite)
     estimator = Estimator() if estimator is None else estimator
     places = grid(clip.width, clip.height, spacing) if points is None else _inside(points, clip.width, clip.height)
@@ -244,10 +246,10 @@ class TracksResult(VideoJobResult):
 
     def sentence(self) -> str:
         shown = f" and {self.output}" if self.output else ""
-        cuts = f" ({self.cuts} cuts, at each of which all are lost)" if self.cuts else ""
+        cuts = f" ({counted(self.cuts, 'cut')}, at each of which all are lost)" if self.cuts else ""
         return (
-            f"{Path(self.source).name} -> {self.table}{shown}: {self.points} points through {self.frames} frames, "
-            f"{self.left} to the end{cuts}, {self.model}, {self.seconds:.1f} s"
+            f"{Path(self.source).name} -> {self.table}{shown}: {counted(self.points, 'point')} through "
+            f"{counted(self.frames, 'frame')}, {self.left} to the end{cuts}, {self.model}, {self.seconds:.1f} s"
         )
 
 

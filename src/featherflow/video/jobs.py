@@ -9,17 +9,20 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, InputError
+from ..errors import FileError, InputError, counted
 from ..flow import SMALLEST_MEASURED_SCALE, measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
-from ..frames import write_image
+from ..frames import Range, write_image
 from ..inference import Estimator
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
+from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .threads import ahead, behind
 from .views import check_view, draw
@@ -67,8 +70,8 @@ class VideoJobResult:
         if self.output:
             details.append(f"{self.codec}{' with sound' if self.sound else ''}")
         if self.cuts:
-            details.append(f"{self.cuts} cut{'s' if self.cuts > 1 else ''}")
-        return f"{Path(self.source).name} -> {where}: {self.frames} frames, " + ", ".join(details)
+            details.append(counted(self.cuts, "cut"))
+        return f"{Path(self.source).name} -> {where}: {counted(self.frames, 'frame')}, " + ", ".join(details)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class Step:
     second: Picture
     flow: np.ndarray
     backward: np.ndarray | None = None
+    #: The two are of two scenes, or one shows nothing; nothing can be followed from the one to the other.
+    is_cut: bool = False
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """The flow and that back, of steps that were asked for it."""
@@ -86,12 +91,16 @@ class Step:
         return self.flow, self.backward
 
 
-def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False) -> Iterator[Step]:
+def steps(
+    clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False, cuts: float = 0.0
+) -> Iterator[Step]:
     """Flow along a clip; frames are decoded in a thread of their own.
 
     Args:
         estimator: what estimates. Default: `featherflow.Estimator()`.
         backward, warm_start: as `featherflow.stream`.
+        cuts: likeness below which two frames are two scenes, see `change`; their flow is zero, and no flow before a cut starts one
+            behind it. 0: never.
 
     Raises:
         InputError: at once for settings that cannot be used, later for a clip of fewer than two frames; others as `stream`.
@@ -105,15 +114,28 @@ def steps(clip: Clip, estimator: Estimator | None = None, *, backward: bool = Fa
 
     def walk(flows: Iterator):
         any_yet = False
-        for both in flows:
-            any_yet = True
-            yield Step(line.popleft(), line[0], *(both if backward else (both,)))
+        while flows is not None:
+            again = None
+            for both in flows:
+                any_yet = True
+                step = Step(line.popleft(), line[0], *(both if backward else (both,)))
+                if cuts > 0 and change(step.first.image, step.second.image, step.flow, cuts).breaks:
+                    nothing = np.zeros_like(step.flow)
+                    step = replace(step, flow=nothing, backward=nothing if backward else None, is_cut=True)
+                    if warm_start:  # what starts from the flow before must not know it
+                        again = stream(chain([step.second.image], pictures))
+                yield step
+                if again is not None:
+                    break
+            flows = again
         if not any_yet:
             has = "one frame" if line else "no frame"
             raise InputError(f"'{clip.name}' gives {has} for what was asked; two or more are needed.")
 
     estimator = Estimator() if estimator is None else estimator
-    return walk(estimator.stream(images(), backward=backward, warm_start=warm_start))
+    stream = partial(estimator.stream, backward=backward, warm_start=warm_start)
+    pictures = images()
+    return walk(stream(pictures))
 
 
 def write_clip(
@@ -128,6 +150,7 @@ def write_clip(
     finer: int = 1,
     hold: Callable[[], Fraction | None] = lambda: None,
     keeps_colour: bool = True,
+    fewest: int = 1,
     total: int | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Written:
@@ -142,19 +165,24 @@ def write_clip(
         finer: so many pictures for each frame of the clip.
         hold: at the end, how long the last picture is shown [s]; None: as long as the one before.
         keeps_colour: the pictures have the clip's depth and colours; else they are 8 bit, BT.709.
+        fewest: of a damaged clip, so many pictures are worth keeping; of fewer, nothing is kept.
         progress: called with (pictures done, about how many in all or None); total: that number.
 
     Raises:
         Stopped: after Ctrl-C; DamagedClipError: for a clip whose end cannot be read; the video then holds all that was done before.
-        FileError: for what cannot be written.
+        FileError: for what cannot be written, and for a damaged clip of which nothing is kept.
     """
     if output is not None:
         check_format(output, codec, crf, clip.colour if keeps_colour else USUAL_COLOUR)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
-    first = next(items, None)
-    if first is None:
+    beginning = list(islice(items, fewest))
+    if damage:
         raise damage[0]
+    if not beginning:
+        raise InputError(f"'{clip.name}' gives no frame for what was asked.")
+    first = beginning[0]
+    items = chain(beginning, items)
     shift = first[0] if clip.selection.start else Fraction(0)
     result = Written()
     with ExitStack() as opened:
@@ -184,7 +212,6 @@ def write_clip(
         stopped = False
         try:
             with behind(write) as hand_over:
-                hand_over(*first)
                 for item in items:
                     hand_over(*item)
                     if progress:
@@ -195,7 +222,8 @@ def write_clip(
             stopped = True
         if result.writer is not None and not stopped:
             result.writer.hold = hold()
-    kept = f"the {result.pictures} frames until then are kept{f' in {output}' if output else ''}."
+    there = "" if output is None else f": {counted(result.pictures, 'picture')} in {output}"
+    kept = f"what was made until then is kept{there}."
     if stopped:
         raise Stopped(f"interrupted; {kept}")
     if damage:
@@ -247,13 +275,15 @@ def flow_video(
     backward: bool = False,
     occlusion: bool = False,
     warm_start: bool = False,
+    cuts: float = THRESHOLD,
+    value_range: Range | None = None,
     estimator: Estimator | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> VideoJobResult:
     """The flow of a clip as a video, as flow files, or both. A clip of N frames gives N - 1.
 
     Args:
-        source, start, end, stride, fps, size, pixel_format: as `open_clip`.
+        source, start, end, stride, fps, size, pixel_format, value_range: as `open_clip`.
         output: video to write; view: what it shows, a name of `VIEWS`; codec: a name of `CODECS`; crf: its quality; sound: copy it.
         overwrite: let the video take the place of the source.
         flow_dir: folder for flow files, named by number of frame; format: a name of `FLOW_FORMATS`.
@@ -262,6 +292,8 @@ def flow_video(
         backward: also files with the flow from each frame to the one before; occlusion: also masks of what the next frame does not
             show, which is black in the picture.
         warm_start: as `featherflow.stream`.
+        cuts: likeness below which two frames are two scenes, see `featherflow.video.change`; from the one to the other nothing
+            moves, and a warm start ends. 0: never.
         estimator: what estimates. Default: `featherflow.Estimator()`.
         progress: called with (frames done, about how many in all or None).
 
@@ -278,7 +310,10 @@ def flow_video(
     if scale is not None and not scale > 0:
         raise InputError(f"The scale is a positive length in pixels, got {scale}.")
     check_view(view)
-    clip = open_clip(source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format)
+    check_threshold(cuts)
+    clip = open_clip(
+        source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format, value_range=value_range
+    )
     check_clip_outputs(clip, [("the video", output)], overwrite)
     if flow_dir is not None and clip.expected is not None:
         names = [
@@ -286,27 +321,35 @@ def flow_video(
             for k in range(clip.expected)
             for part in (FLOW_FORMATS[format], f"_backward{FLOW_FORMATS[format]}", "_occlusion.png")
         ]
-        check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None)
+        check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None, makes_folders=True)
     if output is not None:
         check_format(output, codec, crf, USUAL_COLOUR)
     estimator = Estimator() if estimator is None else estimator
-    walk = steps(clip, estimator, backward=backward or occlusion, warm_start=warm_start)  # refuses unusable settings
+    walk = steps(clip, estimator, backward=backward or occlusion, warm_start=warm_start, cuts=cuts)  # refuses unusable settings
     folder = None if flow_dir is None else make_folder(flow_dir)
     lengths = _Scale(scale, _SMALLEST_FOR_ARROWS if view == "arrows" else SMALLEST_MEASURED_SCALE)
     began = time.perf_counter()
     if output is not None and scale is None:
         with suppress(FileError):  # a clip that is damaged somewhere is followed until there
             for pair in clip.pairs(_PAIRS_FOR_SCALE):
-                lengths.include(estimator(*pair))
+                flow = estimator(*pair)
+                if not change(*pair, flow, cuts).breaks:
+                    lengths.include(flow)
         lengths.fixed = lengths.value is not None
     beforehand = time.perf_counter() - began
 
+    found = 0
+
     def items():
+        nonlocal found
         for index, step in enumerate(walk):
+            found += step.is_cut
             yield step.first.time, index, step
 
     def picture(index: int, step: Step) -> np.ndarray | None:
-        hidden = find_occlusion(*step.both()) if occlusion else None
+        hidden = None
+        if occlusion:  # behind a cut, nothing of what was is shown
+            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(step.flow, step.backward)
         if folder is not None:
             write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", step.flow)
             if backward:
@@ -338,13 +381,18 @@ def flow_video(
         result,
         seconds=round(seconds, 3),
         frames_per_second=round(result.frames / seconds, 3),
+        cuts=found,
         flow_dir=None if folder is None else str(folder),
         scale_px=None if output is None or lengths.value is None else round(lengths.value, 3),
     )
 
 
 def check_clip_outputs(
-    clip: Clip, outputs: list[tuple[str, str | os.PathLike[str] | None]], overwrite: bool | None, most: int = 1
+    clip: Clip,
+    outputs: list[tuple[str, str | os.PathLike | None]],
+    overwrite: bool | None,
+    most: int = 1,
+    makes_folders: bool = False,
 ) -> None:
     """Refuse outputs that would destroy what a clip is read from, or each other, see `check_outputs`.
 
@@ -352,11 +400,12 @@ def check_clip_outputs(
         most: pictures for each frame of the clip, for names that stand for numbered pictures; those never take an input's place.
     """
     single = [(what, path) for what, path in outputs if path is not None and not is_numbered(path) and str(path) != "-"]
-    check_outputs(single, clip.files, overwrite, clip.name)
+    check_outputs(single, clip.files, overwrite, [clip.name], makes_folders=makes_folders)
     for what, path in outputs:
         if path is not None and is_numbered(path):
             count = (clip.expected or 0) * most
-            check_outputs([(what, str(path) % number) for number in range(count)], clip.files, None, clip.name)
+            names = [(what, str(path) % number) for number in range(max(count, 1))]
+            check_outputs(names, clip.files, None, [clip.name], makes_folders=True)
 
 
 def video_job(

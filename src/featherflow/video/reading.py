@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
-from ..frames import IMAGE_SUFFIXES, Still, eight_bits, page_times, parse_size, read_scaled, sequence_range
+from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 
@@ -164,9 +164,18 @@ class ImageClip(Clip):
 
     Args:
         durations: how long each is shown [s]; 0 or None: as the rate says.
+        value_range: the numbers that are black and white in pictures deeper than 8 bit. Default: see `featherflow.frames`.
     """
 
-    def __init__(self, name: str, frames: list[Still], selection: Selection, rate: Fraction, durations: list[float] | None = None):
+    def __init__(
+        self,
+        name: str,
+        frames: list[Still],
+        selection: Selection,
+        rate: Fraction,
+        durations: list[float] | None = None,
+        value_range: Range | None = None,
+    ):
         self.name, self.selection = name, selection
         lengths = [Fraction(seconds).limit_denominator(1000) or 1 / rate for seconds in durations or [0.0] * len(frames)]
         times = accumulate(lengths, initial=Fraction(0))
@@ -182,8 +191,9 @@ class ImageClip(Clip):
         if not self.stills:
             raise InputError(f"No image of '{name}' lies between the start and the end that were asked for.")
         self.files = tuple({still.path: None for _, still, _ in self.stills})
-        self.value_range = sequence_range([still for _, still, _ in self.stills])
-        first = read_scaled(self.stills[0][1], self.value_range)
+        self._given = value_range
+        self._common = None if value_range else sequence_range([still for _, still, _ in self.stills])
+        first = read_scaled(self.stills[0][1], self._common, self._given)
         self.height, self.width = first.shape[:2]
         self.colour = Colour(8 * first.itemsize)
 
@@ -197,7 +207,7 @@ class ImageClip(Clip):
             yield self._read(self.stills[index][1]), self._read(self.stills[index + 1][1])
 
     def _read(self, still: Still) -> np.ndarray:
-        image = read_scaled(still, self.value_range)
+        image = read_scaled(still, self._common, self._given)
         if image.shape != (self.height, self.width, 3):
             raise InputError(
                 f"All images of a clip must have one size, but '{still}' is {image.shape[1]}x{image.shape[0]} and the first is "
@@ -410,6 +420,7 @@ def open_clip(
     fps: float | None = None,
     size: str | None = None,
     pixel_format: str = "rgb24",
+    value_range: Range | None = None,
 ) -> Clip:
     """A clip by its name.
 
@@ -419,16 +430,20 @@ def open_clip(
         fps: of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many
             are shown in a second (default 25).
         size, pixel_format: of raw frames, `"640x480"` and FFmpeg's name of how pixels are stored.
+        value_range: of images deeper than 8 bit, the numbers that are black and white.
 
     Raises:
-        InputError: for a selection that cannot be; FileError: for a source that cannot be read; MissingExtraError: without PyAV.
+        InputError: for a selection that cannot be, and a range for what says its own, as videos do; FileError: for a source
+        that cannot be read; MissingExtraError: without PyAV.
     """
     source = str(source)
+    check_range(value_range)
     rate = None if fps is None else _fraction(fps, "fps")
     if rate is not None and rate <= 0:
         raise InputError(f"fps is a positive number of frames per second, got {fps}.")
     selection = Selection(_fraction(start, "start"), _fraction(end, "end"), stride)
     if source == "-":
+        _no_range(value_range)
         return _pipe(selection, rate or USUAL_RATE, size, pixel_format)
     if Path(source).is_dir() or is_pattern(source):
         found = stills(source)
@@ -436,9 +451,10 @@ def open_clip(
         notes = gaps(found) if folders == 1 else [f"the images of {folders} folders are taken as one clip."]
         for note in notes:
             _log.warning("note: %s", note)
-        return ImageClip(source, found, selection, rate or USUAL_RATE)
+        return ImageClip(source, found, selection, rate or USUAL_RATE, value_range=value_range)
     selection = Selection(selection.start, selection.end, stride, rate)
     if source.isdigit() and not Path(source).exists():
+        _no_range(value_range)
         return _camera(int(source), selection)
     path = Path(source)
     if not path.exists():
@@ -448,9 +464,15 @@ def open_clip(
         if len(shown) == 1:
             raise InputError(f"'{source}' is a single frame; name a video, or a folder or quoted glob of frames.")
         pages = [Still(path, page) for page in range(len(shown))]
-        return ImageClip(source, pages, Selection(selection.start, selection.end, stride), rate or USUAL_RATE, shown)
+        return ImageClip(source, pages, Selection(selection.start, selection.end, stride), rate or USUAL_RATE, shown, value_range)
+    _no_range(value_range)
     require_av()
     return VideoClip(source, lambda: open_video(path), selection, path=path)
+
+
+def _no_range(value_range: Range | None) -> None:
+    if value_range is not None:
+        raise InputError("--range is for images deeper than 8 bit; a video says itself which numbers are black and white.")
 
 
 def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:
@@ -491,7 +513,7 @@ def reading_errors(name: str, where: str = "") -> Iterator[None]:
     av = require_av()
     try:
         yield
-    except (av.error.InvalidDataError, av.error.EOFError):
+    except (av.error.InvalidDataError, av.error.EOFError, av.error.ArgumentError):  # the last: of a format that is not taken
         size = Path(name).stat().st_size if Path(name).is_file() else None
         what = "it is empty" if size == 0 else "it is damaged, cut short or no video"
         raise FileError(f"'{name}' cannot be read as a video{where}: {what}.") from None

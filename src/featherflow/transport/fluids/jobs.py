@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import FileError, InputError
+from ...errors import InputError
 from ...flow import forward_backward_consistency
 from ...flow.fields import as_field, as_mask
 from ...frames import Range, check_range, read_frames, read_image
 from ...inference.estimator import Estimator, kept_estimator
 from ...outputs import check_outputs
 from .field import Calibration, Kind, VelocityField, calibrated, on_grid
-from .pairs import FramePair, find_pairs
+from .pairs import FramePair, find_pairs, folders_of
 from .pictures import check_picture, draw_quiver, draw_vorticity
 from .validation import Validation, filled, rejected
 from .writing import SUFFIXES_OF_ALL, check_suffix, write_field, write_netcdf
@@ -177,10 +177,9 @@ def measure_files(
     written = [("the file of all pairs", path) for path in of_all] + [entry for plan in plans for entry in plan.named()]
     masks = [pair.mask or mask for pair in pairs]
     read = [still.path for pair in pairs for still in (pair.first, pair.second)] + [path for path in masks if path is not None]
-    check_outputs(written, [*read, *sources])
-    for _, path in written:
-        if not Path(path).resolve().parent.is_dir():
-            raise FileError(f"'{path}' cannot be written: its folder does not exist.")
+    named = [("the velocities", path) for path in of_one] + [("the arrows", quiver), ("the vorticity", vorticity)]
+    check_outputs(named, sources, overwrite=None)  # a list may be the name by which numbered files are asked for
+    check_outputs(written, [*read, *sources], overwrite=None, sequences=folders_of(sources))
     estimator = estimator or kept_estimator(refine=REFINE)
     fields: list[VelocityField] = []
     results = []

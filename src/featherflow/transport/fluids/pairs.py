@@ -78,12 +78,22 @@ def find_pairs(sources: Sequence[str | os.PathLike[str]], pairing: str = "auto")
     return [FramePair(first, second) for first, second in pairwise(frames)]
 
 
-def _halves(source: Path) -> list[FramePair] | None:
-    """Pairs of a folder with the folders a and b in it, by the order of their names; None for any other."""
+def folders_of(sources: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+    """The folders and glob patterns that `find_pairs` looks through, in which a picture more would be a frame more."""
+    return [*sources, *(folder for folder in (_named_a_and_b(Path(sources[0])) or {}).values())] if len(sources) == 1 else []
+
+
+def _named_a_and_b(source: Path) -> dict[str, Path] | None:
     if not source.is_dir():
         return None
     folders = {path.name.lower(): path for path in source.iterdir() if path.is_dir() and path.name.lower() in ("a", "b")}
-    if len(folders) != 2:
+    return folders if len(folders) == 2 else None
+
+
+def _halves(source: Path) -> list[FramePair] | None:
+    """Pairs of a folder with the folders a and b in it, by the order of their names; None for any other."""
+    folders = _named_a_and_b(source)
+    if folders is None:
         return None
     first, second = (
         sorted((path for path in folders[name].iterdir() if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
