@@ -26,7 +26,7 @@ class ClassicalMethod:
     run: Callable[[Tensor, Tensor, torch.device | str], Tensor]
 
 
-def estimate(name: str, first, second, device: torch.device | str = "cpu"):
+def estimate(name: str, first: Tensor, second: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Flow by one of `METHODS`. Pairs are solved one by one, so that no pair depends on its batch; none that shows no motion.
 
     Args:

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import pixel_grid
+from ..ops import pixel_grid, size_of
 from .median import median_filter
 
 #: (frame 1, frame 2, flow) of one level to a better flow.

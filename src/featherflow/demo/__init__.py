@@ -73,7 +73,6 @@ def run(folder: str | os.PathLike[str] = "featherflow-demo", model: str | None =
     metrics.update(flow, truth, valid)
     length = float(np.hypot(truth[..., 0], truth[..., 1])[valid].mean())
     height, width = flow.shape[:2]
-    files = map(str, ours)
     return DemoResult(
         estimator.model,
         str(folder / "flow.flo"),

@@ -48,6 +48,7 @@ __all__ = [
     "resize",
     "resize_flow",
     "show_no_motion",
+    "size_of",
     "starting_flow",
     "sum_in_strips",
     "warp",
