@@ -333,7 +333,7 @@ def _sync_folder(folder: Path) -> None:
 def _cannot_write(path: Path, error: OSError) -> FileError:
     if error.errno == errno.ENOENT and path.parent.is_dir():
         return FileError(f"cannot write {path}: its folder takes no new files")  # as /proc
-    return FileError(f"cannot write {path}: {_REASONS.get(error.errno, error.strerror or str(error))}")
+    return FileError(f"cannot write {path}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}")
 
 
 def _write_failure(folder: Path) -> OSError | None:

@@ -152,13 +152,15 @@ def sample(second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     padded = F.pad(second, (1, 2, 1, 2), mode="replicate")
     left, top = base.long().split(1, dim=1)
     corners = (top * padded.shape[-1] + left).flatten(1)
-    warped = None
+    warped: Tensor | None = None
     for down, weight_y in enumerate(weights_y):
-        row = None
+        row: Tensor | None = None
         for right, weight_x in enumerate(weights_x):
             values = _picked(padded.flatten(2)[..., down * padded.shape[-1] + right :], corners).view(second.shape)
             row = weight_x * values if row is None else torch.addcmul(row, weight_x, values)
+        assert row is not None  # of four
         warped = weight_y * row if warped is None else torch.addcmul(warped, weight_y, row)
+    assert warped is not None  # of four rows
     return warped, inside.to(second.dtype)
 
 

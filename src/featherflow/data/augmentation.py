@@ -65,9 +65,10 @@ def gather_sources(examples: Sequence[Example], device: torch.device | str = "cp
     for index, (example, (h, w)) in enumerate(zip(examples, sizes, strict=True)):
         for block, frame in zip(frames[:, index], (example.frame1, example.frame2), strict=True):
             block[:h, :w] = frame / np.float32(255) if deep and frame.dtype == np.uint8 else frame
-        flow[index, :h, :w] = np.where(example.valid[..., None], example.flow, np.nan)
+        truth, valid = example.truth()
+        flow[index, :h, :w] = np.where(valid[..., None], truth, np.nan)
         if example.matched is not None:
-            occluded[index, 0, :h, :w] = example.valid & ~example.matched
+            occluded[index, 0, :h, :w] = valid & ~example.matched
     both = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3)
     both = both if deep else both.float().div_(255.0)
     return Sources(

@@ -134,7 +134,7 @@ class _PairPictures:
         scale = automatic_scale(truth)
         if not self.upper:
             height, width = flow.shape[:2]
-            self.upper.append(_figure(flow_to_rgb(example.flow, scale), f"true flow; full colour is {scale:.1f} px"))
+            self.upper.append(_figure(flow_to_rgb(truth, scale), f"true flow; full colour is {scale:.1f} px"))
             self.lower.append(_figure(eight_bits(example.frame1), f"frame 1, {width}x{height} px"))
         self.upper.append(_figure(flow_to_rgb(flow, scale), f"{model}: EPE {_number(error)} px"))
         self.lower.append(_figure(error_map(flow, truth, valid), f"{model}: error"))

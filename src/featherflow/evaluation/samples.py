@@ -42,7 +42,8 @@ class Sample:
         flow, valid = read_flow_with_valid(self.flow)
         if self.invalid is not None and self.invalid.exists():
             valid = valid & (read_image(self.invalid)[..., 0] == 0)
-        return *read_frames([self.frame1, self.frame2]), flow, valid
+        frame1, frame2 = read_frames([self.frame1, self.frame2])
+        return frame1, frame2, flow, valid
 
 
 def find_samples(root: Path | str, flagged: bool = False) -> list[Sample]:

@@ -169,7 +169,8 @@ def magnify_video(
 
     def items():
         nonlocal found, lost, held
-        reference = before = None
+        reference: np.ndarray | None = None
+        before: np.ndarray | None = None
         for picture in ahead(clip):
             held = picture.duration
             flow = None
@@ -177,7 +178,11 @@ def magnify_video(
                 flow = estimator(picture.image, reference)
                 if change(picture.image, reference, flow, cuts).breaks:
                     flow = None
-                    if before is reference or change(before, picture.image, estimator(before, picture.image), cuts).breaks:
+                    if (
+                        before is None
+                        or before is reference
+                        or change(before, picture.image, estimator(before, picture.image), cuts).breaks
+                    ):
                         found += 1
                     else:  # the same scene, of which too little is left where it was
                         lost += 1

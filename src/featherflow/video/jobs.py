@@ -112,7 +112,7 @@ def steps(
             line.append(picture)
             yield picture.image
 
-    def walk(flows: Iterator):
+    def walk(flows: Iterator[Any] | None) -> Iterator[Step]:
         any_yet = False
         while flows is not None:
             again = None
@@ -349,7 +349,7 @@ def flow_video(
     def picture(index: int, step: Step) -> np.ndarray | None:
         hidden = None
         if occlusion:  # behind a cut, nothing of what was is shown
-            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(step.flow, step.backward)
+            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(*step.both())
         if folder is not None:
             write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", step.flow)
             if backward:
