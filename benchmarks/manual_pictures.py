@@ -20,7 +20,9 @@ from featherflow.data import SceneConfig, TextureBank, render_pairs
 from featherflow.flow import (
     backward_warp,
     colour_wheel_legend,
+    confidence,
     draw_arrows,
+    draw_confidence,
     error_map,
     flow_to_rgb,
     mark,
@@ -49,6 +51,8 @@ def main() -> None:
 
     save(folder / "estimate.webp", row(frame1, frame2, with_wheel(flow_to_rgb(flow, scale))))
     save(folder / "occlusion.webp", row(frame1, mark(frame1, occlusion(flow, backward))))
+    trusted = confidence(frame1, frame2, flow, backward)
+    save(folder / "confidence.webp", row(frame1, draw_confidence(frame1, trusted), error_map(flow, truth, valid)))
     save(folder / "error.webp", row(flow_to_rgb(truth, scale), flow_to_rgb(flow, scale), error_map(flow, truth, valid)))
     save(folder / "views.webp", row(flow_to_rgb(flow, scale), draw_arrows(frame1, flow), overlay(frame1, flow, scale)))
     save(folder / "warp.webp", warp_direction(frame1, frame2, flow))

@@ -21,15 +21,11 @@ from pathlib import Path
 
 import torch
 
-from featherflow import networks
 from featherflow.data import TextureBank
 from featherflow.files import atomic_write
-from featherflow.networks.liteflownet_tied import LiteFlowNetTied
 from featherflow.training import Recipe, Stage, changed_recipe
 from featherflow.training.loop import Trainer
 from featherflow.training.validation import Validator
-
-networks.register("liteflownet-tied", LiteFlowNetTied, "one decoder for all levels", "ours")
 
 
 def level_by_level(recipe: Recipe) -> Recipe:

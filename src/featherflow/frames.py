@@ -298,14 +298,8 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     return None
 
 
-def parse_size(text: str) -> tuple[int, int] | None:
-    """(height, width) of WIDTHxHEIGHT, whole numbers of pixels above 0; None for another text."""
-    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
-    return None if match is None else (int(match[2]), int(match[1]))
-
-
-def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Write `(H, W, 3)` or `(H, W)` uint8, or `(H, W, 3)` uint16, as PNG, whole or not at all.
+def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write `(H, W, 3)` or `(H, W)`, uint8 or uint16, as PNG, whole or not at all.
 
     Raises:
         FileError: if the file cannot be written.
@@ -317,8 +311,7 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
             import png
 
             height, width = image.shape[:2]
-            writer = png.Writer(width, height, greyscale=False, bitdepth=16)  # pyright: ignore[reportArgumentType]  # its default's type is not that of its values
-            writer.write(file, image.reshape(height, -1))
+            png.Writer(width, height, greyscale=image.ndim == 2, bitdepth=16).write(file, image.reshape(height, -1))
             return
         Image.fromarray(image).save(file, format="PNG")
 

@@ -15,6 +15,7 @@ from .errors import FeatherflowError, FileError, InputError, counted
 from .files import together
 from .flow import SUFFIXES, measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
+from .flow.trust import check_confidence, confidence_levels
 from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count, read_frames, write_image
 from .inference import Estimator
 from .outputs import FLOW_FORMATS, check_outputs, make_folder, names_folder
@@ -43,13 +44,14 @@ class FlowJobResult:
     picture_scale_px: float | None = None
     backward: str | None = None
     occlusion: str | None = None
+    confidence: str | None = None
     #: Before the first pair, and 0 for the others: loading the weights, and building or loading an engine for the size [s].
     load_seconds: float = 0.0
     build_seconds: float = 0.0
 
     def sentence(self) -> str:
         """One line for a person."""
-        files = [name for name in (self.flow, self.picture, self.backward, self.occlusion) if name]
+        files = [name for name in (self.flow, self.picture, self.backward, self.occlusion, self.confidence) if name]
         before = "".join(
             f"{what} in {seconds:.2f} s, "
             for what, seconds in (("loaded", self.load_seconds), ("engine ready", self.build_seconds))
@@ -111,6 +113,7 @@ class _Pair:
     picture: Path | None
     backward: Path | None
     occlusion: Path | None
+    confidence: Path | None
 
     @property
     def outputs(self) -> list[tuple[str, Path]]:
@@ -119,6 +122,7 @@ class _Pair:
             ("the picture", self.picture),
             ("the backward flow", self.backward),
             ("the occlusion mask", self.occlusion),
+            ("the confidence", self.confidence),
         )
         return [(what, path) for what, path in named if path is not None]
 
@@ -132,6 +136,8 @@ def estimate_files(
     legend: bool = False,
     backward: bool = False,
     occlusion: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
     format: str | None = None,
     value_range: Range | None = None,
     overwrite: bool = False,
@@ -151,6 +157,9 @@ def estimate_files(
             longest 99th percentile of 8 pairs spread over it, which are estimated first.
         legend: draw the wheel of colours and the scale into the pictures.
         backward: also write the backward flow; occlusion: also write the mask of pixels that frame 2 does not show.
+        confidence: also write the probability that each pixel's flow is right (`featherflow.flow.confidence`): into the flow file
+            if that is .npz, else as a picture of 16 bits beside it, white for 1.
+        min_confidence: leave out, as unknown, the flow of pixels with less, in flow and picture; not in the backward flow.
         format: of the flow files of a sequence, a name of `featherflow.outputs.FLOW_FORMATS`. Default: flo.
         value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.frames`.
         overwrite: let the result for two frames take the place of one of them.
@@ -165,8 +174,9 @@ def estimate_files(
     """
     if output is None and picture is None:
         raise InputError("Nothing would be written: name a flow file with -o, or a picture with --picture, or both.")
-    if (backward or occlusion) and output is None:
-        raise InputError("--backward and --occlusion write beside the flow file: name one with -o.")
+    if (backward or occlusion or confidence) and output is None:
+        raise InputError("--backward, --occlusion and --confidence write beside the flow file: name one with -o.")
+    check_confidence(min_confidence)
     if scale is not None and not scale > 0:
         raise InputError(f"The scale of a picture is a positive length in pixels, got {scale}.")
     check_range(value_range)
@@ -184,7 +194,7 @@ def estimate_files(
             raise InputError("--format is for sequences; of one flow file the name says the format.")
         if output is not None and Path(output).suffix.lower() not in SUFFIXES:
             raise InputError(f"'{output}' is no flow file that can be written; its name must end in {', '.join(SUFFIXES)}.")
-    pairs = list(_plan(sequences, output, picture, suffix, backward, occlusion))
+    pairs = list(_plan(sequences, output, picture, suffix, backward, occlusion, confidence))
     inputs = [still.path for sequence in sequences for still in sequence]
     check_outputs(
         [entry for pair in pairs for entry in pair.outputs],
@@ -196,7 +206,8 @@ def estimate_files(
     for sequence in sequences:
         _warn(gaps(sequence) if many else [])
     job = FlowJob(many=many)
-    runner = _Runner(Estimator() if estimator is None else estimator, backward or occlusion, value_range)
+    trusted = confidence or min_confidence is not None
+    runner = _Runner(Estimator() if estimator is None else estimator, backward or occlusion or trusted, trusted, value_range)
     done = {pair for pair in pairs if skip_existing and all(path.exists() for _, path in pair.outputs)}
     if many and picture is not None and scale is None and len(done) < len(pairs):
         scale = runner.measure(pairs)
@@ -207,7 +218,7 @@ def estimate_files(
             job.skipped += 1
             continue
         try:
-            job.results.append(_write(pair, *runner(pair), scale, legend, runner, many))
+            job.results.append(_write(pair, runner(pair), scale, legend, confidence, min_confidence, runner, many))
         except FeatherflowError as error:
             if not (keep_going and many):
                 raise
@@ -217,38 +228,47 @@ def estimate_files(
     return job
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What was estimated for a pair, and in how many seconds."""
+
+    seconds: float
+    flow: np.ndarray
+    backward: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+
+
 class _Runner:
     """Estimates pairs of files, and measures what that takes."""
 
-    def __init__(self, estimator: Estimator, both: bool, value_range: Range | None):
-        self.estimator, self.both, self.value_range = estimator, both, value_range
+    def __init__(self, estimator: Estimator, both: bool, trusted: bool, value_range: Range | None):
+        self.estimator, self.both, self.trusted, self.value_range = estimator, both, trusted, value_range
         self.model, self.load_seconds, self.build_seconds = estimator.model, estimator.load_seconds, 0.0
         self._ready: set[tuple[int, ...]] = set()
-        self._kept: dict[_Pair, tuple] = {}
+        self._kept: dict[_Pair, _Found] = {}
 
-    def __call__(self, pair: _Pair) -> tuple[np.ndarray, np.ndarray | None, float]:
-        """Flow, backward flow and seconds of a pair."""
+    def __call__(self, pair: _Pair) -> _Found:
         if pair in self._kept:
             return self._kept.pop(pair)
         frame1, frame2 = read_frames([pair.first, pair.second], self.value_range)
         if frame1.shape != frame2.shape:
             sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
             raise InputError(f"'{pair.first}' and '{pair.second}' must have one size, got {sizes}.")
-        flow, backward, seconds = self._timed(frame1, frame2)
+        seconds, found = self._timed(frame1, frame2)
         if self.estimator.settings.engine not in ("auto", "torch") and frame1.shape not in self._ready:
             # The first run for a size builds the engine or loads what was built; what that took is what the second takes less.
-            first, (flow, backward, seconds) = seconds, self._timed(frame1, frame2)
+            first, (seconds, found) = seconds, self._timed(frame1, frame2)
             self.build_seconds += max(first - seconds, 0.0)
         self._ready.add(frame1.shape)
-        return flow, backward, seconds
+        return _Found(seconds, *found)
 
-    def _timed(self, frame1: np.ndarray, frame2: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, float]:
+    def _timed(self, frame1: np.ndarray, frame2: np.ndarray) -> tuple[float, tuple[np.ndarray, ...]]:
         started = time.perf_counter()
         if self.both:
-            flow, backward = self.estimator.both(frame1, frame2)
+            found = self.estimator.both(frame1, frame2, confidence=self.trusted)
         else:
-            flow, backward = self.estimator(frame1, frame2), None
-        return flow, backward, time.perf_counter() - started
+            found = (self.estimator(frame1, frame2),)
+        return time.perf_counter() - started, found
 
     def before(self) -> tuple[float, float]:
         """Seconds of loading and building since this was last asked."""
@@ -265,38 +285,49 @@ class _Runner:
                 found = self(pair)
             except FeatherflowError:
                 continue  # said when its turn comes
-            longest = max(longest, measured_scale(found[0]))
-            held += sum(flow.nbytes for flow in found[:2] if flow is not None)
+            longest = max(longest, measured_scale(found.flow))
+            held += sum(array.nbytes for array in (found.flow, found.backward, found.confidence) if array is not None)
             if held <= _KEPT_BYTES:
                 self._kept[pair] = found
         return longest or 1.0
 
 
 def _write(
-    pair: _Pair, flow, flow_back, seconds: float, scale: float | None, legend: bool, runner: _Runner, many: bool
+    pair: _Pair,
+    found: _Found,
+    scale: float | None,
+    legend: bool,
+    confidence: bool,
+    min_confidence: float | None,
+    runner: _Runner,
+    many: bool,
 ) -> FlowJobResult:
+    flow = found.flow
+    shown = flow if min_confidence is None else np.where(found.confidence[..., None] >= min_confidence, flow, np.float32(np.nan))
     for _, path in pair.outputs if many else ():
         make_folder(path.parent)
     picture_scale = None
     with together():
         if pair.flow is not None:
-            write_flow(pair.flow, flow)
+            write_flow(pair.flow, shown, confidence=found.confidence if confidence and pair.confidence is None else None)
         if pair.picture is not None:
-            picture_scale = save_flow_picture(pair.picture, flow, scale, legend)
+            picture_scale = save_flow_picture(pair.picture, shown, scale, legend)
         if pair.backward is not None:
-            write_flow(pair.backward, flow_back)
+            write_flow(pair.backward, found.backward)
         if pair.occlusion is not None:
-            write_image(pair.occlusion, find_occlusion(flow, flow_back).astype(np.uint8) * 255)
+            write_image(pair.occlusion, find_occlusion(flow, found.backward).astype(np.uint8) * 255)
+        if pair.confidence is not None:
+            write_image(pair.confidence, confidence_levels(found.confidence))
     length = np.hypot(flow[..., 0], flow[..., 1])
     load, build = runner.before()
-    names = ("flow", "picture", "backward", "occlusion")
+    names = ("flow", "picture", "backward", "occlusion", "confidence")
     return FlowJobResult(
         str(pair.first),
         str(pair.second),
         runner.model,
         flow.shape[1],
         flow.shape[0],
-        round(seconds, 4),
+        round(found.seconds, 4),
         round(float(length.mean()), 4),
         round(float(length.max()), 4),
         picture_scale_px=picture_scale,
@@ -319,7 +350,7 @@ def _sequences(frames: Sequence[str | os.PathLike[str]]) -> list[list[Still]]:
     return [[Still(Path(path)) for path in frames]]
 
 
-def _plan(sequences, output, picture, suffix: str | None, backward: bool, occlusion: bool) -> Iterator[_Pair]:
+def _plan(sequences, output, picture, suffix: str | None, backward: bool, occlusion: bool, confidence: bool) -> Iterator[_Pair]:
     """All pairs with their files; `suffix` of the flow files of a sequence, None for one pair with files of its own."""
     root = Path(os.path.commonpath([os.path.abspath(sequence[0].path.parent) for sequence in sequences]))
     for sequence in sequences:
@@ -337,8 +368,9 @@ def _plan(sequences, output, picture, suffix: str | None, backward: bool, occlus
                 second,
                 flow,
                 target(picture, ".png"),
-                flow.with_name(f"{flow.stem}_backward{flow.suffix}") if flow and backward else None,
-                flow.with_name(f"{flow.stem}_occlusion.png") if flow and occlusion else None,
+                flow.with_name(f"{flow.stem}_backward{flow.suffix}") if backward else None,
+                flow.with_name(f"{flow.stem}_occlusion.png") if occlusion else None,
+                flow.with_name(f"{flow.stem}_confidence.png") if confidence and flow.suffix.lower() != ".npz" else None,
             )
 
 

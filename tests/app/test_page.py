@@ -102,7 +102,7 @@ def test_a_real_pair(page, shared_data, tmp_path, capsys):
 
     loaded = "[...document.querySelectorAll('.stage img')].every(i => i.hidden || (i.complete && i.naturalWidth == 584))"
     seen = set()
-    for view in ("arrows", "overlay", "compare", "occlusion", "truth", "error", "colour"):
+    for view in ("arrows", "overlay", "compare", "occlusion", "confidence", "truth", "error", "colour"):
         page.check(f"input[value={view}]", force=True)
         until(page, loaded)
         seen.add(stage.screenshot())

@@ -11,7 +11,7 @@ from PIL import Image
 
 import featherflow
 from featherflow import demo
-from featherflow.flow import decode_flow, draw_arrows, error_map, flow_to_rgb, read_flow
+from featherflow.flow import decode_flow, draw_arrows, draw_confidence, error_map, flow_to_rgb, read_flow
 
 pytest.importorskip("cv2")
 pytest.importorskip("fastapi")
@@ -63,6 +63,11 @@ def test_a_pair_with_truth(client):
     np.testing.assert_array_equal(picture(client, identity, "frame1"), first)
     warped = picture(client, identity, "warped").astype(float)
     assert np.abs(warped - first).mean() < 0.5 * np.abs(np.asarray(Image.open(demo.FRAME2)).astype(float) - first).mean()
+    trusted = featherflow.estimate(demo.FRAME1, demo.FRAME2, model=MODEL, confidence=True)[1]
+    np.testing.assert_array_equal(picture(client, identity, "confidence"), draw_confidence(first, trusted))
+    np.testing.assert_array_equal(
+        np.load(io.BytesIO(client.get(f"/page/results/{identity}/flow.npz").content))["confidence"], trusted
+    )
     assert picture(client, identity, "overlay").shape == picture(client, identity, "occlusion").shape == first.shape
 
 

@@ -93,6 +93,25 @@ def test_backward_brings_the_occlusion(client, flow):
     np.testing.assert_array_equal(arrays["occlusion"], occlusion(flow, backward))
 
 
+def test_confidence_is_a_field_and_a_mask(client, flow):
+    expected = featherflow.estimate(FIRST, SECOND, model=MODELS[0], confidence=True)[1]
+    npz = {"Accept": "application/x-npz"}
+    arrays = np.load(io.BytesIO(client.post("/v1/flow", files=PAIR, params={"confidence": True}, headers=npz).content))
+    assert sorted(arrays) == ["confidence", "flow"]
+    np.testing.assert_array_equal(arrays["confidence"], expected)
+    least = float(np.median(expected))
+    masked = decode_flow("a.flo", client.post("/v1/flow", files=PAIR, params={"min_confidence": least}).content)
+    np.testing.assert_array_equal(np.isnan(masked[..., 0]), expected < least)
+    np.testing.assert_array_equal(masked[expected >= least], flow[expected >= least])
+    params = {"backward": True, "confidence": True, "min_confidence": least}
+    arrays = np.load(io.BytesIO(client.post("/v1/flow", files=PAIR, params=params, headers=npz).content))
+    assert sorted(arrays) == ["backward", "confidence", "flow", "occlusion", "valid"]
+    np.testing.assert_array_equal(arrays["valid"], expected >= least)
+    refused = client.post("/v1/flow", files=PAIR, params={"confidence": True})
+    assert refused.status_code == 422 and "NPZ" in refused.json()["error"]
+    assert client.post("/v1/flow", files=PAIR, params={"min_confidence": 2}).status_code == 422
+
+
 def claims(width: int, height: int) -> bytes:
     """A PNG of a hundred bytes whose header claims any size."""
 

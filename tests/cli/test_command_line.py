@@ -61,6 +61,33 @@ def test_estimate_writes_flow_picture_backward_and_occlusion(work, weights, caps
     assert float(Image.open("out.png").text["featherflow:flow-scale-px"]) == 5.0
 
 
+def test_estimate_writes_confidence_and_leaves_out_what_has_little(work, capsys):
+    pytest.importorskip("cv2")
+    base = ("estimate", "frame0.png", "frame1.png", "--model", "farneback")
+    assert run_command(*base, "-o", "out.flo", "--confidence", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["confidence"] == "out_confidence.png"
+    picture = Image.open("out_confidence.png")
+    assert picture.mode.startswith("I;16")
+    levels = np.asarray(picture).astype(float) / 65535
+    assert run_command(*base, "-o", "all.npz", "--confidence") == 0 and not os.path.exists("all_confidence.png")
+    confidence = np.load("all.npz")["confidence"]
+    assert confidence.shape == (64, 80) and confidence.dtype == np.float32 and 0 <= confidence.min() < confidence.max() <= 1
+    np.testing.assert_allclose(levels, confidence, atol=1e-5)
+    least = float(np.median(confidence))
+    whole = read_flow("out.flo")
+    for name in ("some.flo", "some.png", "some.npz"):
+        assert run_command(*base, "-o", name, "--picture", "picture.png", "--min-confidence", least) == 0
+        some = read_flow(name)
+        np.testing.assert_array_equal(np.isnan(some[..., 0]), confidence < least)
+        np.testing.assert_allclose(some[confidence >= least], whole[confidence >= least], atol=1 / 64)
+    assert (np.asarray(Image.open("picture.png"))[confidence < least] == 0).all()
+    assert run_command("estimate", "*.png", "-o", "flows", "--model", "farneback", "--confidence", "--format", "npz") == 0
+    assert sorted(os.listdir("flows"))[:1] == ["frame0.npz"] and "confidence" in np.load("flows/frame0.npz")
+    capsys.readouterr()
+    assert run_command(*base, "-o", "no.flo", "--min-confidence", "1.5") == 2 and "1.5" in capsys.readouterr().err
+    assert run_command(*base, "--picture", "no.png", "--confidence") == 2 and not os.path.exists("no.png")
+
+
 @pytest.mark.parametrize("source", [".", "*.png"])
 def test_estimate_along_a_folder_or_glob(work, source, capsys):
     pytest.importorskip("cv2")

@@ -103,7 +103,7 @@ def inputs(tmp_path_factory) -> Path:
         Image.fromarray(image).save(folder / f"frame{index + 1}.png")
         Image.fromarray(image).save(folder / "own-pairs" / "frames" / f"{index}.png")
     write_flow(folder / "own-pairs" / "flow" / "0.flo", np.full((*frames[0].shape[:2], 2), (2, 1), np.float32))
-    for name in ("clip", "shaky", "bridge"):
+    for name in ("clip", "shaky", "bridge", "original", "edited"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
     shutil.copy(ROOT / "hubconf.py", folder)
     write_recordings(folder)

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from featherflow.errors import InputError
-from featherflow.flow import backward_warp, forward_backward_consistency, occlusion, read_flow
+from featherflow.flow import backward_warp, forward_backward_consistency, occlusion, read_flow, warp_error
+from featherflow.flow.consistency import motion_boundaries
 
 
 def constant(height, width, u, v):
@@ -161,3 +162,34 @@ def test_sizes_must_agree():
         occlusion(np.zeros((4, 5, 2)), np.zeros((5, 4, 2)))
     with pytest.raises(InputError, match="the backward flow"):
         forward_backward_consistency(np.zeros((4, 5, 2)), np.zeros((4, 5)))
+
+
+# The warp error -------------------------------------------------------------------------------------------------------
+
+
+def test_warp_error_of_a_shift_and_of_flicker():
+    picture = np.random.default_rng(0).integers(0, 200, (30, 40, 3)).astype(np.uint8)
+    first, second = picture[:20, :30], picture[2:22, 3:33]  # second(x, y) = first(x + 3, y + 2)
+    flow, backward = constant(20, 30, -3, -2), constant(20, 30, 3, 2)
+    error, compared = warp_error(first, second, flow, backward)
+    assert error == 0 and compared == pytest.approx(18 * 27 / 600)  # the rest has left the frame
+    assert warp_error(first, second + 51, flow, backward)[0] == pytest.approx(0.04)  # (51 / 255)^2
+    deep = [part.astype(np.uint16) * 257 for part in (first, second + 51)]
+    assert warp_error(*deep, flow, backward)[0] == pytest.approx(0.04)
+    floats = [part / 255 for part in (first, second + 51)]
+    assert warp_error(*floats, flow, backward)[0] == pytest.approx(0.04)
+    assert warp_error(first, second, backward, flow)[0] > 0.01  # the wrong way
+
+
+def test_warp_error_leaves_out_boundaries_and_occlusions():
+    flow = constant(10, 20, 0, 0)
+    flow[:, 10:] = 0.5
+    assert np.array_equal(np.flatnonzero(motion_boundaries(flow)[0]), [9])
+    first = np.zeros((10, 20), np.uint8)
+    second = first.copy()
+    second[:, 9] = 255  # seen by column 9, which is a boundary, and by column 8 not at all
+    assert warp_error(first, second, flow, -flow)[0] == 0
+    error, compared = warp_error(first, second, flow, constant(10, 20, 5, 0))
+    assert np.isnan(error) and compared == 0
+    with pytest.raises(InputError, match="alike"):
+        warp_error(first, second.astype(np.uint16), flow, -flow)

@@ -278,6 +278,21 @@ def test_both_directions_share_what_is_known_of_each_frame(equal_means):
     assert np.array_equal(back, featherflow.estimate(*pair[::-1], model=network))
 
 
+def test_confidence_comes_as_the_last_in_the_form_of_the_frames(estimate):
+    first, second = frame(seed=1), frame(seed=2)
+    flow, trusted = estimate(first, second, confidence=True)
+    forward, backward, again = estimate(first, second, backward=True, confidence=True)
+    assert trusted.shape == (64, 80) and trusted.dtype == np.float32
+    np.testing.assert_array_equal(flow, forward)
+    np.testing.assert_array_equal(trusted, again)
+    np.testing.assert_array_equal(trusted, featherflow.flow.confidence(first, second, forward, backward))
+    both = estimate([first, second], [second, first], confidence=True)[1]
+    assert both.shape == (2, 64, 80)
+    tensors = [torch.from_numpy(np.moveaxis(part, -1, 0) / np.float32(255)) for part in (first, second)]
+    tensor = estimate(*tensors, confidence=True)[1]
+    assert isinstance(tensor, torch.Tensor) and tensor.shape == (1, 64, 80)
+
+
 @pytest.mark.parametrize("model", ["liteflownet2-slim", "horn-schunck", "dis"])
 def test_no_generator_of_the_caller_moves_on(model):
     """Loading and the first estimate leave the random numbers of PyTorch, NumPy and Python where they are."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featherflow.networks.liteflownet_tied import LiteFlowNetTied, TiedConfig, coarsest_level
-from featherflow.training.losses import MultilevelLoss
+from featherflow.training.losses import MultilevelLoss, reduce_label, robust_error
 
 
 @pytest.fixture
@@ -53,3 +53,21 @@ def test_every_weight_learns(convex):
     assert flow.shape == truth.shape
     loss.backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+
+def test_the_loss_of_sweeps_and_of_levels_beyond_the_sixth(network):
+    """An earlier sweep over a level weighs half; a seventh level, of large frames, weighs what the sixth does."""
+    truth, weight = torch.full((1, 2, 448, 448), 3.0), torch.ones(1, 1, 448, 448)
+    first, second = frames(448, 448)
+    with torch.inference_mode():
+        pyramids = network.encode(first, network.mean1), network.encode(second, network.mean1)
+        for sweeps in (1, 2):
+            estimates = network.flows(*pyramids, iterations=sweeps)
+            assert estimates[0].level == 7
+            expected = 2 * robust_error(network.full_size(estimates[-1], (448, 448)), truth, weight, 0.05, 0.7)
+            for index, estimate in enumerate(estimates):
+                label, label_weight = reduce_label(truth, weight, estimate.last.shape[-2:])
+                share = {7: 1, 6: 1, 5: 1, 4: 1, 3: 2}[estimate.level] * (1 if index % sweeps == sweeps - 1 else 0.5)
+                expected += share * sum(robust_error(20 * u, label, label_weight, 0.05, 0.7) for u in estimate.outputs)
+            loss, _ = MultilevelLoss()(network, first, second, truth, weight, iterations=sweeps)
+            assert torch.allclose(loss, expected, rtol=1e-4)

@@ -1,6 +1,7 @@
 """Cases of our own: what every network answered, with weights by a rule, when it last passed the golden cases of its release.
 
     python tests/regression/own_cases.py           write them all again, from the version that is installed
+    python tests/regression/own_cases.py NAME      those of one network
 
 They hold two small rendered frames, and for every network its flow and what it finds on the way, at evenly spaced places. Write
 them again only after a change that is meant to change a network, and only if `tests/parity` passes with its material there.
@@ -8,6 +9,7 @@ them again only after a change that is meant to change a network, and only if `t
 
 from __future__ import annotations
 
+import sys
 import zlib
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from PIL import Image
 
 from featherflow import networks
 from featherflow.networks.liteflownet import LiteFlowNet
+from featherflow.networks.liteflownet_tied import LiteFlowNetTied
 
 FOLDER = Path(__file__).parent / "cases"
 SIZE = (128, 192)  # a multiple of what each network takes
@@ -54,10 +57,10 @@ def answers(name: str) -> dict[str, np.ndarray]:
     options = {"iterations": ITERATIONS} if network.traits.iterates else {}
     with torch.inference_mode():
         found = {"flow": network(first, second, **options)}
-        if isinstance(network, LiteFlowNet):
+        if isinstance(network, LiteFlowNet | LiteFlowNetTied):
             found["features"] = network.encode(first, network.mean1).features[4]
             pyramids = network.encode(first, network.mean1), network.encode(second, network.mean2)
-            steps = [u for estimate in network.flows(*pyramids) for u in estimate.outputs]
+            steps = [u for estimate in network.flows(*pyramids, **options) for u in estimate.outputs]
         else:
             steps = [getattr(step, "coarse", step) for step in network.flows(first, second, **options)]
     found |= {f"step{index}": step for index, step in enumerate(steps)}
@@ -74,7 +77,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     if not (FOLDER / "frame1.png").exists():
         draw_frames()
-    for name in networks.names():
+    for name in sys.argv[1:] or networks.names():
         found = answers(name)
         np.savez_compressed(FOLDER / f"{name}.npz", **found)
         print(name, {key: f"{np.abs(value).mean():.3g}" for key, value in found.items()})

@@ -64,6 +64,23 @@ def test_stride_and_fps_choose_frames_that_keep_their_times(clip, tmp_path):
     assert [time for time, _ in Selection(stride=3).take((Fraction(k), k) for k in range(7))] == [0, 3, 6]
 
 
+def test_confidence_of_a_clip(clip, tmp_path):
+    import featherflow
+
+    frames = moving()
+    trusted = featherflow.estimate(frames[1], frames[2], model=FAST, confidence=True)[1]
+    assert run_command("video", clip, "--flow-dir", tmp_path / "a", "--format", "npz", "--confidence", "--model", FAST) == 0
+    assert np.array_equal(np.load(tmp_path / "a/000001.npz")["confidence"], trusted) and len(os.listdir(tmp_path / "a")) == 5
+    least = str(float(np.median(trusted)))
+    some = ("--flow-dir", tmp_path / "b", "-o", tmp_path / "b.mkv", "--codec", "ffv1", "--min-confidence", least)
+    assert run_command("video", clip, *some, "--confidence", "--model", FAST) == 0
+    assert np.array_equal(np.isnan(read_flow(tmp_path / "b/000001.flo")[..., 0]), trusted < float(least))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b/000001_confidence.png")) > 32767, np.rint(trusted * 65535) > 32767)
+    assert (read_clip(tmp_path / "b.mkv")[0][1][trusted < float(least)] < 8).mean() > 0.95
+    assert run_command("video", clip, "-o", tmp_path / "c.mp4", "--confidence", "--model", FAST) == 2
+    assert run_command("video", clip, "--flow-dir", tmp_path / "c", "--min-confidence", "-1", "--model", FAST) == 2
+
+
 def test_flow_files_equal_the_pairwise_ones(clip, tmp_path, capsys):
     code = run_command(
         "video", clip, "--flow-dir", tmp_path / "flows", "--format", "npz", "--backward", "--occlusion", "--model", FAST, "--json"

@@ -82,10 +82,8 @@ class Clips:
         try:
             facts = self._worker.call("clip", content, progress=progress)[0]
             sound = " with sound" if facts["sound"] else ""
-            job.sentence = (
-                f"{facts['frames']} frames in {facts['seconds']:.1f} s; full colour is {facts['scale_px']:.1f} px; "
-                f"{facts['codec']}{sound}."
-            )
+            scale = "" if facts["scale_px"] is None else f"full colour is {facts['scale_px']:.1f} px; "
+            job.sentence = f"{facts['frames']} frames in {facts['seconds']:.1f} s; {scale}{facts['codec']}{sound}."
             job.state = "done"
         except StoppedError:
             job.state = "stopped"

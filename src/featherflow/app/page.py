@@ -23,6 +23,7 @@ from ..flow import (
     backward_warp,
     colour_wheel_legend,
     draw_arrows,
+    draw_confidence,
     encode_flow,
     error_map,
     flow_to_rgb,
@@ -50,6 +51,7 @@ class Result:
     frame2: np.ndarray
     flow: np.ndarray
     backward: np.ndarray
+    confidence: np.ndarray
     truth: np.ndarray | None
     errors: FlowErrors | None
     #: Length [px] in full colour: of the truth, where there is one, so that both have the same colours.
@@ -68,6 +70,7 @@ VIEWS: dict[str, Callable[[Result], np.ndarray | None]] = {
     "frame1": lambda result: result.frame1,
     "warped": lambda result: backward_warp(result.frame2, result.flow)[0],
     "occlusion": lambda result: mark(result.frame1, occlusion(result.flow, result.backward)),
+    "confidence": lambda result: draw_confidence(result.frame1, result.confidence),
     "truth": lambda result: None if result.truth is None else flow_to_rgb(result.truth, result.scale),
     "error": lambda result: None if result.truth is None else error_map(result.flow, result.truth),
 }
@@ -124,7 +127,7 @@ def add_page(app: FastAPI | APIRouter, engine) -> None:
 
     @app.post("/page/flow", include_in_schema=False)
     async def flow(request: Request, model: str | None = None, refine: Annotated[int, Query(ge=0, le=10)] = 0) -> dict[str, Any]:
-        options = Options(engine.model(model), backward=True, refine=refine)
+        options = Options(engine.model(model), backward=True, refine=refine, confidence=True)
         files = await engine.uploads.files(request, ("frame1", "frame2"), ("truth",))
         deadline = engine.deadline()
         frame1, frame2 = await engine.frames(files["frame1"], files["frame2"], deadline)
@@ -154,7 +157,8 @@ def add_page(app: FastAPI | APIRouter, engine) -> None:
         result = results.get(identity)
         headers = PAGE_HEADERS | {"Cache-Control": "private, max-age=86400, immutable"}
         if name in _SAVED:
-            content = await engine.run(encode_flow, name, result.flow)
+            confidence = result.confidence if name.endswith(".npz") else None
+            content = await engine.run(encode_flow, name, result.flow, None, confidence)
             headers["Content-Disposition"] = f'attachment; filename="{name}"'
             return Response(content, media_type=_SAVED[name], headers=headers)
         if name == "truth.flo" and result.truth is not None:
@@ -212,8 +216,8 @@ def _result(frame1: np.ndarray, frame2: np.ndarray, estimate, truth: np.ndarray 
     errors = None
     if truth is not None:
         errors = FlowMetrics().update(estimate.flow, truth).errors
-    scale = automatic_scale(estimate.flow if errors is None or truth is None else truth)
-    return Result(frame1, frame2, estimate.flow, estimate.backward, truth, errors, scale)
+    scale = automatic_scale(estimate.flow if errors is None else truth)
+    return Result(frame1, frame2, estimate.flow, estimate.backward, estimate.confidence, truth, errors, scale)
 
 
 def _truth_name(upload: Upload) -> str:

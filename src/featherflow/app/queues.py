@@ -32,18 +32,23 @@ class Options:
     refine: int = 0
     iterations: int | None = None
     enlarge: float | None = None
+    #: Takes the backward flow, which comes with it.
+    confidence: bool = False
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Flow `(H, W, 2)` float32 [px], the backward flow if it was asked for, and the pair's share of the time [s]."""
+    """Flow `(H, W, 2)` float32 [px], the backward flow and the confidence `(H, W)` if they were asked for, and the pair's share of
+    the time [s]."""
 
     flow: np.ndarray
     backward: np.ndarray | None
     seconds: float
+    confidence: np.ndarray | None = None
 
 
-#: Flows `(B, H, W, 2)`, and backward flows where they are asked for, of options, frames `(B, H, W, 3)` twice, and a deadline.
+#: Flows `(B, H, W, 2)`, backward flows and confidences where they are asked for, of options, frames `(B, H, W, 3)` twice, and a
+#: deadline.
 Compute = Callable[[Options, np.ndarray, np.ndarray, float], list[np.ndarray]]
 
 
@@ -182,7 +187,7 @@ class PairQueue:
         try:
             started = time.perf_counter()
             frames = (np.stack([job.frame1 for job in batch]), np.stack([job.frame2 for job in batch]))
-            flows, *backwards = compute(options, *frames, max(job.deadline for job in batch))
+            found = compute(options, *frames, max(job.deadline for job in batch))
             seconds = time.perf_counter() - started
         except Exception as error:
             if len(batch) == 1 or isinstance(error, DeadlineError):
@@ -194,8 +199,8 @@ class PairQueue:
             return
         self._observe(options, len(batch), seconds)
         for index, job in enumerate(batch):
-            backward = backwards[0][index] if backwards else None
-            job.result.set_result(Estimate(flows[index], backward, seconds / len(batch)))
+            flow, backward, confidence = (*(array[index] for array in found), None, None)[:3]
+            job.result.set_result(Estimate(flow, backward, seconds / len(batch), confidence))
 
 
 def _told(error: Exception, options: Options) -> Exception:

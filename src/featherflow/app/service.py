@@ -70,6 +70,8 @@ class FlowQuery(BaseModel):
 
     model: str | None = Field(None, description="a name that `GET /v1/models` lists")
     backward: bool = Field(False, description="also the flow from frame 2 to frame 1 and the occlusion; NPZ only")
+    confidence: bool = Field(False, description="also the probability of each pixel's flow to be right to 1 px or 5 %; NPZ only")
+    min_confidence: float | None = Field(None, ge=0, le=1, description="pixels of less confidence are unknown")
     refine: int = Field(0, ge=0, le=10, description="steps of variational refinement")
     iterations: int | None = Field(None, ge=1, le=64, description="updates of a network that iterates")
     enlarge: float | None = Field(None, ge=0.25, le=4, description="factor by which a network sees the frames enlarged")
@@ -310,14 +312,16 @@ def create_app(settings: Settings) -> FastAPI:
         Frames are PNG, JPEG, WebP, TIFF, BMP or PPM, of one size, at least 16x16.
         """
         answer = negotiate(request.headers.get("accept"))
-        if query.backward and answer != NPZ:
-            raise InputError(f"The backward flow fits into an NPZ only; send 'Accept: {NPZ}'.")
-        options = Options(engine.model(query.model), query.backward, query.refine, query.iterations, query.enlarge)
+        for what, asked in (("backward flow", query.backward), ("confidence", query.confidence)):
+            if asked and answer != NPZ:
+                raise InputError(f"The {what} fits into an NPZ only; send 'Accept: {NPZ}'.")
+        trusted = query.confidence or query.min_confidence is not None
+        options = Options(engine.model(query.model), query.backward, query.refine, query.iterations, query.enlarge, trusted)
         files = await engine.uploads.files(request, ("frame1", "frame2"))
         deadline = engine.deadline()
         frames = await engine.frames(files["frame1"], files["frame2"], deadline)
         estimate = await engine.estimate(request, options, *frames, deadline)
-        content, headers = await engine.run(_encode, answer, estimate, query.scale)
+        content, headers = await engine.run(_encode, answer, estimate, query)
         headers |= {"X-Flow-Model": options.model, "X-Flow-Seconds": f"{estimate.seconds:.4f}"}
         return Response(content, media_type=answer, headers=headers)
 
@@ -328,16 +332,20 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def _encode(answer: str, estimate: Estimate, scale: float | None) -> tuple[bytes, dict[str, str]]:
+def _encode(answer: str, estimate: Estimate, query: FlowQuery) -> tuple[bytes, dict[str, str]]:
     headers = {"Content-Disposition": f'attachment; filename="{ANSWERS[answer]}"', "Vary": "Accept"}
+    flow, confidence = estimate.flow, estimate.confidence
+    if query.min_confidence is not None and confidence is not None:
+        flow = np.where(confidence[..., None] >= query.min_confidence, flow, np.float32(np.nan))
     if answer == PICTURE:
-        content, scale = encode_flow_picture(estimate.flow, scale)
+        content, scale = encode_flow_picture(flow, query.scale)
         return content, headers | {"X-Flow-Scale-Px": f"{scale:g}"}
-    if estimate.backward is None:
-        return encode_flow(ANSWERS[answer], estimate.flow), headers
+    if not query.backward:
+        return encode_flow(ANSWERS[answer], flow, confidence=confidence if query.confidence else None), headers
     buffer = io.BytesIO()
-    occluded = occlusion(estimate.flow, estimate.backward)
-    np.savez_compressed(buffer, flow=estimate.flow, backward=estimate.backward, occlusion=occluded)
+    arrays = {"flow": flow, "backward": estimate.backward, "occlusion": occlusion(estimate.flow, estimate.backward)}
+    arrays |= {"valid": ~np.isnan(flow[..., 0])} if query.min_confidence is not None else {}
+    np.savez_compressed(buffer, **arrays | ({"confidence": confidence} if query.confidence else {}))
     return buffer.getvalue(), headers
 
 

@@ -61,7 +61,7 @@ def load(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str,
 
 
 def flow(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
-    """Flows `(B, H, W, 2)` of frames `(B, H, W, 3)`, and the backward flows where they are asked for."""
+    """Flows `(B, H, W, 2)` of frames `(B, H, W, 3)`, and the backward flows, and the confidences, where they are asked for."""
     from ..inference.estimator import kept_estimator
 
     estimator = kept_estimator(
@@ -74,7 +74,9 @@ def flow(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str,
     first: list[np.ndarray]
     second: list[np.ndarray]
     first, second = (list(array) for array in arrays)
-    return {}, list(estimator.both(first, second)) if content["backward"] else [estimator(first, second)]
+    if content["backward"] or content["confidence"]:
+        return {}, list(estimator.both(first, second, confidence=content["confidence"]))
+    return {}, [estimator(first, second)]
 
 
 def clip(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:

@@ -18,6 +18,7 @@ from ..errors import FeatherflowError, InputError, is_out_of_memory, printable
 from ..inference.runners.threads import respect_container
 from . import (
     bench,
+    check,
     completion,
     data,
     demo,
@@ -55,6 +56,7 @@ for verb in (
     stabilise.stabilise,
     magnify.magnify,
     tracks.tracks,
+    check.check,
     piv.piv,
     evaluate.evaluate,
     bench.bench,

@@ -17,6 +17,8 @@ def estimate(
     legend: Annotated[bool, Parameter(negative="")] = False,
     backward: bool = False,
     occlusion: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
     format: str | None = None,
     range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     overwrite: Annotated[bool, Parameter(negative="")] = False,
@@ -50,6 +52,11 @@ def estimate(
         Also the flow from the second frame to the first, in a file ending in _backward.
     occlusion
         Also a mask of the pixels of the first frame that the second does not show, in a file ending in _occlusion.png.
+    confidence
+        Also the probability, 0 to 1, that each pixel's flow is right to 1 px or 5 %: in .npz under that name, else as a 16-bit
+        picture (65535 is 1) in a file ending in _confidence.png.
+    min_confidence
+        Leave out, as unknown, the flow of pixels of less confidence, in the flow file and the picture.
     format
         Of the flow files of a sequence: flo, png16 (KITTI), npz, npy, pfm, flo5 or exr.
     range
@@ -76,6 +83,8 @@ def estimate(
             legend=legend,
             backward=backward,
             occlusion=occlusion,
+            confidence=confidence,
+            min_confidence=min_confidence,
             format=format,
             value_range=parse_range(range),
             overwrite=overwrite,

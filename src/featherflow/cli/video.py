@@ -24,6 +24,8 @@ def video(
     scale: float | None = None,
     backward: bool = False,
     occlusion: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
     warm_start: bool = False,
     cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,
@@ -47,7 +49,8 @@ def video(
         Video to write: .mp4, .mkv, .webm or .mov (ProRes); - for frames on standard output (YUV4MPEG2); or numbered PNG files,
         e.g. out/%06d.png.
     view
-        What it shows: colour, arrows, side-by-side or overlay.
+        What it shows: colour, arrows, side-by-side, overlay, or confidence (frames in grey, yellow to red where the flow is not
+        to be trusted).
     flow_dir
         Folder to write flow files into, named by number of frame.
     format
@@ -64,6 +67,11 @@ def video(
         Also files with the flow from each frame to the one before.
     occlusion
         Also masks of what the next frame does not show; it is black in the video.
+    confidence
+        Also the probability, 0 to 1, that each pixel's flow is right to 1 px or 5 %: in npz files under that name, else as 16-bit
+        pictures.
+    min_confidence
+        Leave out, as unknown and black in the video, the flow of pixels of less confidence.
     warm_start
         Start each pair of frames from the flow of the pair before, carried along itself. For networks that update a flow (raft,
         flowformer, ...).
@@ -89,6 +97,8 @@ def video(
             scale=scale,
             backward=backward,
             occlusion=occlusion,
+            confidence=confidence,
+            min_confidence=min_confidence,
             warm_start=warm_start,
             cuts=cuts,
             **clip.settings(),

@@ -84,7 +84,53 @@ def occlusion(flow: Flow, backward: Flow, alpha: float = 0.01, beta: float = 0.5
     return ~(inside & (disagreement <= allowed))
 
 
-def _there_and_back(flow: Flow, backward: Flow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def motion_boundaries(flow) -> np.ndarray:
+    """Pixels where the flow changes abruptly, at which neither flow nor frame is exact.
+
+    A pixel is one where `|du|^2 + |dv|^2 > 0.01 * |f|^2 + 0.002`, with differences to the pixels right and below
+    (Ruder et al., "Artistic style transfer for videos", GCPR 2016).
+
+    Args:
+        flow: `(H, W, 2)` array or `(2, H, W)` / `(1, 2, H, W)` tensor [px].
+
+    Returns a boolean `(H, W)`, true at boundaries and where a flow in use is unknown.
+
+    Raises `InputError` for another shape or type.
+    """
+    field = as_field(flow)
+    field = np.where(known(field)[..., None], field, np.nan).astype(np.float64)
+    steep = np.zeros(field.shape[:2])
+    steep[:, :-1] += (np.diff(field, axis=1) ** 2).sum(axis=-1)
+    steep[:-1] += (np.diff(field, axis=0) ** 2).sum(axis=-1)
+    return ~(steep <= 0.01 * (field**2).sum(axis=-1) + 0.002)
+
+
+def warp_error(frame1, frame2, flow, backward) -> tuple[float, float]:
+    """How much one frame differs from the next along the motion, where both show the same (Lai et al., ECCV 2018).
+
+    It is the mean of `(frame1(x) - frame2(x + f(x)))^2` over the colour channels and over the pixels that are neither occluded
+    (`occlusion`) nor at `motion_boundaries`; colours are in [0, 1].
+
+    Args:
+        frame1, frame2: `(H, W)` or `(H, W, C)` arrays of one type: uint8, uint16, or floating point in [0, 1].
+        flow, backward: between them in both directions, or between the frames that they were made from.
+
+    Returns the error, NaN where no pixel is left, and the share of pixels that are left.
+
+    Raises `InputError` for shapes or types that do not agree.
+    """
+    first, second = _as_image(frame1), _as_image(frame2)
+    if first.shape != second.shape or first.dtype != second.dtype:
+        raise InputError(f"both frames must be alike, but are {first.shape} of {first.dtype} and {second.shape} of {second.dtype}")
+    white = np.iinfo(first.dtype).max if first.dtype.kind in "iu" else 1.0
+    seen = ~(occlusion(flow, backward) | motion_boundaries(flow))
+    if not seen.any():
+        return float("nan"), 0.0
+    moved, _ = backward_warp(second.astype(np.float64), flow)
+    return float(np.mean(((first - moved)[seen] / white) ** 2)), float(seen.mean())
+
+
+def _there_and_back(flow, backward) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """f(x) and b(x + f(x)), float64 with NaN where unknown or outside, and where x + f(x) is inside the frame."""
     field, back = as_field(flow), as_field(backward, "the backward flow")
     if field.shape != back.shape:

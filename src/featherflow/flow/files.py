@@ -5,7 +5,7 @@
 | `.flo`  | Middlebury: float32 magic 202021.25, int32 width, height, then u, v by pixel, little-endian   | 1.66667e9  |
 | `.png`  | KITTI: 16-bit RGB, u = (R - 32768) / 64, v = (G - 32768) / 64, known where B > 0              | 0, 0, 0    |
 | `.pfm`  | FlyingThings3D: colour PFM, channels u, v, 0, rows from the bottom up, either byte order      | NaN        |
-| `.npz`  | NumPy archive: `flow` (H, W, 2), and `valid` (H, W) where pixels are unknown                  | NaN        |
+| `.npz`  | NumPy archive: `flow` (H, W, 2), `valid` (H, W) where pixels are unknown, maybe `confidence`  | NaN        |
 | `.npy`  | NumPy array (H, W, 2)                                                                         | NaN        |
 | `.flo5` | Spring: HDF5 dataset `flow` (H, W, 2); needs the extra `featherflow[flo5]`                    | NaN        |
 | `.exr`  | OpenEXR motion vectors, or STMap in `*stmap.exr`, see `flow.exr`; needs `featherflow[exr]`     | a mask     |
@@ -111,22 +111,23 @@ def read_flow_with_valid(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.n
     return flow, ~np.isnan(flow[..., 0])
 
 
-def write_flow(path: str | os.PathLike[str], flow: Flow, valid: Mask | None = None) -> None:
+def write_flow(path: str | os.PathLike, flow, valid=None, confidence=None) -> None:
     """Write a flow file: complete, or not at all (see `featherflow.files.atomic_write`).
 
     `flow`: `(H, W, 2)` array or `(2, H, W)` / `(1, 2, H, W)` tensor [px], of any real number type; stored as float32
     (`.png`: in steps of 1/64 px). `valid`: `(H, W)`, false or zero where the flow is unknown; pixels with NaN are
-    unknown in any case.
+    unknown in any case. `confidence`: `(H, W)` in [0, 1], see `featherflow.flow.confidence`; of the formats `.npz` can hold it.
 
-    Raises `InputError` for an unknown suffix, a wrong shape, infinite values or (`.png`) values that the format cannot
-    hold, `FileError` when the file cannot be written, and `MissingExtraError` for `.flo5` without h5py.
+    Raises `InputError` for an unknown suffix, a wrong shape, infinite values, values that the format cannot hold (`.png`) or a
+    confidence where it cannot hold that, `FileError` when the file cannot be written, and `MissingExtraError` for `.flo5` without
+    h5py.
     """
-    content = encode_flow(path, flow, valid)
+    content = encode_flow(path, flow, valid, confidence)
     with atomic_write(path) as file:
         file.write(content)
 
 
-def encode_flow(name: str | os.PathLike[str], flow: Flow, valid: Mask | None = None) -> bytes:
+def encode_flow(name: str | os.PathLike, flow, valid=None, confidence=None) -> bytes:
     """The bytes that `write_flow` would write into a file of that name. Arguments and errors as there."""
     path = Path(name)
     _, writer = _codec(path)
@@ -140,7 +141,14 @@ def encode_flow(name: str | os.PathLike[str], flow: Flow, valid: Mask | None = N
     if unknown.any():
         field = field.copy()
         field[unknown] = np.nan
-    return writer(path, field, unknown)
+    if confidence is None:
+        return writer(path, field, unknown)
+    if writer is not _write_npz:
+        raise InputError(f"cannot write {path}: of flow files only .npz can hold a confidence beside the flow")
+    confidence = np.asarray(confidence, np.float32)
+    if confidence.shape != field.shape[:2]:
+        raise InputError(f"the confidence must have the flow's size {field.shape[:2]}, but got {confidence.shape}")
+    return _write_npz(path, field, unknown, confidence)
 
 
 # Middlebury .flo ------------------------------------------------------------------------------------------------------
@@ -388,7 +396,9 @@ def _write_npy(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
+def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray, confidence: np.ndarray | None = None) -> bytes:
+    arrays = {"flow": field, "valid": ~unknown} if unknown.any() else {"flow": field}
+    arrays |= {} if confidence is None else {"confidence": confidence}
     buffer = io.BytesIO()
     if unknown.any():
         np.savez_compressed(buffer, flow=field, valid=~unknown)

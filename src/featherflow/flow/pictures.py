@@ -17,6 +17,8 @@ from featherflow.frames import GREY
 #: (R, G, B), 0 to 255.
 Colour: TypeAlias = "tuple[int, int, int]"
 
+_DOUBTFUL, _WRONG = np.float32([255, 208, 0]), np.float32([208, 0, 32])
+
 
 def draw_arrows(
     image: np.ndarray, flow: Flow, step: int | None = None, magnify: float | None = None, colour: Colour | None = None
@@ -153,7 +155,26 @@ def overlay(image: np.ndarray, flow: Flow, scale: float | None = None, strength:
     return np.rint(np.clip(frame * (1 - strength * share) + tint, 0, 255)).astype(np.uint8)
 
 
-def mark(image: np.ndarray, mask: Mask, colour: Colour = (255, 96, 0)) -> np.ndarray:
+def draw_confidence(image, confidence) -> np.ndarray:
+    """Show how far each pixel's flow can be trusted: 1 is the frame in grey, less is tinted from yellow (about 1/2) to red (0).
+
+    Args:
+        image: `(H, W, 3)` or `(H, W)` uint8; confidence: `(H, W)` in [0, 1], as `featherflow.flow.confidence` gives it.
+
+    Returns `(H, W, 3)` uint8 RGB; `image` is unchanged. Raises `InputError` for another shape, type or range.
+    """
+    frame = _as_frame(image)
+    values = np.asarray(confidence, np.float32)
+    if values.shape != frame.shape[:2] or not ((values >= 0) & (values <= 1)).all():
+        raise InputError(f"the confidence must be of the image's size {frame.shape[:2]} and in [0, 1], but got {values.shape}")
+    values = values[..., None]
+    hue = np.where(values < 0.5, _DOUBTFUL * (2 * values) + _WRONG * (1 - 2 * values), _DOUBTFUL)
+    tint = 0.75 * np.minimum(2 * (1 - values), 1)
+    grey = (frame @ np.float32([0.299, 0.587, 0.114]))[..., None]  # ITU-R BT.601
+    return np.rint(grey * (1 - tint) + hue * tint).astype(np.uint8)
+
+
+def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
     """Mark pixels of a frame, for example those of `occlusion`: they take the colour, the others fade to grey.
 
     Args:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import classical
 from ..errors import InputError
+from ..flow import trust
 from ..frames import as_batches
 from ..networks import FlowNetwork, RunOptions, as_network
 from ..ops import show_no_motion
@@ -137,13 +138,29 @@ class Estimator:
         return as_given(self._flow(first, second), frame1)
 
     @overload
-    def both(self, frame1: Tensors, frame2: Tensors) -> tuple[Tensor, Tensor]: ...
+    def both(self, frame1: Tensors, frame2: Tensors, *, confidence: Literal[False] = False) -> tuple[Tensor, Tensor]: ...
     @overload
-    def both(self, frame1: Picture, frame2: Picture) -> tuple[np.ndarray, np.ndarray]: ...
-    def both(self, frame1: Any, frame2: Any) -> Any:
-        """Optical flow from `frame1` to `frame2`, and from `frame2` to `frame1`: as two calls, and what can be is computed once."""
+    def both(self, frame1: Tensors, frame2: Tensors, *, confidence: Literal[True]) -> tuple[Tensor, Tensor, Tensor]: ...
+    @overload
+    def both(self, frame1: Picture, frame2: Picture, *, confidence: Literal[False] = False) -> tuple[np.ndarray, np.ndarray]: ...
+    @overload
+    def both(self, frame1: Picture, frame2: Picture, *, confidence: Literal[True]) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+    @overload
+    def both(self, frame1: Any, frame2: Any, *, confidence: bool = False) -> Any: ...
+    def both(self, frame1: Any, frame2: Any, *, confidence: bool = False) -> Any:
+        """Optical flow from `frame1` to `frame2`, and from `frame2` to `frame1`: as two calls, and what can be is computed once.
+
+        Args:
+            confidence: as a third, the probability that the flow is right at each pixel of `frame1`, `(H, W)` or `(B, H, W)`
+                float32 NumPy, `(1, H, W)` or `(B, 1, H, W)` tensors, in [0, 1]: see `featherflow.flow.confidence`.
+        """
         first, second = _pair(frame1, frame2)
-        return as_given(self._flow(first, second), frame1), as_given(self._flow(second, first), frame1)
+        flows = self._flow(first, second), self._flow(second, first)
+        forward, backward = (as_given(flow, frame1) for flow in flows)
+        if not confidence:
+            return forward, backward
+        trusted = as_given(trust.confidence(first.batch, second.batch, *flows), frame1)
+        return forward, backward, trusted if isinstance(trusted, Tensor) else trusted[..., 0]
 
     @overload
     def stream(
@@ -272,28 +289,95 @@ def _describe(batch: Tensor) -> str:
 
 @overload
 def estimate(
-    frame1: Tensors, frame2: Tensors, model: Model = None, *, backward: Literal[False] = False, **settings: Unpack[Choices]
+    frame1: Tensors,
+    frame2: Tensors,
+    model: Model = None,
+    *,
+    backward: Literal[False] = False,
+    confidence: Literal[False] = False,
+    **settings: Unpack[Choices],
 ) -> Tensor: ...
 @overload
 def estimate(
-    frame1: Tensors, frame2: Tensors, model: Model = None, *, backward: Literal[True], **settings: Unpack[Choices]
+    frame1: Tensors,
+    frame2: Tensors,
+    model: Model = None,
+    *,
+    backward: Literal[False] = False,
+    confidence: Literal[True],
+    **settings: Unpack[Choices],
 ) -> tuple[Tensor, Tensor]: ...
 @overload
 def estimate(
-    frame1: Picture, frame2: Picture, model: Model = None, *, backward: Literal[False] = False, **settings: Unpack[Choices]
+    frame1: Tensors,
+    frame2: Tensors,
+    model: Model = None,
+    *,
+    backward: Literal[True],
+    confidence: Literal[False] = False,
+    **settings: Unpack[Choices],
+) -> tuple[Tensor, Tensor]: ...
+@overload
+def estimate(
+    frame1: Tensors,
+    frame2: Tensors,
+    model: Model = None,
+    *,
+    backward: Literal[True],
+    confidence: Literal[True],
+    **settings: Unpack[Choices],
+) -> tuple[Tensor, Tensor, Tensor]: ...
+@overload
+def estimate(
+    frame1: Picture,
+    frame2: Picture,
+    model: Model = None,
+    *,
+    backward: Literal[False] = False,
+    confidence: Literal[False] = False,
+    **settings: Unpack[Choices],
 ) -> np.ndarray: ...
 @overload
 def estimate(
-    frame1: Picture, frame2: Picture, model: Model = None, *, backward: Literal[True], **settings: Unpack[Choices]
+    frame1: Picture,
+    frame2: Picture,
+    model: Model = None,
+    *,
+    backward: Literal[False] = False,
+    confidence: Literal[True],
+    **settings: Unpack[Choices],
 ) -> tuple[np.ndarray, np.ndarray]: ...
 @overload
-def estimate(frame1: Any, frame2: Any, model: Model = None, *, backward: bool = False, **settings: Unpack[Choices]) -> Any: ...
+def estimate(
+    frame1: Picture,
+    frame2: Picture,
+    model: Model = None,
+    *,
+    backward: Literal[True],
+    confidence: Literal[False] = False,
+    **settings: Unpack[Choices],
+) -> tuple[np.ndarray, np.ndarray]: ...
+@overload
+def estimate(
+    frame1: Picture,
+    frame2: Picture,
+    model: Model = None,
+    *,
+    backward: Literal[True],
+    confidence: Literal[True],
+    **settings: Unpack[Choices],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
+@overload
+def estimate(
+    frame1: Any, frame2: Any, model: Model = None, *, backward: bool = False, confidence: bool = False, **settings: Unpack[Choices]
+) -> Any: ...
 def estimate(
     frame1: Any,
     frame2: Any,
     model: Model = None,
     *,
     backward: bool = False,
+    confidence: bool = False,
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     dtype: Dtype = "auto",
@@ -315,6 +399,7 @@ def estimate(
         model: a network's name (`"liteflownet2"`, `"liteflownet2:tag"`), the name of a classical method
             (`"farneback"`, `"dis"`, ...) or a network object. Default: the best weights that come with featherflow.
         backward: also the flow from `frame2` to `frame1`.
+        confidence: also the probability that the flow is right at each pixel, see `featherflow.flow.confidence`; takes both flows.
         weights: a `.safetensors` file to use in place of the model's own weights.
         device: `"cpu"`, `"cuda"`, `"cuda:1"`, ... Default: the first GPU if there is one; of a network object, where that is.
         dtype: of the convolutions: `"float32"`, `"bfloat16"`, `"float16"`, or by the engine `"openvino"` `"int8"`; flow stays
@@ -337,7 +422,7 @@ def estimate(
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
         `(2, H, W)` or `(B, 2, H, W)` tensors on the first frame's device where the frames were tensors. With `backward`, a pair of
-        these.
+        these; with `confidence`, that follows as the last, `(H, W)` or `(1, H, W)` and likewise for batches, in [0, 1].
 
     Raises:
         InputError: for frames that cannot be used or do not fit each other, or an unknown model, device or dtype.
@@ -355,7 +440,10 @@ def estimate(
         tile=tile,
         octaves=octaves,
     )
-    return cast(Any, made.both(frame1, frame2) if backward else made(frame1, frame2))
+    if confidence:
+        forward, *others = made.both(frame1, frame2, confidence=True)
+        return (forward, *others) if backward else (forward, others[1])
+    return made.both(frame1, frame2) if backward else made(frame1, frame2)
 
 
 @overload

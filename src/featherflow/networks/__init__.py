@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import InputError
-from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, pwcnet, raft, raft_stereo, spynet
-from .contract import PLAIN, FeatureNetwork, FlowNetwork, RunOptions, Traits, as_network, shares_features
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, liteflownet_tied, pwcnet, raft, raft_stereo, spynet
+from .contract import PLAIN, FlowNetwork, RunOptions, Traits, as_network
 
 __all__ = [
     "PLAIN",
@@ -106,6 +103,8 @@ def _register_liteflownet_family() -> None:
     )
     for name, config, summary, paper in family:
         register(name, partial(_build_liteflownet, config), summary, paper)
+    tied = partial(_build, "liteflownet-tied", liteflownet_tied.LiteFlowNetTied, liteflownet_tied.TiedConfig())
+    register("liteflownet-tied", tied, "one decoder of M, S and R for all levels, for frames of any size; ours", second)
 
 
 def _build_liteflownet(config: liteflownet.LiteFlowNetConfig, /, **options: object) -> FlowNetwork:

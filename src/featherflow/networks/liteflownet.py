@@ -448,22 +448,24 @@ class PseudoLevel(nn.Module):
 
 
 class ConvexUpsampling(nn.Module):
-    """Enlarges the finest flow to the frame: each pixel is a convex combination of the 3x3 flows around it (RAFT, section 3.3)."""
+    """Enlarges the finest flow to the frame: each pixel is a convex combination of the 3x3 flows around it (RAFT, section 3.3).
 
-    def __init__(self, config: LiteFlowNetConfig, hidden: int = 64):
+    Args:
+        inputs: channels of the hidden features that the combinations are made from.
+        factor: pixels of the frame along one of the flow.
+    """
+
+    def __init__(self, inputs: int, factor: int, hidden: int = 64):
         super().__init__()
-        self.factor = 2 ** (config.finest_level - 1)
-        self.hidden = conv(config.subpixel[-1] + config.regularization[-1], hidden, 3)
-        self.logits = conv(hidden, 9 * self.factor**2, 1)
+        self.factor = factor
+        self.hidden = conv(inputs, hidden, 3)
+        self.logits = conv(hidden, 9 * factor**2, 1)
 
-    def forward(self, estimate: FlowEstimate) -> Tensor:
-        """`(B, 2, factor*H, factor*W)` [px of the frame]."""
-        subpixel, regularization = estimate.hidden_subpixel, estimate.hidden_regularization
-        assert subpixel is not None and regularization is not None  # `with_options` sees to it
-        features = join_channels(subpixel, regularization, dtype=subpixel.dtype)
+    def forward(self, flow: Tensor, features: Tensor) -> Tensor:
+        """Flow `(B, 2, H, W)` [px of its grid] to `(B, 2, factor*H, factor*W)` [px of the frame]."""
         logits = self.logits(convolve_leaky(self.hidden, features, SLOPE))
         with full_precision(logits):
-            return convex_upsample(estimate.last * (FLOW_SCALE / self.factor), logits, self.factor)
+            return convex_upsample(flow, logits, self.factor)
 
 
 # ------------------------------------------------------------------------------------------------ the network
@@ -538,7 +540,10 @@ class LiteFlowNet(FeatureNetwork):
         self.netc = NetC(config.features)
         self.nete = nn.ModuleDict({f"level{level}": FlowLevel(config, level) for level in config.levels})
         self.pseudo = PseudoLevel(config) if config.pseudo_level else None
-        self.upsampling = ConvexUpsampling(config) if config.convex_upsampling else None
+        self.upsampling = None
+        if config.convex_upsampling:
+            hidden = config.subpixel[-1] + config.regularization[-1]
+            self.upsampling = ConvexUpsampling(hidden, 2 ** (config.finest_level - 1))
 
     @property
     def traits(self) -> Traits:
@@ -634,6 +639,8 @@ class LiteFlowNet(FeatureNetwork):
         u, factor = estimate.last, 2 ** (estimate.level - 1)
         height, width = (factor * side for side in u.shape[-2:])
         if self.upsampling is not None:
-            return resize_flow(self.upsampling(estimate), size)
+            hidden = estimate.hidden_subpixel, estimate.hidden_regularization
+            features = join_channels(*hidden, dtype=hidden[0].dtype)
+            return resize_flow(self.upsampling(estimate.last * (FLOW_SCALE / self.upsampling.factor), features), size)
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

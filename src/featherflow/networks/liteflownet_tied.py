@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from ..ops import (
     check_frames,
     constant,
-    convex_upsample,
     convolve_leaky,
     correlate,
     full_precision,
@@ -45,7 +44,7 @@ from .liteflownet import (
     SIZE_MULTIPLE,
     SLOPE,
     SMALLEST_SIZE,
-    Convolutions,
+    ConvexUpsampling,
     FlowEstimate,
     conv,
     distance_layers,
@@ -177,7 +176,7 @@ class LiteFlowNetTied(FlowNetwork):
         self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[0]))
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.mask = Convolutions((conv(config.state, 64, 3), conv(64, 9 * 16, 1))) if config.convex_upsampling else None
+        self.upsampling = ConvexUpsampling(config.state, 2 ** (FINEST_LEVEL - 1)) if config.convex_upsampling else None
 
     def encode(self, frame: Tensor, mean: Tensor) -> Pyramid:
         """Images and features of one frame `(B, 3, H, W)` RGB in [0, 1]."""
@@ -217,13 +216,7 @@ class LiteFlowNetTied(FlowNetwork):
     def full_size(self, estimate: FlowEstimate, size: tuple[int, int]) -> Tensor:
         """The finest estimate at the size of the frame, or another: `(B, 2, *size)` float32 [px of that size]."""
         u, state = estimate.last * (FLOW_SCALE / 2 ** (FINEST_LEVEL - 1)), estimate.hidden_subpixel
-        if self.mask is not None:
-            assert state is not None  # as `flows` gives it
-            hidden, weights = self.mask
-            logits = weights(convolve_leaky(hidden, state, SLOPE))
-            with full_precision(u):
-                u = convex_upsample(u, logits, 2 ** (FINEST_LEVEL - 1))
-        return upscaled(u, size)
+        return upscaled(u if self.upsampling is None else self.upsampling(u, state), size)
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, `(B, 3, H, W)` RGB in [0, 1] each: `(B, 2, *size)` float32 [px]."""

@@ -57,8 +57,8 @@ def reduce_label(truth: Tensor, weight: Tensor, size: tuple[int, int]) -> tuple[
 
 
 def weight_of(estimate: FlowEstimate, level_weights: tuple[float, ...]) -> float:
-    """The weight of a level, of those of levels 6 to 2."""
-    return level_weights[COARSEST_LEVEL - estimate.level]
+    """The weight of a level, of those of levels 6 to 2; coarser ones, which large frames may have, weigh what level 6 does."""
+    return level_weights[max(COARSEST_LEVEL - estimate.level, 0)]
 
 
 def check_level_weights(level_weights: tuple[float, ...]) -> None:
@@ -73,7 +73,10 @@ def check_level_weights(level_weights: tuple[float, ...]) -> None:
 
 @dataclass(frozen=True)
 class MultilevelLoss:
-    """For the LiteFlowNet family: `robust_error` of M, S and R at every level, and of the last flow at full size."""
+    """For the LiteFlowNet family: `robust_error` of M, S and R at every level, and of the last flow at full size.
+
+    Where a level is swept more than once, the earlier sweeps weigh half of what the later do.
+    """
 
     epsilon: float = 0.05  # px
     exponent: float = 0.7
@@ -85,21 +88,24 @@ class MultilevelLoss:
     def __post_init__(self):
         check_level_weights(self.level_weights)
 
-    def __call__(self, network, frame1, frame2, truth, weight):
+    def __call__(self, network, frame1, frame2, truth, weight, **sweeps: int):
         # All frames at once, so that each is looked at once, whichever way its flows go.
         pairs, frames = len(frame1), network.encode(torch.cat((frame1, frame2)), network.mean1)
         second = frames.mapped(lambda x: torch.cat((x[pairs:], x[: len(truth) - pairs])))
-        estimates = network.flows(frames.mapped(lambda x: x[: len(truth)]), second, detach=self.detach)
+        estimates = network.flows(frames.mapped(lambda x: x[: len(truth)]), second, detach=self.detach, **sweeps)
         with full_precision(truth):
             return self.judge(estimates, truth, weight, network.full_size)
 
     def judge(self, estimates: list[FlowEstimate], truth: Tensor, weight: Tensor, full_size) -> tuple[Tensor, Tensor]:
         """The loss of estimates in internal units, coarsest first, and the last flow at full size [px], which `full_size` gives."""
         total = truth.new_zeros(())
-        summed, label_weight = truth * weight, weight
+        summed, label_weight, finer = truth * weight, weight, None
         for estimate in reversed(estimates):  # the label of a level is that of the next finer one, reduced
             summed, label_weight = (F.adaptive_avg_pool2d(x, size_of(estimate.last)) for x in (summed, label_weight))
             label, level_weight = summed / label_weight.clamp_min(1e-6), weight_of(estimate, self.level_weights)
+            if estimate.level == finer:
+                level_weight /= 2
+            finer = estimate.level
             for u in estimate.outputs:
                 total = total + level_weight * robust_error(u * FLOW_SCALE, label, label_weight, self.epsilon, self.exponent)
         last = full_size(estimates[-1], size_of(truth))

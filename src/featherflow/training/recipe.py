@@ -93,6 +93,9 @@ class Recipe:
     precision: str = "auto"
     ema: float = 0.999
 
+    #: For a network that sweeps each level with the same weights: how often, step by step in turn. None: as the network has it.
+    sweeps: tuple[int, ...] = ()
+
     #: What is minimised; in text form `loss.exponent=1`.
     loss: Loss = field(default_factory=MultilevelLoss)
     #: Occluded pixels count nothing at first, then more and more between these shares of the schedule.

@@ -3,6 +3,7 @@
 Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs of images are read without it.
 """
 
+from .checking import ClipCheck, FrameCheck, check_clip
 from .cuts import THRESHOLD, Change, change, check_threshold, shows_motion
 from .jobs import DamagedClipError, Step, Stopped, VideoJobResult, check_clip_outputs, flow_video, steps, video_job, write_clip
 from .reading import Clip, Colour, Picture, Selection, open_clip
@@ -16,8 +17,10 @@ __all__ = [
     "VIEWS",
     "Change",
     "Clip",
+    "ClipCheck",
     "Colour",
     "DamagedClipError",
+    "FrameCheck",
     "Picture",
     "Selection",
     "Sound",
@@ -28,6 +31,7 @@ __all__ = [
     "ahead",
     "behind",
     "change",
+    "check_clip",
     "check_clip_outputs",
     "check_format",
     "check_threshold",

@@ -19,14 +19,16 @@ import numpy as np
 from ..errors import FileError, InputError, counted
 from ..flow import SMALLEST_MEASURED_SCALE, measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
+from ..flow.trust import check_confidence, confidence_levels
+from ..flow.trust import confidence as find_confidence
 from ..frames import Range, write_image
 from ..inference import Estimator
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
 from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .threads import ahead, behind
-from .views import check_view, draw
-from .writing import Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .views import CONFIDENCE, check_view, draw
+from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -274,6 +276,8 @@ def flow_video(
     overwrite: bool = False,
     backward: bool = False,
     occlusion: bool = False,
+    confidence: bool = False,
+    min_confidence: float | None = None,
     warm_start: bool = False,
     cuts: float = THRESHOLD,
     value_range: Range | None = None,
@@ -291,6 +295,9 @@ def flow_video(
             of their 99th percentiles; for cameras and pipes, which cannot be looked at beforehand, that of the clip so far.
         backward: also files with the flow from each frame to the one before; occlusion: also masks of what the next frame does not
             show, which is black in the picture.
+        confidence: also write the probability that each pixel's flow is right (`featherflow.flow.confidence`): into the flow
+            files if they are npz, else as pictures of 16 bits beside them.
+        min_confidence: leave out, as unknown and black in the picture, the flow of pixels with less.
         warm_start: as `featherflow.stream`.
         cuts: likeness below which two frames are two scenes, see `featherflow.video.change`; from the one to the other nothing
             moves, and a warm start ends. 0: never.
@@ -303,8 +310,10 @@ def flow_video(
     """
     if output is None and flow_dir is None:
         raise InputError("Nothing would be written: name a video with -o, or a folder for flow files with --flow-dir, or both.")
-    if backward and flow_dir is None:
-        raise InputError("--backward writes files: name a folder for them with --flow-dir.")
+    for name, asked in (("backward", backward), ("confidence", confidence)):
+        if asked and flow_dir is None:
+            raise InputError(f"--{name} writes files: name a folder for them with --flow-dir.")
+    check_confidence(min_confidence)
     if format not in FLOW_FORMATS:
         raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{format}'.")
     if scale is not None and not scale > 0:
@@ -319,17 +328,19 @@ def flow_video(
         names = [
             f"{k:06d}{part}"
             for k in range(clip.expected)
-            for part in (FLOW_FORMATS[format], f"_backward{FLOW_FORMATS[format]}", "_occlusion.png")
+            for part in (FLOW_FORMATS[format], f"_backward{FLOW_FORMATS[format]}", "_occlusion.png", "_confidence.png")
         ]
         check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None, makes_folders=True)
     if output is not None:
         check_format(output, codec, crf, USUAL_COLOUR)
     estimator = Estimator() if estimator is None else estimator
-    walk = steps(clip, estimator, backward=backward or occlusion, warm_start=warm_start, cuts=cuts)  # refuses unusable settings
+    trusts = confidence or min_confidence is not None or view == CONFIDENCE
+    both = backward or occlusion or trusts
+    walk = steps(clip, estimator, backward=both, warm_start=warm_start, cuts=cuts)  # refuses unusable settings
     folder = None if flow_dir is None else make_folder(flow_dir)
     lengths = _Scale(scale, _SMALLEST_FOR_ARROWS if view == "arrows" else SMALLEST_MEASURED_SCALE)
     began = time.perf_counter()
-    if output is not None and scale is None:
+    if output is not None and scale is None and view != CONFIDENCE:
         with suppress(FileError):  # a clip that is damaged somewhere is followed until there
             for pair in clip.pairs(_PAIRS_FOR_SCALE):
                 flow = estimator(*pair)
@@ -347,20 +358,28 @@ def flow_video(
             yield step.first.time, index, step
 
     def picture(index: int, step: Step) -> np.ndarray | None:
-        hidden = None
+        hidden = trusted = None
         if occlusion:  # behind a cut, nothing of what was is shown
-            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(*step.both())
+            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(step.flow, step.backward)
+        if trusts:
+            trusted = _confidence(step)
+        flow = step.flow
+        if min_confidence is not None:
+            flow = np.where(trusted[..., None] >= min_confidence, flow, np.float32(np.nan))
         if folder is not None:
-            write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", step.flow)
+            held = confidence and format == "npz"
+            write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", flow, confidence=trusted if held else None)
             if backward:
                 write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.both()[1])
             if hidden is not None:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
+            if confidence and not held:
+                write_image(folder / f"{index:06d}_confidence.png", confidence_levels(trusted))
         if output is None:
             return None
-        scale = lengths.include(step.flow)
-        flow = step.flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), step.flow)
-        return draw(view, step.first.shown, flow, scale)
+        lengths.include(step.flow)
+        flow = flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), flow)
+        return draw(view, step.first.shown, flow, lengths.value, trusted)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(
@@ -383,8 +402,15 @@ def flow_video(
         frames_per_second=round(result.frames / seconds, 3),
         cuts=found,
         flow_dir=None if folder is None else str(folder),
-        scale_px=None if output is None or lengths.value is None else round(lengths.value, 3),
+        scale_px=None if output is None or view == CONFIDENCE else round(lengths.value, 3),
     )
+
+
+def _confidence(step: Step) -> np.ndarray:
+    """Of a step's flow; none across a cut."""
+    if step.is_cut:
+        return np.zeros(step.flow.shape[:2], np.float32)
+    return find_confidence(step.first.image, step.second.image, step.flow, step.backward)
 
 
 def check_clip_outputs(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..flow import draw_arrows, flow_to_rgb
-from ..frames import GREY
+from ..flow import draw_arrows, draw_confidence, flow_to_rgb
 
 
 def colour(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
@@ -34,15 +33,17 @@ def overlay(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
     return (grey * (1 - share) + tint * share).round().astype(np.uint8)
 
 
-VIEWS = {"colour": colour, "arrows": arrows, "side-by-side": side_by_side, "overlay": overlay}
+FLOW_VIEWS = {"colour": colour, "arrows": arrows, "side-by-side": side_by_side, "overlay": overlay}
+CONFIDENCE = "confidence"
+VIEWS = (*FLOW_VIEWS, CONFIDENCE)
 
 
-def draw(view: str, frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+def draw(view: str, frame: np.ndarray, flow: np.ndarray, scale: float, confidence: np.ndarray | None = None) -> np.ndarray:
     """One picture of a view.
 
     Args:
         view: a name of `VIEWS`; frame: `(H, W, 3)` uint8 RGB; flow: `(H, W, 2)` [px], NaN where it is not to be shown.
-        scale: flow length in full colour [px].
+        scale: flow length in full colour [px]; confidence: `(H, W)` in [0, 1], for the view of that name.
 
     Returns:
         `(H, W, 3)` uint8 RGB, twice as wide for side-by-side.
@@ -51,7 +52,9 @@ def draw(view: str, frame: np.ndarray, flow: np.ndarray, scale: float) -> np.nda
         InputError: for another view.
     """
     check_view(view)
-    return VIEWS[view](frame, flow, scale)
+    if view == CONFIDENCE:
+        return draw_confidence(frame, confidence)
+    return FLOW_VIEWS[view](frame, flow, scale)
 
 
 def check_view(view: str) -> None:

@@ -13,6 +13,7 @@ const CAPTIONS = {
   overlay: "Frame 1, tinted where it moves.",
   compare: "Frame 2 moved back by the flow. Where the flow is right, it equals frame 1, except where frame 2 does not show the scene.",
   occlusion: "Orange: pixels of frame 1 that frame 2 does not show, by the disagreement of the flows there and back.",
+  confidence: "Grey: the flow can be trusted. Yellow is even odds that it is off by more than 1 px and 5 % of its length, red is sure.",
   truth: "The true flow, in the same colours; black is unknown.",
   error: "End-point error against KITTI's threshold (3 px, or 5 % of the length): blue is within it, yellow to dark red beyond, black unknown.",
 };
