@@ -160,7 +160,7 @@ def full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise _cannot_write(Path(folder), failure) from error
 
 
-def check_place(path: str | os.PathLike, makes_folders: bool = False) -> None:
+def check_place(path: str | os.PathLike[str], makes_folders: bool = False) -> None:
     """Refuse a path that `atomic_write` could not write now: an empty file is made in its folder and removed again.
 
     Args:

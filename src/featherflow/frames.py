@@ -102,7 +102,7 @@ def read_images(sources: Sequence[str | os.PathLike[str] | Still]) -> list[np.nd
     return [eight_bits(frame) for frame in frames]
 
 
-def read_scaled(source: str | os.PathLike | Still, common: Range | None, value_range: Range | None = None) -> np.ndarray:
+def read_scaled(source: str | os.PathLike[str] | Still, common: Range | None, value_range: Range | None = None) -> np.ndarray:
     """Read one picture of a sequence, `(H, W, 3)` RGB, upright: uint8 where the file holds 8 bit, else uint16 in all 16 bits.
 
     Args:
@@ -298,7 +298,13 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     return None
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of WIDTHxHEIGHT, whole numbers of pixels above 0; None for another text."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
+    return None if match is None else (int(match[2]), int(match[1]))
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write `(H, W, 3)` or `(H, W)`, uint8 or uint16, as PNG, whole or not at all.
 
     Raises:
@@ -311,7 +317,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
             import png
 
             height, width = image.shape[:2]
-            png.Writer(width, height, greyscale=image.ndim == 2, bitdepth=16).write(file, image.reshape(height, -1))
+            grey: Any = image.ndim == 2  # pypng's types take its default alone
+            png.Writer(width, height, greyscale=grey, bitdepth=16).write(file, image.reshape(height, -1))
             return
         Image.fromarray(image).save(file, format="PNG")
 

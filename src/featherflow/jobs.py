@@ -368,9 +368,9 @@ def _plan(sequences, output, picture, suffix: str | None, backward: bool, occlus
                 second,
                 flow,
                 target(picture, ".png"),
-                flow.with_name(f"{flow.stem}_backward{flow.suffix}") if backward else None,
-                flow.with_name(f"{flow.stem}_occlusion.png") if occlusion else None,
-                flow.with_name(f"{flow.stem}_confidence.png") if confidence and flow.suffix.lower() != ".npz" else None,
+                flow.with_name(f"{flow.stem}_backward{flow.suffix}") if flow and backward else None,
+                flow.with_name(f"{flow.stem}_occlusion.png") if flow and occlusion else None,
+                flow.with_name(f"{flow.stem}_confidence.png") if flow and confidence and flow.suffix.lower() != ".npz" else None,
             )
 
 

@@ -84,7 +84,7 @@ def occlusion(flow: Flow, backward: Flow, alpha: float = 0.01, beta: float = 0.5
     return ~(inside & (disagreement <= allowed))
 
 
-def motion_boundaries(flow) -> np.ndarray:
+def motion_boundaries(flow: Flow) -> np.ndarray:
     """Pixels where the flow changes abruptly, at which neither flow nor frame is exact.
 
     A pixel is one where `|du|^2 + |dv|^2 > 0.01 * |f|^2 + 0.002`, with differences to the pixels right and below
@@ -105,7 +105,7 @@ def motion_boundaries(flow) -> np.ndarray:
     return ~(steep <= 0.01 * (field**2).sum(axis=-1) + 0.002)
 
 
-def warp_error(frame1, frame2, flow, backward) -> tuple[float, float]:
+def warp_error(frame1: np.ndarray, frame2: np.ndarray, flow: Flow, backward: Flow) -> tuple[float, float]:
     """How much one frame differs from the next along the motion, where both show the same (Lai et al., ECCV 2018).
 
     It is the mean of `(frame1(x) - frame2(x + f(x)))^2` over the colour channels and over the pixels that are neither occluded
@@ -130,7 +130,7 @@ def warp_error(frame1, frame2, flow, backward) -> tuple[float, float]:
     return float(np.mean(((first - moved)[seen] / white) ** 2)), float(seen.mean())
 
 
-def _there_and_back(flow, backward) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _there_and_back(flow: Flow, backward: Flow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """f(x) and b(x + f(x)), float64 with NaN where unknown or outside, and where x + f(x) is inside the frame."""
     field, back = as_field(flow), as_field(backward, "the backward flow")
     if field.shape != back.shape:

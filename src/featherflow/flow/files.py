@@ -111,7 +111,7 @@ def read_flow_with_valid(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.n
     return flow, ~np.isnan(flow[..., 0])
 
 
-def write_flow(path: str | os.PathLike, flow, valid=None, confidence=None) -> None:
+def write_flow(path: str | os.PathLike[str], flow: Flow, valid: Mask | None = None, confidence: np.ndarray | None = None) -> None:
     """Write a flow file: complete, or not at all (see `featherflow.files.atomic_write`).
 
     `flow`: `(H, W, 2)` array or `(2, H, W)` / `(1, 2, H, W)` tensor [px], of any real number type; stored as float32
@@ -127,7 +127,7 @@ def write_flow(path: str | os.PathLike, flow, valid=None, confidence=None) -> No
         file.write(content)
 
 
-def encode_flow(name: str | os.PathLike, flow, valid=None, confidence=None) -> bytes:
+def encode_flow(name: str | os.PathLike[str], flow: Flow, valid: Mask | None = None, confidence: np.ndarray | None = None) -> bytes:
     """The bytes that `write_flow` would write into a file of that name. Arguments and errors as there."""
     path = Path(name)
     _, writer = _codec(path)

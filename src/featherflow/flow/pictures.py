@@ -155,7 +155,7 @@ def overlay(image: np.ndarray, flow: Flow, scale: float | None = None, strength:
     return np.rint(np.clip(frame * (1 - strength * share) + tint, 0, 255)).astype(np.uint8)
 
 
-def draw_confidence(image, confidence) -> np.ndarray:
+def draw_confidence(image: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Show how far each pixel's flow can be trusted: 1 is the frame in grey, less is tinted from yellow (about 1/2) to red (0).
 
     Args:
@@ -170,11 +170,11 @@ def draw_confidence(image, confidence) -> np.ndarray:
     values = values[..., None]
     hue = np.where(values < 0.5, _DOUBTFUL * (2 * values) + _WRONG * (1 - 2 * values), _DOUBTFUL)
     tint = 0.75 * np.minimum(2 * (1 - values), 1)
-    grey = (frame @ np.float32([0.299, 0.587, 0.114]))[..., None]  # ITU-R BT.601
+    grey = (frame @ np.array(GREY, np.float32))[..., None]
     return np.rint(grey * (1 - tint) + hue * tint).astype(np.uint8)
 
 
-def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
+def mark(image: np.ndarray, mask: Mask, colour: Colour = (255, 96, 0)) -> np.ndarray:
     """Mark pixels of a frame, for example those of `occlusion`: they take the colour, the others fade to grey.
 
     Args:

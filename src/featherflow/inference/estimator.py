@@ -441,9 +441,9 @@ def estimate(
         octaves=octaves,
     )
     if confidence:
-        forward, *others = made.both(frame1, frame2, confidence=True)
+        forward, *others = cast(tuple[Any, ...], made.both(frame1, frame2, confidence=True))
         return (forward, *others) if backward else (forward, others[1])
-    return made.both(frame1, frame2) if backward else made(frame1, frame2)
+    return cast(Any, made.both(frame1, frame2) if backward else made(frame1, frame2))
 
 
 @overload

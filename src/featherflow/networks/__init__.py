@@ -13,7 +13,10 @@ import torch
 
 from ..errors import InputError
 from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, liteflownet_tied, pwcnet, raft, raft_stereo, spynet
-from .contract import PLAIN, FlowNetwork, RunOptions, Traits, as_network
+from .contract import PLAIN, FeatureNetwork, FlowNetwork, RunOptions, Traits, as_network, shares_features
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "PLAIN",

@@ -45,6 +45,7 @@ from .liteflownet import (
     SLOPE,
     SMALLEST_SIZE,
     ConvexUpsampling,
+    Convolutions,
     FlowEstimate,
     conv,
     distance_layers,

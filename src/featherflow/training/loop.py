@@ -298,7 +298,7 @@ class Trainer:
         # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False):
             sweeps = {"iterations": recipe.sweeps[self.step % len(recipe.sweeps)]} if recipe.sweeps else {}
-            loss, flow = self.objective(network, *frames, truth, weight, **sweeps)
+            loss, flow = self.objective(network, frame1, frame2, truth, weight, **sweeps)
         gradients = torch.autograd.grad(self.scaler.scale(loss), trained(network), materialize_grads=True)
         return gradients, {
             "loss": loss.item(),

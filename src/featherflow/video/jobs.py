@@ -28,7 +28,7 @@ from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .threads import ahead, behind
 from .views import CONFIDENCE, check_view, draw
-from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .writing import Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -360,7 +360,7 @@ def flow_video(
     def picture(index: int, step: Step) -> np.ndarray | None:
         hidden = trusted = None
         if occlusion:  # behind a cut, nothing of what was is shown
-            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(step.flow, step.backward)
+            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(*step.both())
         if trusts:
             trusted = _confidence(step)
         flow = step.flow
@@ -377,9 +377,9 @@ def flow_video(
                 write_image(folder / f"{index:06d}_confidence.png", confidence_levels(trusted))
         if output is None:
             return None
-        lengths.include(step.flow)
+        scale = lengths.include(step.flow)
         flow = flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), flow)
-        return draw(view, step.first.shown, flow, lengths.value, trusted)
+        return draw(view, step.first.shown, flow, scale, trusted)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(
@@ -402,7 +402,7 @@ def flow_video(
         frames_per_second=round(result.frames / seconds, 3),
         cuts=found,
         flow_dir=None if folder is None else str(folder),
-        scale_px=None if output is None or view == CONFIDENCE else round(lengths.value, 3),
+        scale_px=None if output is None or view == CONFIDENCE or lengths.value is None else round(lengths.value, 3),
     )
 
 
@@ -415,7 +415,7 @@ def _confidence(step: Step) -> np.ndarray:
 
 def check_clip_outputs(
     clip: Clip,
-    outputs: list[tuple[str, str | os.PathLike | None]],
+    outputs: list[tuple[str, str | os.PathLike[str] | None]],
     overwrite: bool | None,
     most: int = 1,
     makes_folders: bool = False,

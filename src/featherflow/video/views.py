@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..flow import draw_arrows, draw_confidence, flow_to_rgb
+from ..frames import GREY
 
 
 def colour(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:

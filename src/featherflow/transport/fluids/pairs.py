@@ -78,7 +78,7 @@ def find_pairs(sources: Sequence[str | os.PathLike[str]], pairing: str = "auto")
     return [FramePair(first, second) for first, second in pairwise(frames)]
 
 
-def folders_of(sources: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+def folders_of(sources: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
     """The folders and glob patterns that `find_pairs` looks through, in which a picture more would be a frame more."""
     return [*sources, *(folder for folder in (_named_a_and_b(Path(sources[0])) or {}).values())] if len(sources) == 1 else []
 
