@@ -303,7 +303,10 @@ def _write(
     many: bool,
 ) -> FlowJobResult:
     flow = found.flow
-    shown = flow if min_confidence is None else np.where(found.confidence[..., None] >= min_confidence, flow, np.float32(np.nan))
+    shown = flow
+    if min_confidence is not None:
+        assert found.confidence is not None  # it was asked for
+        shown = np.where(found.confidence[..., None] >= min_confidence, flow, np.float32(np.nan))
     for _, path in pair.outputs if many else ():
         make_folder(path.parent)
     picture_scale = None
@@ -312,11 +315,11 @@ def _write(
             write_flow(pair.flow, shown, confidence=found.confidence if confidence and pair.confidence is None else None)
         if pair.picture is not None:
             picture_scale = save_flow_picture(pair.picture, shown, scale, legend)
-        if pair.backward is not None:
+        if pair.backward is not None and found.backward is not None:
             write_flow(pair.backward, found.backward)
-        if pair.occlusion is not None:
+        if pair.occlusion is not None and found.backward is not None:
             write_image(pair.occlusion, find_occlusion(flow, found.backward).astype(np.uint8) * 255)
-        if pair.confidence is not None:
+        if pair.confidence is not None and found.confidence is not None:
             write_image(pair.confidence, confidence_levels(found.confidence))
     length = np.hypot(flow[..., 0], flow[..., 1])
     load, build = runner.before()

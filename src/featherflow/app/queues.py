@@ -199,7 +199,8 @@ class PairQueue:
             return
         self._observe(options, len(batch), seconds)
         for index, job in enumerate(batch):
-            flow, backward, confidence = (*(array[index] for array in found), None, None)[:3]
+            flow, *others = (array[index] for array in found)
+            backward, confidence = (*others, None, None)[:2]
             job.result.set_result(Estimate(flow, backward, seconds / len(batch), confidence))
 
 

@@ -343,7 +343,12 @@ def _encode(answer: str, estimate: Estimate, query: FlowQuery) -> tuple[bytes, d
     if not query.backward:
         return encode_flow(ANSWERS[answer], flow, confidence=confidence if query.confidence else None), headers
     buffer = io.BytesIO()
-    arrays = {"flow": flow, "backward": estimate.backward, "occlusion": occlusion(estimate.flow, estimate.backward)}
+    assert estimate.backward is not None  # it was asked for
+    arrays: dict[str, Any] = {
+        "flow": flow,
+        "backward": estimate.backward,
+        "occlusion": occlusion(estimate.flow, estimate.backward),
+    }
     arrays |= {"valid": ~np.isnan(flow[..., 0])} if query.min_confidence is not None else {}
     np.savez_compressed(buffer, **arrays | ({"confidence": confidence} if query.confidence else {}))
     return buffer.getvalue(), headers

@@ -150,7 +150,7 @@ class Brox:
             dxt, dyt = gradient(dt)
             for parts in ((dxx, dxy, dxt), (dxy, dyy, dyt)):
                 terms.append(tuple(self.gamma * product for product in _products(*parts)))
-        summed = ([part.sum(dim=1, keepdim=True) for part in parts] for parts in zip(*terms, strict=True))
+        summed: list[list[Tensor]] = [[part.sum(dim=1, keepdim=True) for part in parts] for parts in zip(*terms, strict=True)]
         return [sum(parts[1:], start=parts[0]) for parts in summed]
 
 

@@ -148,7 +148,7 @@ def encode_flow(name: str | os.PathLike[str], flow: Flow, valid: Mask | None = N
     confidence = np.asarray(confidence, np.float32)
     if confidence.shape != field.shape[:2]:
         raise InputError(f"the confidence must have the flow's size {field.shape[:2]}, but got {confidence.shape}")
-    return _write_npz(path, field, unknown, confidence)
+    return _write_npz(path, field, np.asarray(unknown), confidence)
 
 
 # Middlebury .flo ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from featherflow.frames import GREY
 #: (R, G, B), 0 to 255.
 Colour: TypeAlias = "tuple[int, int, int]"
 
-_DOUBTFUL, _WRONG = np.float32([255, 208, 0]), np.float32([208, 0, 32])
+_DOUBTFUL, _WRONG = np.array([255, 208, 0], np.float32), np.array([208, 0, 32], np.float32)
 
 
 def draw_arrows(

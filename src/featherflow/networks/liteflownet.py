@@ -639,8 +639,9 @@ class LiteFlowNet(FeatureNetwork):
         u, factor = estimate.last, 2 ** (estimate.level - 1)
         height, width = (factor * side for side in u.shape[-2:])
         if self.upsampling is not None:
-            hidden = estimate.hidden_subpixel, estimate.hidden_regularization
-            features = join_channels(*hidden, dtype=hidden[0].dtype)
+            subpixel, regularization = estimate.hidden_subpixel, estimate.hidden_regularization
+            assert subpixel is not None and regularization is not None  # `with_options` sees to it
+            features = join_channels(subpixel, regularization, dtype=subpixel.dtype)
             return resize_flow(self.upsampling(estimate.last * (FLOW_SCALE / self.upsampling.factor), features), size)
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

@@ -151,7 +151,7 @@ def _together(walk: Iterator[Step], edited: Clip | None) -> Iterator[tuple[Step,
 
 
 def _check(index: int, step: Step, first: Picture, second: Picture) -> FrameCheck:
-    error, compared = (float("nan"), 0.0) if step.is_cut else warp_error(first.image, second.image, step.flow, step.backward)
+    error, compared = (float("nan"), 0.0) if step.is_cut else warp_error(first.image, second.image, *step.both())
     return FrameCheck(index, round(float(first.time), 6), None if np.isnan(error) else error, round(compared, 4), step.is_cut)
 
 

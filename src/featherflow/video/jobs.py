@@ -364,7 +364,7 @@ def flow_video(
         if trusts:
             trusted = _confidence(step)
         flow = step.flow
-        if min_confidence is not None:
+        if min_confidence is not None and trusted is not None:
             flow = np.where(trusted[..., None] >= min_confidence, flow, np.float32(np.nan))
         if folder is not None:
             held = confidence and format == "npz"
@@ -373,7 +373,7 @@ def flow_video(
                 write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.both()[1])
             if hidden is not None:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
-            if confidence and not held:
+            if trusted is not None and confidence and not held:
                 write_image(folder / f"{index:06d}_confidence.png", confidence_levels(trusted))
         if output is None:
             return None
@@ -410,7 +410,7 @@ def _confidence(step: Step) -> np.ndarray:
     """Of a step's flow; none across a cut."""
     if step.is_cut:
         return np.zeros(step.flow.shape[:2], np.float32)
-    return find_confidence(step.first.image, step.second.image, step.flow, step.backward)
+    return np.asarray(find_confidence(step.first.image, step.second.image, *step.both()))
 
 
 def check_clip_outputs(

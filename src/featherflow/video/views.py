@@ -54,6 +54,7 @@ def draw(view: str, frame: np.ndarray, flow: np.ndarray, scale: float, confidenc
     """
     check_view(view)
     if view == CONFIDENCE:
+        assert confidence is not None  # whoever asks for it has it
         return draw_confidence(frame, confidence)
     return FLOW_VIEWS[view](frame, flow, scale)
 
