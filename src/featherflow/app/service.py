@@ -350,7 +350,8 @@ def _encode(answer: str, estimate: Estimate, query: FlowQuery) -> tuple[bytes, d
         "occlusion": occlusion(estimate.flow, estimate.backward),
     }
     arrays |= {"valid": ~np.isnan(flow[..., 0])} if query.min_confidence is not None else {}
-    np.savez_compressed(buffer, **arrays | ({"confidence": confidence} if query.confidence else {}))
+    arrays |= {"confidence": confidence} if query.confidence else {}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue(), headers
 
 
