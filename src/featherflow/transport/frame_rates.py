@@ -230,6 +230,6 @@ class _Made:
         self.cuts += between.breaks
         if between.breaks or between.kind == "same":
             return [first if share < Fraction(1, 2) else second for share in shares]
-        inner = interpolate(first, second, step.flow, step.backward, [share for share in shares if share])
+        inner = interpolate(first, second, *step.both(), [float(share) for share in shares if share])
         made = iter(inner)
         return [next(made) if share else first for share in shares]

@@ -28,7 +28,7 @@ from ..overlap import ahead, behind
 from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .views import CONFIDENCE, check_view, draw
-from .writing import Pace, Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .writing import Pace, Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
-from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, parse_size, read_scaled, sequence_range
+from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 
@@ -480,7 +480,7 @@ def _pipe(selection: Selection, rate: Fraction | None, size: str | None, pixel_f
     av = require_av()
     if size is None:
         return _announced(selection, rate)
-    if not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size):
+    if parse_size(size) is None:
         raise InputError(f"Raw frames from a pipe need their size, as in --size 640x480; got {size}.")
     if pixel_format not in av.video.format.names:
         raise InputError(f"FFmpeg knows no pixel format '{pixel_format}'; raw frames are often rgb24, bgr24, gray or yuv420p.")
