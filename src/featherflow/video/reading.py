@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
-from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, read_scaled, sequence_range
+from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, parse_size, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 
