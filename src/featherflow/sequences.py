@@ -76,7 +76,7 @@ def gaps(frames: list[Still]) -> list[str]:
     numbers = [int(match[1]) for match in found if match]
     if len(numbers) < max(len(frames), 3):
         return []
-    steps = [int(b[1]) - int(a[1]) for a, b in pairwise(numbers)]
+    steps = [b - a for a, b in pairwise(numbers)]
     usual = max(median_low(steps), 1)
     return [
         f"'{a.path.name}' and '{b.path.name}' are taken as neighbours, though their numbers are {step} apart and others {usual}."
