@@ -160,4 +160,5 @@ def _row(path: Path, number: int, columns: list[str], row: list[str], expected: 
     except ValueError:
         raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
     mask = path.parent / entry["mask"] if entry.get("mask") else None
-    return FramePair(*(Still(path.parent / name) for name in names), mask, time, entry.get("output") or None)
+    first, second = (Still(path.parent / name) for name in names)
+    return FramePair(first, second, mask, time, entry.get("output") or None)

@@ -204,7 +204,7 @@ def write_clip(
     result = Written()
 
     def heard(shift: Fraction) -> Sound | None:
-        if not sound or clip.audio is None or is_silent(output):
+        if not sound or clip.audio is None or output is None or is_silent(output):
             return None
         return Sound(clip.audio, shift / pace.slower, pace.slower)
 
