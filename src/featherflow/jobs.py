@@ -369,7 +369,7 @@ def _write(task: PairTask, found: _Found, plan: FlowPlan, model: str) -> FlowJob
     for _, path in task.outputs if plan.many else ():
         make_folder(path.parent)
     flow = shown = found.flow
-    if plan.min_confidence is not None:
+    if plan.min_confidence is not None and found.confidence is not None:
         shown = np.where(found.confidence[..., None] >= plan.min_confidence, flow, np.float32(np.nan))
     picture_scale = None
     with together():
@@ -377,11 +377,11 @@ def _write(task: PairTask, found: _Found, plan: FlowPlan, model: str) -> FlowJob
             write_flow(task.flow, shown, confidence=found.confidence if plan.confidence and task.confidence is None else None)
         if task.picture is not None:
             picture_scale = save_flow_picture(task.picture, shown, plan.scale, plan.legend)
-        if task.backward is not None:
+        if task.backward is not None and found.backward is not None:
             write_flow(task.backward, found.backward)
-        if task.occlusion is not None:
+        if task.occlusion is not None and found.backward is not None:
             write_image(task.occlusion, find_occlusion(flow, found.backward).astype(np.uint8) * 255)
-        if task.confidence is not None:
+        if task.confidence is not None and found.confidence is not None:
             write_image(task.confidence, confidence_levels(found.confidence))
     length = np.hypot(flow[..., 0], flow[..., 1])
     names = FILES

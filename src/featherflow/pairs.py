@@ -59,7 +59,8 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto", colu
         for path in map(Path, sources):
             if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and page_count(path) > 1:
                 raise InputError(f"'{path}' holds several pictures; name it alone to take them as a sequence.")
-        return [FramePair(*(Still(Path(source)) for source in sources))]
+        first, second = (Still(Path(source)) for source in sources)
+        return [FramePair(first, second)]
     if len(sources) != 1:
         raise InputError(
             f"Name two frames, or one folder, quoted glob, file of several pictures or list (.csv); got {len(sources)}."
@@ -82,7 +83,7 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto", colu
     return [FramePair(first, second) for first, second in pairwise(frames)]
 
 
-def folders_of(sources: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+def folders_of(sources: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
     """The folders and glob patterns that `find_pairs` looks through, in which a picture more would be a frame more."""
     return [*sources, *(folder for folder in (_named_a_and_b(Path(sources[0])) or {}).values())] if len(sources) == 1 else []
 
@@ -181,5 +182,5 @@ def _pair_of(path: Path, number: int, entry: Mapping[str, str]) -> FramePair:
     except ValueError:
         raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
     mask = path.parent / entry["mask"] if entry.get("mask") else None
-    frames = (Still(path.parent / entry[name]) for name in ("frame1", "frame2"))
-    return FramePair(*frames, mask, time, entry.get("output") or None)
+    first, second = (Still(path.parent / name) for name in (entry["frame1"], entry["frame2"]))
+    return FramePair(first, second, mask, time, entry.get("output") or None)

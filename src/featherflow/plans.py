@@ -146,17 +146,16 @@ class FlowPlan:
 
 
 def _task_as_dict(task: PairTask) -> dict[str, object]:
-    entry = {"frame1": str(task.first.path), "page1": task.first.page, "frame2": str(task.second.path), "page2": task.second.page}
+    entry: dict[str, object] = {"frame1": str(task.first.path), "frame2": str(task.second.path)}
+    entry |= {f"page{k}": still.page for k, still in ((1, task.first), (2, task.second)) if still.page is not None}
     files = {name: getattr(task, name) for name in FILES}
-    return {key: value for key, value in (entry | files).items() if value is not None} | {
-        name: str(path) for name, path in files.items() if path is not None
-    }
+    return entry | {name: str(path) for name, path in files.items() if path is not None}
 
 
 def _task_of_dict(entry: Mapping) -> PairTask:
     files = {name: Path(entry[name]) for name in FILES if name in entry}
-    frames = [Still(Path(entry[f"frame{k}"]), entry.get(f"page{k}")) for k in (1, 2)]
-    return PairTask(*frames, **files)
+    first, second = (Still(Path(entry[f"frame{k}"]), entry.get(f"page{k}")) for k in (1, 2))
+    return PairTask(first, second, **files)
 
 
 def plan_files(
@@ -194,7 +193,7 @@ def plan_files(
     if frames and pairs is not None:
         raise InputError("Name frames or --pairs, not both.")
     source = pairs if pairs is not None else frames[0] if len(frames) == 1 else None
-    listed = _named(find_pairs([source], pairing, _COLUMNS)) if pairs is not None else _neighbours(frames)
+    listed = _named(find_pairs([pairs], pairing, _COLUMNS)) if pairs is not None else _neighbours(frames)
     many = source is not None
     for target in (output, picture):
         _check_target(target, many)
@@ -205,7 +204,7 @@ def plan_files(
         [entry for task in tasks for entry in task.outputs] + [("the summary", summary)],
         dict.fromkeys([still.path for task in tasks for still in (task.first, task.second)] + ([source] if many else [])),
         overwrite=None if many else overwrite,
-        sequences=folders_of([source]) if pairs is not None else frames if many else (),
+        sequences=folders_of([pairs]) if pairs is not None else frames if many else (),
         makes_folders=many,
     )
     check_outputs([("the summary", summary)])  # whose folder is not made
@@ -252,14 +251,19 @@ class _Files:
             return Path(folder) / name.with_name(name.name + ending)
 
         flow = target(self.output, self.suffix or "")
+
+        def beside(what: str, suffix: str) -> Path | None:
+            return None if flow is None else flow.with_name(f"{flow.stem}_{what}{suffix}")
+
+        in_flow_file = flow is not None and flow.suffix.lower() == ".npz"
         return PairTask(
             pair.first,
             pair.second,
             flow,
             target(self.picture, ".png"),
-            flow.with_name(f"{flow.stem}_backward{flow.suffix}") if self.backward else None,
-            flow.with_name(f"{flow.stem}_occlusion.png") if self.occlusion else None,
-            flow.with_name(f"{flow.stem}_confidence.png") if self.confidence and flow.suffix.lower() != ".npz" else None,
+            beside("backward", flow.suffix) if self.backward and flow is not None else None,
+            beside("occlusion", ".png") if self.occlusion else None,
+            beside("confidence", ".png") if self.confidence and not in_flow_file else None,
         )
 
 
@@ -280,7 +284,8 @@ def _neighbours(frames: Sequence[str | os.PathLike]) -> list[tuple[FramePair, Pa
             count = page_count(path)
             if count > 1:
                 raise InputError(f"'{path}' holds {count} pictures; name it alone to take them as a sequence.")
-    return [(FramePair(*(Still(Path(path)) for path in frames)), Path())]
+    first, second = (Still(Path(path)) for path in frames)
+    return [(FramePair(first, second), Path())]
 
 
 def _named(pairs: list[FramePair]) -> list[tuple[FramePair, Path]]:

@@ -165,7 +165,9 @@ def interpolate_video(
     line = Timeline(slow, rate, factor or 2)
     pace = line.pace(clip)
     total = None if clip.expected is None else math.ceil(clip.expected * slow * pace.rate / clip.selection.rate(clip.rate))
-    check_clip_outputs(clip, [("the video", output)], overwrite, 1 if not clip.expected else -(-total // clip.expected) + 1)
+    check_clip_outputs(
+        clip, [("the video", output)], overwrite, 1 if total is None or not clip.expected else -(-total // clip.expected) + 1
+    )
     estimator = Estimator() if estimator is None else estimator
     made = _Made(clip, line, cuts, Unrepeated(clip) if duplicates else None, deepen=bits is not None and clip.colour.bits <= 8)
     result = video_job(
@@ -197,7 +199,8 @@ class _Made:
 
     def items(self, estimator: Estimator) -> Iterator[tuple[Fraction, np.ndarray]]:
         """(when it is shown [s], picture), in order."""
-        begin = step = None
+        begin: Fraction | None = None
+        step = None
         for step in steps(self.clip, estimator, backward=True, taken=self.unrepeated):
             if begin is None:
                 if self.clip.selection.start:
@@ -207,6 +210,8 @@ class _Made:
             pictures = self._between(step, [self._share(step, time) for _, time in due])
             yield from ((shown, picture) for (shown, _), picture in zip(due, pictures, strict=True))
             begin = step.second.time
+        if step is None:
+            return
         last = step.second
         length = last.duration or last.time - step.first.time
         if self.line.rate is None:
@@ -230,6 +235,6 @@ class _Made:
         self.cuts += between.breaks
         if between.breaks or between.kind == "same":
             return [first if share < Fraction(1, 2) else second for share in shares]
-        inner = interpolate(first, second, step.flow, step.backward, [share for share in shares if share])
+        inner = interpolate(first, second, *step.both(), [float(share) for share in shares if share])
         made = iter(inner)
         return [next(made) if share else first for share in shares]

@@ -74,7 +74,7 @@ class Between:
         motion, shown1, shown2 = self._passing(t)
         misfits = [misfit(self.first, self.second, beside(motion, *place), t) for place in _PLACES]
         least = torch.stack(misfits).amin(dim=0)
-        total = count = 0
+        total, count = torch.zeros_like(self.first), torch.zeros_like(shown1)
         for place, found in zip(_PLACES, misfits, strict=True):
             weight = torch.exp((least - found) / (_NOISE + _SPREAD * least))
             weight = weight + _OWN if place == (0, 0) else weight * (_SEEN * shown1 * shown2).clamp_max(1)

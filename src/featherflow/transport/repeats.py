@@ -31,8 +31,8 @@ def largest_change(first: np.ndarray, second: np.ndarray) -> float:
     apart = np.abs(first.astype(np.float32) - second).mean(axis=2)  # subtracting whole numbers would wrap
     rows = np.add.reduceat(apart, np.arange(0, height, _BLOCK), axis=0)
     blocks = np.add.reduceat(rows, np.arange(0, width, _BLOCK), axis=1)
-    high, wide = (np.diff(np.append(np.arange(0, side, _BLOCK), side)) for side in (height, width))
-    return float((blocks / (high[:, None] * wide)).max()) * 255 / np.iinfo(first.dtype).max
+    high, wide = (np.diff([*range(0, side, _BLOCK), side]).astype(np.float32) for side in (height, width))
+    return float((blocks / np.outer(high, wide)).max()) * 255 / np.iinfo(first.dtype).max
 
 
 class Unrepeated:
@@ -70,12 +70,12 @@ class Unrepeated:
             if repeats:
                 last, run = picture, run + 1
                 continue
-            if kept is not None:
+            if kept is not None and last is not None:
                 yield from self._run(kept, last, run, stands=run > LONGEST_RUN)
                 any_yet = True
             kept = last = picture
             run = 1
-        if kept is None:
+        if kept is None or last is None:
             return
         *others, (picture, run, _) = self._run(kept, last, run, stands=run > LONGEST_RUN or (run > 1 and not any_yet))
         yield from others

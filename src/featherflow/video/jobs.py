@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ from ..overlap import ahead, behind
 from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .views import CONFIDENCE, check_view, draw
-from .writing import Pace, Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .writing import Pace, Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -90,6 +91,11 @@ class Step:
     #: The two are of two scenes, or one shows nothing; nothing can be followed from the one to the other.
     is_cut: bool = False
 
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """The flow and that back, of steps that were asked for it."""
+        assert self.backward is not None
+        return self.flow, self.backward
+
 
 def steps(
     clip: Clip,
@@ -119,7 +125,7 @@ def steps(
             line.append(picture)
             yield picture.image
 
-    def walk(flows: Iterator):
+    def walk(flows: Iterator[Any] | None) -> Iterator[Step]:
         any_yet = False
         while flows is not None:
             again = None
@@ -149,7 +155,7 @@ def write_clip(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
-    output: str | os.PathLike | None,
+    output: str | os.PathLike[str] | None,
     *,
     codec: str | None = None,
     crf: int | None = None,
@@ -198,7 +204,7 @@ def write_clip(
     result = Written()
 
     def heard(shift: Fraction) -> Sound | None:
-        if not sound or clip.audio is None or is_silent(output):
+        if not sound or clip.audio is None or output is None or is_silent(output):
             return None
         return Sound(clip.audio, shift / pace.slower, pace.slower)
 
@@ -206,7 +212,7 @@ def write_clip(
 
         def write(time: Fraction, *what: object) -> None:
             image = picture(*what)
-            if output is not None:
+            if output is not None and image is not None:
                 if result.writer is None:
                     result.writer = opened.enter_context(
                         video_writer(
@@ -253,7 +259,7 @@ class Written:
     """What `write_clip` wrote."""
 
     pictures: int = 0
-    writer: VideoWriter | None = None
+    writer: VideoWriter | StillsWriter | None = None
 
     @property
     def codec(self) -> str | None:
@@ -272,11 +278,11 @@ def _until_damage(items: Iterable[tuple], damage: list[FileError]) -> Iterator[t
 
 
 def flow_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike | None = None,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
     view: str = "colour",
-    flow_dir: str | os.PathLike | None = None,
+    flow_dir: str | os.PathLike[str] | None = None,
     format: str = "flo",
     start: float | None = None,
     end: float | None = None,
@@ -375,26 +381,26 @@ def flow_video(
     def picture(index: int, step: Step) -> np.ndarray | None:
         hidden = trusted = None
         if occlusion:  # behind a cut, nothing of what was is shown
-            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(step.flow, step.backward)
+            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(*step.both())
         if trusts:
             trusted = _confidence(step)
         flow = step.flow
-        if min_confidence is not None:
+        if min_confidence is not None and trusted is not None:
             flow = np.where(trusted[..., None] >= min_confidence, flow, np.float32(np.nan))
         if folder is not None:
             held = confidence and format == "npz"
             write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", flow, confidence=trusted if held else None)
             if backward:
-                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.backward)
-            if occlusion:
+                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.both()[1])
+            if hidden is not None:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
-            if confidence and not held:
+            if trusted is not None and confidence and not held:
                 write_image(folder / f"{index:06d}_confidence.png", confidence_levels(trusted))
         if output is None:
             return None
-        lengths.include(step.flow)
+        scale = lengths.include(step.flow)
         flow = flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), flow)
-        return draw(view, step.first.shown, flow, lengths.value, trusted)
+        return draw(view, step.first.shown, flow, scale, trusted)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(
@@ -417,7 +423,7 @@ def flow_video(
         frames_per_second=round(result.frames / seconds, 3),
         cuts=found,
         flow_dir=None if folder is None else str(folder),
-        scale_px=None if output is None or view == CONFIDENCE else round(lengths.value, 3),
+        scale_px=None if output is None or view == CONFIDENCE or lengths.value is None else round(lengths.value, 3),
     )
 
 
@@ -425,12 +431,12 @@ def _confidence(step: Step) -> np.ndarray:
     """Of a step's flow; none across a cut."""
     if step.is_cut:
         return np.zeros(step.flow.shape[:2], np.float32)
-    return find_confidence(step.first.image, step.second.image, step.flow, step.backward)
+    return np.asarray(find_confidence(step.first.image, step.second.image, *step.both()))
 
 
 def check_clip_outputs(
     clip: Clip,
-    outputs: list[tuple[str, str | os.PathLike | None]],
+    outputs: list[tuple[str, str | os.PathLike[str] | None]],
     overwrite: bool | None,
     most: int = 1,
     makes_folders: bool = False,
@@ -453,9 +459,9 @@ def video_job(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
-    output: str | os.PathLike | None,
+    output: str | os.PathLike[str] | None,
     estimator: Estimator,
-    **options: object,
+    **options: Any,
 ) -> VideoJobResult:
     """`write_clip` with its options, timed."""
     began = time.perf_counter()
@@ -481,6 +487,8 @@ class _Scale:
     def __init__(self, value: float | None, least: float):
         self.value, self.fixed, self.least = value, value is not None, least
 
-    def include(self, flow: np.ndarray) -> None:
+    def include(self, flow: np.ndarray) -> float:
+        """The scale, once this flow of the clip is counted."""
         if not self.fixed:
             self.value = max(self.value or 0.0, measured_scale(flow, self.least))
+        return self.value or self.least

@@ -29,7 +29,7 @@ class StretchedSound:
         encoder = _encoder(container, path)
         with reading_errors(str(sound.path)):
             self.source = open_video(sound.path)
-        starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None]
+        starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None and s.time_base is not None]
         origin = min(starts, default=Fraction(0)) + sound.start
         with reading_errors(str(sound.path)):
             self.streams = {
@@ -54,7 +54,7 @@ class StretchedSound:
         """Write the sound up to a time of the video [s]."""
         self.limit = time
         while any(stream.end < time for stream in self.streams.values()):
-            index, frame = next(self.frames, (None, None))
+            index, frame = next(self.frames, (0, None))
             if frame is None:
                 return
             with writing_errors(self.path):

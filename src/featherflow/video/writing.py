@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -131,7 +132,7 @@ class VideoWriter:
         if kind == _PIPE[0]:
             self._time_base = 1 / rate.limit_denominator(100_000)
         stream.width, stream.height = width + self._padding[1], height + self._padding[0]
-        self._format = kept.deep_format if self.deep else kept.format
+        self._format = kept.deep_format if self.deep and kept.deep_format else kept.format
         stream.pix_fmt = self._format
         stream.time_base = stream.codec_context.time_base = self._time_base
         context = stream.codec_context
@@ -225,7 +226,8 @@ class StillsWriter:
     codec, has_sound, deep = "png", False, True
 
     def __init__(self, path: Path):
-        self.path, self.written, self.end, self.hold = path, 0, Fraction(0), None
+        self.path, self.written, self.end = path, 0, Fraction(0)
+        self.hold: Fraction | None = None
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
         """Add a picture `(H, W, 3)` RGB, uint8 or uint16."""
@@ -240,7 +242,7 @@ class StillsWriter:
 
 @contextmanager
 def video_writer(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     width: int,
     height: int,
     rate: Fraction,
@@ -284,17 +286,17 @@ def video_writer(
             raise
 
 
-def is_numbered(path: str | os.PathLike) -> bool:
+def is_numbered(path: str | os.PathLike[str]) -> bool:
     """Whether a name stands for PNG files with numbers."""
     return bool(re.fullmatch(r"[^%]*%0?\d*d[^%]*\.png", str(path), re.IGNORECASE))
 
 
-def is_silent(path: str | os.PathLike) -> bool:
+def is_silent(path: str | os.PathLike[str]) -> bool:
     """Whether what is written there holds no sound."""
     return str(path) == STANDARD_OUTPUT or is_numbered(path)
 
 
-def check_video_name(path: str | os.PathLike) -> None:
+def check_video_name(path: str | os.PathLike[str]) -> None:
     """Refuse names that are none of a video that can be written.
 
     Raises:
@@ -305,7 +307,7 @@ def check_video_name(path: str | os.PathLike) -> None:
         raise InputError(f"'{path}' is no video that can be written; its name must end in {endings}, or be numbered (%06d.png).")
 
 
-def check_format(path: str | os.PathLike, codec: str | None, crf: int | None, colour: Colour) -> None:
+def check_format(path: str | os.PathLike[str], codec: str | None, crf: int | None, colour: Colour) -> None:
     """Refuse what `video_writer` would refuse, before anything is computed.
 
     Raises:
@@ -360,8 +362,9 @@ def _choose(codec: str | None, colour: Colour, allowed: tuple[str, ...], path: P
 class _SoundCopy:
     """Packets of sound, from one container to another, no further than they are due."""
 
-    def __init__(self, container, sound: Sound, path: Path):
+    def __init__(self, container: Any, sound: Sound, path: Path):
         self.sound, self.path, self.container = sound, path, container
+        self.source: Any = None
         with reading_errors(str(sound.path)):
             self.source = open_video(sound.path)
         starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None]
@@ -380,7 +383,7 @@ class _SoundCopy:
         if sound.start:
             self._seek()
         self.packets = self._packets()
-        self.waiting = None
+        self.waiting: tuple[Fraction, Any] | None = None
 
     def _seek(self) -> None:
         """To where sound begins at or before the start: containers may land later than they are asked to."""
@@ -401,7 +404,7 @@ class _SoundCopy:
         self.source.close()
         self.source = open_video(self.sound.path)
 
-    def _packets(self):
+    def _packets(self) -> Iterator[tuple[Fraction, Any]]:
         demuxed = iter(self.source.demux(tuple(self.source.streams.audio)))
         while True:
             with reading_errors(str(self.sound.path)):
@@ -418,10 +421,11 @@ class _SoundCopy:
 
     def copy_until(self, time: Fraction) -> None:
         while True:
-            due, packet = self.waiting or next(self.packets, (None, None))
+            found = self.waiting or next(self.packets, None)
             self.waiting = None
-            if packet is None:
+            if found is None:
                 return
+            due, packet = found
             if due > time:
                 self.waiting = (due, packet)
                 return
