@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from importlib import import_module
 from pathlib import Path
 from uuid import uuid4
 
@@ -140,8 +141,7 @@ class _Pool:
         Args:
             alone: hand each worker one item at a time, and the next when that is done; else blocks of them, one ahead.
         """
-        import ray.data
-
+        ray = import_module("ray")  # an extra that is not among those for development
         size = 1 if alone else max(1, min(_LARGEST_BLOCK, len(numbers) // _BLOCKS))
         rows = [{"number": n, "item": json.dumps([items[n].sources, items[n].name])} for n in numbers]
         fewest, most = self.workers
@@ -193,10 +193,7 @@ def _cluster(address: str | None, cpus: int | None, verbose: bool) -> Iterator[N
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
     if not verbose:
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part speaks past the logging of Python
-    import ray
-    import ray.data
-    from ray.data import DataContext
-
+    ray = import_module("ray")
     if ray.is_initialized():
         raise FeatherflowError("This process uses Ray already; end that with ray.shutdown(), or run in a process of its own.")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
@@ -209,7 +206,7 @@ def _cluster(address: str | None, cpus: int | None, verbose: bool) -> Iterator[N
         raise FeatherflowError(f"Ray at '{address}' does not answer: {error}") from error
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(level)
-    context = DataContext.get_current()
+    context = ray.data.DataContext.get_current()
     before = {name: getattr(context, name) for name in ("enable_progress_bars", "print_on_execution_start", "max_errored_blocks")}
     context.enable_progress_bars = context.print_on_execution_start = verbose
     context.max_errored_blocks = -1  # a block that kills its workers is left out; its items are tried again one by one

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,7 @@ def matches(pattern: str) -> list[str]:
         system, path = _locate(pattern)
         if system.exists(path) or not any(letter in path for letter in "*?["):
             return [pattern]
-        return [_named(system, found) for found in system.glob(path)]
+        return [_named(system, str(found)) for found in system.glob(path)]
 
 
 def is_folder(place: str) -> bool:
@@ -85,7 +86,8 @@ def read_bytes(place: str) -> bytes:
     """
     with told(place):
         system, path = _locate(place)
-        return system.cat_file(path)
+        with system.open(path, "rb") as file:
+            return bytes(file.read())
 
 
 def state(place: str) -> dict[str, object]:
@@ -125,7 +127,7 @@ def deliver(file: Path, place: str) -> dict[str, object]:
     with told(place, "written"):
         system, path = _locate(place)
         with open(file, "rb") as source:
-            digest = hashlib.file_digest(source, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(source)
+            digest = _digest(source)
             if _is_local(system):
                 source.seek(0)
                 make_folder(Path(path).parent)
@@ -188,8 +190,7 @@ def check_extra() -> None:
         MissingExtraError: without the extra `scale`.
     """
     try:
-        import fsspec  # noqa: F401
-        import pyarrow  # noqa: F401
-        import ray.data  # noqa: F401
+        for part in ("fsspec", "pyarrow", "ray.data"):
+            import_module(part)
     except ImportError:
         raise MissingExtraError("Work on many items needs Ray Data; install it with: pip install 'featherflow[scale]'") from None
