@@ -86,8 +86,8 @@ def read_bytes(place: str) -> bytes:
     """
     with told(place):
         system, path = _locate(place)
-        with system.open(path, "rb") as file:
-            return bytes(file.read())
+        content = system.cat_file(path)
+        return content if isinstance(content, bytes) else content.encode()
 
 
 def state(place: str) -> dict[str, object]:
