@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -79,6 +80,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, dict]:
         result = scale.run(source, out, verb=verb, settings=settings, workers=(count, count), cpus=count)
         if watch:
             watch.join()
+        print(f"{what}: {result.sentence()}", file=sys.stderr, flush=True)
         figures[what] = result.as_dict() | {"killed": killed}
         if verb == "flow":
             figures[what]["equal"] = same(alone, out)
