@@ -28,7 +28,7 @@ class ScaleResult:
     skipped: int = 0
     #: Flows, or pictures of videos, that were made now.
     frames: int = 0
-    #: From the first item to the last, without the start of Ray [s].
+    #: From the start of the workers to the last item, without that of Ray [s].
     seconds: float = 0.0
     #: Of all workers together, on what is done now [s].
     work_seconds: float = 0.0
