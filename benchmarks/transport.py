@@ -1,11 +1,9 @@
-"""What is a flow worth to those who use it? Pictures between frames, steadiness, tracks and magnified motions, measured.
+"""What is a flow worth to those who use it? Steadiness, tracks and magnified motions, measured.
 
     python benchmarks/transport.py [--clip NAME=PATH ...] [--method liteflownet2-slim --method dis ...] [--frames 9]
 
 Without clips: procedural ones, whose truth is known. With clips (video files, folders or quoted globs):
 
-- interpolate: every second frame is held out and made from its neighbours. PSNR [dB] and SSIM, mean over pictures, of plain
-  blending, of both frames fetched along half of a flow and averaged ("half flow"), and of ours.
 - stabilise: jitter, the root mean square change of the corners' motion from frame to frame [px], before and after, both measured
   with OpenCV's DIS on what is written.
 - tracks: a grid of points followed to the middle of a clip and, on the reversed clip, back again: median distance from the start
@@ -25,7 +23,7 @@ import numpy as np
 
 import featherflow
 from featherflow import Estimator
-from featherflow.transport import Similarity, global_motion, grid, interpolate, magnify, stabilise_video, track
+from featherflow.transport import Similarity, global_motion, grid, magnify, stabilise_video, track
 from featherflow.transport.stabilisation import apply, jitter
 from featherflow.video import open_clip, video_writer
 
@@ -35,14 +33,12 @@ def main() -> None:
     parser.add_argument("--clip", action="append", default=[])
     parser.add_argument("--method", action="append")
     parser.add_argument("--frames", type=int, default=9, help="of each clip")
-    parser.add_argument("--verbs", default="interpolate,stabilise,tracks,magnify")
+    parser.add_argument("--verbs", default="stabilise,tracks,magnify")
     arguments = parser.parse_args()
     methods = arguments.method or ["liteflownet2-slim", "dis", "farneback"]
     verbs = arguments.verbs.split(",")
     clips = dict(text.split("=", 1) for text in arguments.clip)
     clips = {name: frames_of(path, arguments.frames) for name, path in clips.items()} or {"layers": layers(arguments.frames)}
-    if "interpolate" in verbs:
-        interpolation(clips, methods)
     if "stabilise" in verbs:
         steadiness(clips, methods)
     if "tracks" in verbs:
@@ -91,19 +87,6 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
 
 
-def ssim(a: np.ndarray, b: np.ndarray) -> float:
-    """Wang et al., 2004, on brightness: Gaussian window of 1.5 px."""
-    a, b = (cv2.cvtColor(np.clip(x, 0, 255).astype(np.uint8), cv2.COLOR_RGB2GRAY).astype(float) for x in (a, b))
-
-    def mean(x: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(x, (11, 11), 1.5)
-
-    ma, mb = mean(a), mean(b)
-    va, vb, vab = mean(a * a) - ma * ma, mean(b * b) - mb * mb, mean(a * b) - ma * mb
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    return float(((2 * ma * mb + c1) * (2 * vab + c2) / ((ma**2 + mb**2 + c1) * (va + vb + c2))).mean())
-
-
 def half_flow(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.ndarray:
     y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
 
@@ -112,25 +95,6 @@ def half_flow(first: np.ndarray, second: np.ndarray, flow: np.ndarray) -> np.nda
         return cv2.remap(image.astype(np.float32), *place, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     return (fetched(first, -0.5) + fetched(second, 0.5)) / 2
-
-
-def interpolation(clips: dict[str, list[np.ndarray]], methods: list[str]) -> None:
-    columns = ["blending", *(f"{how}, {method}" for method in methods for how in ("half flow", "interpolate"))]
-    header("held-out frames, PSNR [dB] / SSIM", *columns)
-    for name, frames in clips.items():
-        scores = {column: [] for column in columns}
-        for k in range(1, len(frames) - 1, 2):
-            first, truth, second = frames[k - 1 : k + 2]
-            made = {"blending": (first.astype(float) + second) / 2}
-            for method in methods:
-                flow, backward = featherflow.estimate(first, second, model=method, backward=True)
-                made[f"half flow, {method}"] = half_flow(first, second, flow)
-                made[f"interpolate, {method}"] = interpolate(first, second, flow, backward)[0]
-            for column, picture in made.items():
-                scores[column].append((psnr(picture, truth), ssim(picture, truth)))
-        cells = [f"{np.mean([p for p, _ in s]):.2f} / {np.mean([q for _, q in s]):.3f}" for s in scores.values()]
-        count, (height, width) = len(scores["blending"]), frames[0].shape[:2]
-        print(f"| {name} ({count}, {width}x{height}) | " + " | ".join(cells) + " |", flush=True)
 
 
 def shaken(frames: list[np.ndarray], seed: int = 0) -> list[np.ndarray]:

@@ -12,14 +12,14 @@ ROOT = Path(featherflow.__file__).parent
 #: From the lowest to the highest. What stands in one row may import what stands before it in the row.
 ORDER = (
     ("errors",),
-    ("files", "frames", "sequences", "outputs"),
+    ("files", "png16", "frames", "sequences", "pairs", "outputs", "overlap"),
     ("flow",),
     ("ops",),
     ("networks", "classical"),
     ("data",),
     ("weights",),
     ("inference",),
-    ("evaluation", "video", "transport", "jobs", "demo"),
+    ("evaluation", "video", "transport", "plans", "jobs", "demo"),
     ("training", "scale", "app"),
     ("cli",),
     ("__main__",),

@@ -61,7 +61,7 @@ _swept: set[Path] = set()
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, *, durable: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open `path` for writing so that it appears complete or not at all.
 
     Yields a binary file object on a temporary file in the target's folder. When the block ends, the temporary file is
@@ -141,7 +141,7 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def full_disk_told(folder: str | os.PathLike) -> Iterator[None]:
+def full_disk_told(folder: str | os.PathLike[str]) -> Iterator[None]:
     """For libraries that write into `folder` by themselves: what they raise when the disk is full becomes a `FileError`.
 
     They raise whatever they like (`basic_ios::clear`), so the disk itself is asked. Every other error passes through.
@@ -160,7 +160,7 @@ def full_disk_told(folder: str | os.PathLike) -> Iterator[None]:
         raise _cannot_write(Path(folder), failure) from error
 
 
-def check_place(path: str | os.PathLike, makes_folders: bool = False) -> None:
+def check_place(path: str | os.PathLike[str], makes_folders: bool = False) -> None:
     """Refuse a path that `atomic_write` could not write now: an empty file is made in its folder and removed again.
 
     Args:
@@ -225,7 +225,9 @@ def _sweep_once(folder: Path) -> None:
 
 
 def _is_abandoned(entry: os.DirEntry, machine: str | None, process: str | None) -> bool:
-    if machine == _machine() and sys.platform != "win32":  # there, asking for a process by a signal would end it
+    if (
+        process is not None and machine == _machine() and sys.platform != "win32"
+    ):  # there, asking for a process by a signal would end it
         return not _is_alive(int(process))
     with contextlib.suppress(OSError):
         return time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE
@@ -331,7 +333,7 @@ def _sync_folder(folder: Path) -> None:
 def _cannot_write(path: Path, error: OSError) -> FileError:
     if error.errno == errno.ENOENT and path.parent.is_dir():
         return FileError(f"cannot write {path}: its folder takes no new files")  # as /proc
-    return FileError(f"cannot write {path}: {_REASONS.get(error.errno, error.strerror or str(error))}")
+    return FileError(f"cannot write {path}: {_REASONS.get(error.errno or 0, error.strerror or str(error))}")
 
 
 def _write_failure(folder: Path) -> OSError | None:

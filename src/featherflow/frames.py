@@ -12,17 +12,24 @@ import contextlib
 import io
 import logging
 import os
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from .errors import FileError, InputError, LimitError
 from .files import atomic_write
+from .png16 import decoded
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Shares of R, G and B in the brightness of a colour, by ITU-R BT.601.
+GREY = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
 
 _SMALLEST_FRAME = 16  # px
@@ -55,7 +62,7 @@ class Still:
         return self.path.stem if self.page is None else f"{self.path.stem}_{self.page:06d}"
 
 
-def read_image(path: str | os.PathLike | Still) -> np.ndarray:
+def read_image(path: str | os.PathLike[str] | Still) -> np.ndarray:
     """Read an image file as `(H, W, 3)` uint8 RGB, upright; alpha is dropped, grey repeated, and what is deeper reduced to 8 bit.
 
     Raises:
@@ -65,7 +72,7 @@ def read_image(path: str | os.PathLike | Still) -> np.ndarray:
 
 
 def read_frames(
-    sources: Sequence[str | os.PathLike | Still], value_range: Range | None = None, names: Sequence[str] | None = None
+    sources: Sequence[str | os.PathLike[str] | Still], value_range: Range | None = None, names: Sequence[str] | None = None
 ) -> list[np.ndarray]:
     """Read image files that belong together, upright and scaled alike.
 
@@ -89,13 +96,13 @@ def read_frames(
     ]
 
 
-def read_images(sources: Sequence[str | os.PathLike | Still]) -> list[np.ndarray]:
+def read_images(sources: Sequence[str | os.PathLike[str] | Still]) -> list[np.ndarray]:
     """As `read_frames`, each reduced to 8 bit: `(H, W, 3)` uint8."""
     frames = read_frames(sources)
     return [eight_bits(frame) for frame in frames]
 
 
-def read_scaled(source: str | os.PathLike | Still, common: Range | None, value_range: Range | None = None) -> np.ndarray:
+def read_scaled(source: str | os.PathLike[str] | Still, common: Range | None, value_range: Range | None = None) -> np.ndarray:
     """Read one picture of a sequence, `(H, W, 3)` RGB, upright: uint8 where the file holds 8 bit, else uint16 in all 16 bits.
 
     Args:
@@ -110,7 +117,7 @@ def read_scaled(source: str | os.PathLike | Still, common: Range | None, value_r
     return _to_three_channels(array, name)
 
 
-def sequence_range(sources: Sequence[str | os.PathLike | Still]) -> Range | None:
+def sequence_range(sources: Sequence[str | os.PathLike[str] | Still]) -> Range | None:
     """The range by which the pictures of a sequence are scaled alike; only where the first is deeper than 8 bit, all are read."""
     if not sources or _read(sources[0]).dtype == np.uint8:
         return None
@@ -143,12 +150,12 @@ def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = 
     return _to_bytes(_decode(io.BytesIO(data), name, len(data), STRANGER_FORMATS, max_pixels), name)
 
 
-def page_count(path: str | os.PathLike) -> int:
+def page_count(path: str | os.PathLike[str]) -> int:
     """How many pictures of a sequence a file holds: 1 for most, more for animated PNG, WebP and GIF and TIFF of several pages."""
     return len(page_times(path))
 
 
-def page_times(path: str | os.PathLike) -> list[float]:
+def page_times(path: str | os.PathLike[str]) -> list[float]:
     """How long each picture of a file is shown [s], 0 where it does not say.
 
     Raises:
@@ -180,7 +187,7 @@ def _are_frames(image, count: int) -> bool:
     return True
 
 
-def _read(source: str | os.PathLike | Still) -> np.ndarray:
+def _read(source: str | os.PathLike[str] | Still) -> np.ndarray:
     """A picture as it is stored, upright: `(H, W)` or `(H, W, C)` of the file's own type."""
     still = source if isinstance(source, Still) else Still(Path(source))
     with _opening(still.path) as file:
@@ -220,7 +227,7 @@ def _decoding(name: str, size: int, file: BinaryIO):
             what = "it is a video; the flow along a clip is what `featherflow video` gives"
         raise FileError(f"{name} cannot be read as an image: {what}.") from None
     except Image.DecompressionBombError:
-        most = 2 * Image.MAX_IMAGE_PIXELS
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # without a limit this is not raised
         raise LimitError(f"{name} claims more pixels than an image may have ({most}).") from None
     except Exception as error:  # decoders raise almost anything on damaged files
         reason = getattr(error, "strerror", None) or (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -274,6 +281,10 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     if data.startswith(b"\x89PNG"):
         import png
 
+        if data[25] in (2, 6):  # RGB, RGB and alpha
+            packed = b"".join(body for kind, body in png.Reader(bytes=data).chunks() if kind == b"IDAT")
+            width, height = struct.unpack(">II", data[16:24])
+            return decoded(packed, width, height, 3 if data[25] == 2 else 4, data[28] == 1)
         width, height, rows, info = png.Reader(bytes=data).read()
         return np.vstack([np.asarray(row, np.uint16) for row in rows]).reshape(height, width, info["planes"])
     with contextlib.suppress(Exception):  # OpenCV is an extra
@@ -287,7 +298,13 @@ def _read_deep_colour(file, name: str) -> np.ndarray | None:
     return None
 
 
-def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
+def parse_size(text: str) -> tuple[int, int] | None:
+    """(height, width) of WIDTHxHEIGHT, whole numbers of pixels above 0; None for another text."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text, re.ASCII)
+    return None if match is None else (int(match[2]), int(match[1]))
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write `(H, W, 3)` or `(H, W)`, uint8 or uint16, as PNG, whole or not at all.
 
     Raises:
@@ -300,7 +317,8 @@ def write_image(path: str | os.PathLike, image: np.ndarray) -> None:
             import png
 
             height, width = image.shape[:2]
-            png.Writer(width, height, greyscale=image.ndim == 2, bitdepth=16).write(file, image.reshape(height, -1))
+            grey: Any = image.ndim == 2  # pypng's types take its default alone
+            png.Writer(width, height, greyscale=grey, bitdepth=16).write(file, image.reshape(height, -1))
             return
         Image.fromarray(image).save(file, format="PNG")
 
@@ -406,7 +424,7 @@ def to_unit(array: np.ndarray, name: str, value_range: Range | None = None) -> n
     return ((array.astype(np.float64) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
 
 
-def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None = None) -> list:
+def as_batches(frames: Sequence[Any], names: Sequence[str], value_range: Range | None = None) -> list[Tensor]:
     """Frames that belong together as batches, scaled alike; each as `as_batch` takes it.
 
     Args:
@@ -414,8 +432,9 @@ def as_batches(frames: Sequence, names: Sequence[str], value_range: Range | None
     """
     places = [_place(frame) for frame in frames]
     if value_range is None and None not in places:
-        ready = [_in_place(frame, name) for frame, name in zip(frames, names, strict=True)]
-        if all(batch is not None for batch in ready):
+        found = (_in_place(frame, name) for frame, name in zip(frames, names, strict=True))
+        ready = [batch for batch in found if batch is not None]
+        if len(ready) == len(frames):
             return ready
     parts = [_arrays(frame, name) for frame, name in zip(frames, names, strict=True)]
     common = common_range([array for part in parts for array, _ in part])
@@ -432,7 +451,7 @@ class RunningRange:
         self.grew = False
         self._extremes: dict[np.dtype, np.ndarray] = {}
 
-    def batch(self, frame, name: str):
+    def batch(self, frame: Any, name: str) -> Tensor:
         """A frame as `as_batch` gives it, scaled by the range of all so far, its own included."""
         place, before, self.grew = _place(frame), self.common, False
         if place is not None and (ready := _in_place(frame, name)) is not None:
@@ -449,7 +468,7 @@ class RunningRange:
         return batch if place is None else batch.to(place)
 
 
-def as_batch(frame, name: str = "the frame", value_range: Range | None = None):
+def as_batch(frame: Any, name: str = "the frame", value_range: Range | None = None) -> Tensor:
     """Any form of a frame, or of a batch of frames, as a tensor `(B, 3, H, W)` float32 RGB in [0, 1], on the device of a tensor.
 
     Args:

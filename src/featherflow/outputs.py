@@ -17,11 +17,11 @@ FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "p
 
 
 def check_outputs(
-    outputs: Iterable[tuple[str, str | os.PathLike | None]],
-    inputs: Iterable[str | os.PathLike] = (),
+    outputs: Iterable[tuple[str, str | os.PathLike[str] | None]],
+    inputs: Iterable[str | os.PathLike[str]] = (),
     overwrite: bool | None = False,
-    sequences: Iterable[str | os.PathLike] = (),
-    trees: Iterable[str | os.PathLike] = (),
+    sequences: Iterable[str | os.PathLike[str]] = (),
+    trees: Iterable[str | os.PathLike[str]] = (),
     makes_folders: bool = False,
 ) -> None:
     """Refuse outputs that would destroy what is read, or each other, that a later run would read, or that cannot be written.
@@ -38,7 +38,7 @@ def check_outputs(
         InputError: with both names. FileError: for a place where no file can be written.
     """
     read = {_identity(path): path for path in inputs if os.path.isfile(path)}
-    written: dict[object, tuple[str, str | os.PathLike]] = {}
+    written: dict[object, tuple[str, str | os.PathLike[str]]] = {}
     sequences, trees = list(sequences), list(trees)
     for what, path in outputs:
         if path is None:
@@ -64,7 +64,7 @@ def check_outputs(
     _check_places([path for _, path in written.values()], makes_folders)
 
 
-def _check_places(paths: Iterable[str | os.PathLike], makes_folders: bool) -> None:
+def _check_places(paths: Iterable[str | os.PathLike[str]], makes_folders: bool) -> None:
     """`check_place`, once for each folder, and for each file that is there already; of many, some may stay as they are."""
     tried = set()
     for path in paths:
@@ -74,16 +74,16 @@ def _check_places(paths: Iterable[str | os.PathLike], makes_folders: bool) -> No
         tried.add(folder)
 
 
-def names_folder(path: str | os.PathLike) -> bool:
+def names_folder(path: str | os.PathLike[str]) -> bool:
     """Whether a name ends as only that of a folder does; as a `Path` it has lost that."""
     return os.fspath(path).endswith(tuple(filter(None, (os.sep, os.altsep))))
 
 
-def _is_picture(path: str | os.PathLike) -> bool:
+def _is_picture(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _would_be_read(path: str | os.PathLike, sequence: str | os.PathLike) -> bool:
+def _would_be_read(path: str | os.PathLike[str], sequence: str | os.PathLike[str]) -> bool:
     if os.path.isdir(sequence):
         return _is_picture(path) and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
     if not is_pattern(sequence):
@@ -94,7 +94,7 @@ def _would_be_read(path: str | os.PathLike, sequence: str | os.PathLike) -> bool
     return len(names) == len(patterns) and all(fnmatch(name, part) for name, part in zip(names, patterns, strict=True))
 
 
-def _identity(path: str | os.PathLike) -> object:
+def _identity(path: str | os.PathLike[str]) -> object:
     """Equal for names of one file: through links, `..`, and letters of either case where the file system takes them for one."""
     real = Path(os.path.realpath(path))
     try:
@@ -110,7 +110,7 @@ def _identity(path: str | os.PathLike) -> object:
         return os.path.normcase(real)
 
 
-def make_new_folder(path: str | os.PathLike) -> Path:
+def make_new_folder(path: str | os.PathLike[str]) -> Path:
     """A folder that is there afterwards and holds nothing.
 
     Raises:
@@ -122,7 +122,7 @@ def make_new_folder(path: str | os.PathLike) -> Path:
     return folder
 
 
-def make_folder(path: str | os.PathLike) -> Path:
+def make_folder(path: str | os.PathLike[str]) -> Path:
     """A folder that is there afterwards.
 
     Raises:

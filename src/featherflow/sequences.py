@@ -5,9 +5,9 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections import Counter
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import median_low
 
 from .errors import FileError, InputError
 from .frames import IMAGE_SUFFIXES, Still, page_count
@@ -15,7 +15,7 @@ from .frames import IMAGE_SUFFIXES, Still, page_count
 _OF_PAGES = (".tif", ".tiff", ".webp")
 
 
-def natural_order(path: str | os.PathLike) -> tuple:
+def natural_order(path: str | os.PathLike[str]) -> tuple:
     """Sorting key in which numbers count as numbers, so that frame_2 comes before frame_10; folder by folder."""
     path = Path(path)
     return tuple(_numbers(part) for part in path.parent.parts), _numbers(path.name), str(path)
@@ -26,12 +26,12 @@ def _numbers(text: str) -> tuple:
     return tuple((int(part), "") if index % 2 else (0, part) for index, part in enumerate(parts))
 
 
-def is_pattern(source: str | os.PathLike) -> bool:
+def is_pattern(source: str | os.PathLike[str]) -> bool:
     """Whether a name is a glob pattern; a file or folder that is named like one is that file or folder."""
     return glob.has_magic(str(source)) and not Path(source).exists()
 
 
-def stills(source: str | os.PathLike) -> list[Still]:
+def stills(source: str | os.PathLike[str]) -> list[Still]:
     """The images of a folder, the files that a glob pattern matches, or the pictures of one file of several; in natural order.
 
     Raises:
@@ -72,13 +72,14 @@ def by_folder(frames: list[Still]) -> list[list[Still]]:
 
 def gaps(frames: list[Still]) -> list[str]:
     """A sentence for each place where the numbers at the ends of the names skip more than they usually do."""
-    numbers = [re.search(r"(\d+)\D*$", still.path.stem) if still.page is None else None for still in frames]
-    if not all(numbers) or len(frames) < 3:
+    found = [re.search(r"(\d+)\D*$", still.path.stem) for still in frames if still.page is None]
+    numbers = [int(match[1]) for match in found if match]
+    if len(numbers) < max(len(frames), 3):
         return []
-    steps = [int(b[1]) - int(a[1]) for a, b in pairwise(numbers)]
-    usual = Counter(steps).most_common(1)[0][0]
+    steps = [b - a for a, b in pairwise(numbers)]
+    usual = max(median_low(steps), 1)
     return [
         f"'{a.path.name}' and '{b.path.name}' are taken as neighbours, though their numbers are {step} apart and others {usual}."
         for (a, b), step in zip(pairwise(frames), steps, strict=True)
-        if step > max(usual, 1)
+        if 2 * step > 3 * usual  # numbers that are times vary a little
     ]

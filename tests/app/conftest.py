@@ -19,7 +19,7 @@ def start(tmp_path_factory):
         command = [sys.executable, "-m", "featherflow", *arguments, "--port", "0"]
         process = subprocess.Popen(command, stderr=log.open("w"), stdout=subprocess.DEVNULL)
         running.append(process)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180  # on a busy machine the worker alone takes a minute
         while time.monotonic() < deadline and process.poll() is None:
             line = log.read_text().partition("\n")
             if line[1]:

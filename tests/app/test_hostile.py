@@ -26,9 +26,9 @@ from fastapi.testclient import TestClient
 
 from featherflow.app import Settings, create_app, workers
 from featherflow.app import uploads as uploads_module
-from featherflow.app.estimator import Estimator, Options
 from featherflow.app.guards import refusal
 from featherflow.app.images import MOST_SCANS, check_image, count_scans
+from featherflow.app.queues import Options, PairQueue
 from featherflow.app.uploads import Uploads, _from_json
 from featherflow.app.workers import DeadlineError, StoppedError, Worker, WorkerDiedError, WorkerFailedError
 
@@ -277,17 +277,17 @@ def test_small_pairs_do_not_wait_for_large_ones():
             go.wait(30)
         return [np.zeros((*first.shape[:3], 2), np.float32)]
 
-    estimator = Estimator(Settings(max_pixels=512 * 512), compute=compute)
+    queue = PairQueue(Settings(max_pixels=512 * 512), compute=compute)
     try:
         large, small = frame(512, 512), frame(64, 64)
-        waiting = [estimator.submit(Options(MODEL), large, large) for _ in range(2)]
-        assert estimator.submit(Options(MODEL), small, small).result(10).flow.shape == (64, 64, 2)
+        waiting = [queue.submit(Options(MODEL), large, large) for _ in range(2)]
+        assert queue.submit(Options(MODEL), small, small).result(10).flow.shape == (64, 64, 2)
         assert not any(job.done() for job in waiting)
         go.set()
         assert waiting[1].result(10).flow.shape == (512, 512, 2)
     finally:
         go.set()
-        estimator.close()
+        queue.close()
 
 
 def test_a_model_that_breaks_down_or_never_ends_does_not_take_the_service_with_it(monkeypatch):
@@ -412,6 +412,6 @@ def test_a_model_that_cannot_be_loaded_ends_the_start_in_a_sentence(monkeypatch,
     def prepare(self, model):
         raise WeightsError("The weights are damaged.")
 
-    monkeypatch.setattr(Estimator, "prepare", prepare)
+    monkeypatch.setattr(PairQueue, "prepare", prepare)
     assert run_command("serve", "--model", MODEL, "--port", "0") == 4
     assert capsys.readouterr().err == "featherflow: The weights are damaged.\n"

@@ -28,7 +28,7 @@ fastapi = pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient  # noqa: E402
 
 from featherflow.app import Settings, create_app  # noqa: E402
-from featherflow.app.estimator import BusyError, Estimator, Options  # noqa: E402
+from featherflow.app.queues import BusyError, Options, PairQueue  # noqa: E402
 from featherflow.app.service import negotiate  # noqa: E402
 
 MODELS = ("dis-ultrafast", "liteflownet2-slim")
@@ -240,8 +240,8 @@ def test_without_the_extra(monkeypatch):
 
 
 @contextlib.contextmanager
-def held_estimator(settings: Settings, method=None):
-    """An estimator in this process whose first batch waits until the event is set, and the sizes of the batches it ran."""
+def held_queue(settings: Settings, method=None):
+    """A queue in this process whose first batch waits until the event is set, and the sizes of the batches it ran."""
     from featherflow.inference.estimator import kept_estimator
 
     go, sizes = threading.Event(), []
@@ -252,25 +252,25 @@ def held_estimator(settings: Settings, method=None):
         run = method or kept_estimator(options.model, enlarge=options.enlarge, dtype="float32")
         return [run(list(first), list(second))]
 
-    estimator = Estimator(settings, compute=compute)
+    queue = PairQueue(settings, compute=compute)
     try:
-        yield estimator, go, sizes
+        yield queue, go, sizes
     finally:
         go.set()
-        estimator.close()
+        queue.close()
 
 
 def test_pairs_of_one_kind_run_together_and_answers_do_not_change():
     """In float32 a batch and its pairs differ by less than a thousandth of a pixel; bfloat16 rounds them apart by more."""
     network, other = Options("liteflownet2-slim"), Options("liteflownet2-slim", enlarge=1)
     pairs = [(frame(seed=10 + i), frame(seed=20 + i)) for i in range(4)]
-    with held_estimator(Settings(batch=3)) as (estimator, go, sizes):
-        jobs = [estimator.submit(network, *pairs[0])]
-        while estimator.waiting:  # the first has left the queue alone
+    with held_queue(Settings(batch=3)) as (queue, go, sizes):
+        jobs = [queue.submit(network, *pairs[0])]
+        while queue.waiting:  # the first has left the queue alone
             time.sleep(0.01)
-        jobs += [estimator.submit(network, *pairs[1]), estimator.submit(other, *pairs[1])]
-        jobs += [estimator.submit(network, *pair) for pair in (pairs[2], pairs[3])]
-        small = estimator.submit(network, *(side[:32, :32] for side in pairs[3]))
+        jobs += [queue.submit(network, *pairs[1]), queue.submit(other, *pairs[1])]
+        jobs += [queue.submit(network, *pair) for pair in (pairs[2], pairs[3])]
+        small = queue.submit(network, *(side[:32, :32] for side in pairs[3]))
         go.set()
         flows = [job.result(60).flow for job in jobs]
         assert small.result(60).flow.shape == (32, 32, 2)
@@ -281,8 +281,8 @@ def test_pairs_of_one_kind_run_together_and_answers_do_not_change():
 
 
 def test_a_batch_is_no_larger_than_the_largest_frame():
-    with held_estimator(Settings(batch=8, max_pixels=2 * FIRST.shape[0] * FIRST.shape[1])) as (estimator, go, sizes):
-        jobs = [estimator.submit(Options(MODELS[0]), FIRST, SECOND) for _ in range(5)]
+    with held_queue(Settings(batch=8, max_pixels=2 * FIRST.shape[0] * FIRST.shape[1])) as (queue, go, sizes):
+        jobs = [queue.submit(Options(MODELS[0]), FIRST, SECOND) for _ in range(5)]
         go.set()
         for job in jobs:
             job.result(30)
@@ -295,8 +295,8 @@ def test_a_pair_that_fails_does_not_fail_its_batch():
             raise ValueError("black")
         return np.stack(first)[..., :2]
 
-    with held_estimator(Settings(batch=8), method) as (estimator, go, sizes):
-        jobs = [estimator.submit(Options("any"), image, image) for image in (FIRST, FIRST, FIRST * 0, FIRST)]
+    with held_queue(Settings(batch=8), method) as (queue, go, sizes):
+        jobs = [queue.submit(Options("any"), image, image) for image in (FIRST, FIRST, FIRST * 0, FIRST)]
         go.set()
         assert [job.exception(30) is None for job in jobs] == [True, True, False, True]
     assert 3 in sizes or 4 in sizes
@@ -318,11 +318,11 @@ def test_both_directions_look_at_each_frame_once(monkeypatch):
 def test_many_clients_get_their_own_flows():
     """Eight clients, twenty pairs each: what each is told is what it would be told alone."""
     clips = [[frame(64, 80, 100 * client + k) for k in range(21)] for client in range(8)]
-    estimator = Estimator(Settings(queue=200, seconds=120))
+    queue = PairQueue(Settings(queue=200, seconds=120))
     told: dict[int, list[np.ndarray]] = {}
 
     def client(number: int) -> None:
-        jobs = [estimator.submit(Options("liteflownetx"), *pair) for pair in itertools.pairwise(clips[number])]
+        jobs = [queue.submit(Options("liteflownetx"), *pair) for pair in itertools.pairwise(clips[number])]
         told[number] = [job.result(120).flow for job in jobs]
 
     clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
@@ -332,10 +332,41 @@ def test_many_clients_get_their_own_flows():
         for one in clients:
             one.join()
     finally:
-        estimator.close()
+        queue.close()
     for number, clip in enumerate(clips):
         alone = [featherflow.estimate(*pair, "liteflownetx") for pair in itertools.pairwise(clip)]
         assert all(np.array_equal(flow, expected) for flow, expected in zip(told[number], alone, strict=True))
+
+
+def test_many_clients_get_their_own_flows_over_http(start):
+    """Eight clients, twenty requests each at once, of other frames: every answer is, byte by byte, that to the request alone."""
+    import httpx
+
+    process, address = start("serve", "--model", "liteflownetx", "--queue", "100", "--seconds", "120")
+    frames = [png(frame(64, 64, 500 + k)) for k in range(21)]
+    asked = [{"frame1": one, "frame2": other} for one, other in itertools.pairwise(frames)]
+
+    def ask(client: httpx.Client, number: int) -> bytes:
+        answer = client.post(f"{address}/v1/flow", files=asked[number], timeout=120)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    with httpx.Client() as client:
+        alone = [ask(client, number) for number in range(20)]
+    assert len(set(alone)) == 20
+    told: dict[int, list[bytes]] = {}
+
+    def client_of(place: int) -> None:
+        with httpx.Client() as client:
+            told[place] = [ask(client, (place * 5 + k) % 20) for k in range(20)]
+
+    clients = [threading.Thread(target=client_of, args=(place,)) for place in range(8)]
+    for one in clients:
+        one.start()
+    for one in clients:
+        one.join()
+    process.terminate()
+    assert told == {place: [alone[(place * 5 + k) % 20] for k in range(20)] for place in range(8)}
 
 
 def test_a_pair_is_forgotten_without_waiting_for_the_garbage_collection():
@@ -343,12 +374,12 @@ def test_a_pair_is_forgotten_without_waiting_for_the_garbage_collection():
     gc.collect()
     gc.disable()
     try:
-        estimator = Estimator(Settings())
+        queue = PairQueue(Settings())
         image = FIRST.copy()
-        flow = estimator.submit(Options(MODELS[0]), image, SECOND).result(30).flow
+        flow = queue.submit(Options(MODELS[0]), image, SECOND).result(30).flow
         left = [weakref.ref(image), weakref.ref(flow)]
         del image, flow
-        estimator.close()
+        queue.close()
         assert [reference() for reference in left] == [None, None]
     finally:
         gc.enable()
@@ -356,14 +387,14 @@ def test_a_pair_is_forgotten_without_waiting_for_the_garbage_collection():
 
 def test_full_queue_late_answer_and_departed_client():
     options = Options(MODELS[0])
-    with held_estimator(Settings(queue=2)) as (estimator, go, sizes):
-        running = estimator.submit(options, FIRST, SECOND)
-        while estimator.waiting:
+    with held_queue(Settings(queue=2)) as (queue, go, sizes):
+        running = queue.submit(options, FIRST, SECOND)
+        while queue.waiting:
             time.sleep(0.01)
-        waiting = [estimator.submit(options, FIRST, SECOND) for _ in range(2)]
+        waiting = [queue.submit(options, FIRST, SECOND) for _ in range(2)]
         with pytest.raises(BusyError):
-            estimator.submit(options, FIRST, SECOND)
-        assert waiting[0].cancel() and estimator.waiting == 1
+            queue.submit(options, FIRST, SECOND)
+        assert waiting[0].cancel() and queue.waiting == 1
         go.set()
         assert running.result(30).flow.shape == waiting[1].result(30).flow.shape
     assert sizes == [1, 1]
@@ -371,10 +402,10 @@ def test_full_queue_late_answer_and_departed_client():
 
 def test_statuses_of_a_busy_and_a_slow_service():
     settings = Settings(models=MODELS[:1], queue=1, seconds=2)
-    with held_estimator(settings) as (held, go, _):
+    with held_queue(settings) as (held, go, _):
         app = create_app(settings)
-        app.state.engine.estimator.close()
-        app.state.engine.estimator = held
+        app.state.engine.queue.close()
+        app.state.engine.queue = held
         with TestClient(app, base_url=ADDRESS) as client:
             late = client.post("/v1/flow", files=PAIR)
             assert late.status_code == 503 and late.headers["retry-after"] and "2 s" in late.json()["error"]
@@ -389,10 +420,10 @@ def test_memory_that_runs_out_is_503():
         raise MemoryError
 
     settings = Settings(models=MODELS[:1])
-    with held_estimator(settings, method) as (held, go, _):
+    with held_queue(settings, method) as (held, go, _):
         go.set()
         app = create_app(settings)
-        app.state.engine.estimator = held
+        app.state.engine.queue = held
         with TestClient(app, base_url=ADDRESS) as client:
             answer = client.post("/v1/flow", files=PAIR)
     assert answer.status_code == 503 and "memory" in answer.json()["error"]

@@ -105,6 +105,11 @@ def inputs(tmp_path_factory) -> Path:
     write_flow(folder / "own-pairs" / "flow" / "0.flo", np.full((*frames[0].shape[:2], 2), (2, 1), np.float32))
     for name in ("clip", "shaky", "bridge", "original", "edited"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
+    write_clip(folder / "film.mp4", frames, codec="mpeg4", sound="aac")
+    (folder / "list.csv").write_text("frame1,frame2,output\nframes/0.png,frames/1.png,first\nframes/0.png,frames/2.png\n")
+    (folder / "runs").mkdir()
+    for index, name in enumerate(("run_1_a", "run_1_b", "run_2_a", "run_2_b")):
+        Image.fromarray(frames[index]).save(folder / "runs" / f"{name}.png")
     shutil.copy(ROOT / "hubconf.py", folder)
     write_recordings(folder)
     small_weights(folder / "home" / "weights" / "raft-things.safetensors", "raft", "things")

@@ -47,7 +47,7 @@ def test_hooks_are_those_of_ci():
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert {hook["id"] for hook in repository["hooks"]} == {"ruff-check", "ruff-format", "pyright"}
     script = (ROOT / ".ci" / "run").read_text()
-    assert "ruff check ." in script and "ruff format --check ." in script
+    assert "ruff check ." in script and "ruff format --check ." in script and "basedpyright" in script
 
 
 def test_types_are_part_of_the_package():

@@ -167,3 +167,16 @@ def test_a_piece_ends_with_what_it_came_to(tmp_path, capsys):
     assert run_command(*arguments, *small) == 0
     said = capsys.readouterr().out.strip().splitlines()[-1]
     assert said.startswith("2 of ") and str(tmp_path / "run") in said
+
+
+def test_a_group_of_which_nothing_is_known_does_not_end_a_run(tmp_path, monkeypatch):
+    """Its figure is not a number; before, the run ended hours into training."""
+    from types import SimpleNamespace
+
+    from featherflow.training import validation
+
+    results = [SimpleNamespace(group=group, figures={"per_image": {"epe": epe}}) for group, epe in (("a", None), ("b", 1.23456))]
+    monkeypatch.setattr(validation, "evaluate", lambda *_: SimpleNamespace(results=results))
+    monkeypatch.setattr(validation, "Estimator", lambda *_, **__: None)
+    found = validation.Validator([tmp_path], "cpu")(None)
+    assert np.isnan(found["a"]) and found["b"] == 1.2346

@@ -17,7 +17,7 @@ from random_networks import random_network
 
 from featherflow import networks
 from featherflow.errors import FeatherflowError, FileError, InputError, WeightsError
-from featherflow.networks.liteflownet import OFFICIAL_MEANS, run
+from featherflow.networks.liteflownet import OFFICIAL_MEANS
 from featherflow.ops import bilinear_upsampling_kernel, correlate
 from featherflow.weights import ports
 from featherflow.weights.containers import Contents
@@ -316,7 +316,7 @@ def test_mmflow_cost_volume_is_folded(level):
     costs = torch.nn.functional.leaky_relu(correlate(*features, theirs.radius, theirs.stride) * channels, 0.1)
     costs = costs if theirs.upcost is None else theirs.upcost(costs)
     with torch.inference_mode():
-        assert torch.allclose(theirs.flow(run(theirs.convs, costs)), ours(*features), rtol=1e-4, atol=1e-5)
+        assert torch.allclose(theirs.flow(theirs.convs(costs)), ours(*features), rtol=1e-4, atol=1e-5)
 
 
 def test_other_containers_of_port_names(tmp_path):

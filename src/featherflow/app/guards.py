@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import secrets
 import tempfile
+from collections.abc import Mapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi.responses import JSONResponse
@@ -32,9 +34,9 @@ _COOKIE = "featherflow_token"
 _OWN_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def refusal(sentence: str, status: int, headers: dict[str, str] | None = None) -> JSONResponse:
+def refusal(sentence: str, status: int, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """One sentence as an answer: safe to print, and without this machine's folders."""
-    return JSONResponse({"error": _without_folders(printable(sentence))}, status, HEADERS | (headers or {}))
+    return JSONResponse({"error": _without_folders(printable(sentence))}, status, HEADERS | dict(headers or {}))
 
 
 def _without_folders(text: str) -> str:
@@ -125,7 +127,8 @@ class Token:
             return await self._app(scope, receive, send)
         if scope["path"] == "/" and self._is_right(_parameter(scope["query_string"])):
             cookie = SimpleCookie({_COOKIE: self._token.decode()})
-            cookie[_COOKIE].update({"httponly": True, "samesite": "Strict", "path": "/"})
+            attributes: dict[str, Any] = {"httponly": True, "samesite": "Strict", "path": "/"}
+            cookie[_COOKIE].update(attributes)
             answer = JSONResponse({}, 303, HEADERS | {"Location": "./", "Set-Cookie": cookie[_COOKIE].OutputString()})
             return await answer(scope, receive, send)
         sentence = "This service asks for a token: send the header 'Authorization: Bearer TOKEN' with the right one."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import struct
 from collections.abc import Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -15,18 +16,18 @@ _KINDS = "biuf"
 _MOST_BYTES = 1 << 32  # of one array
 
 
-def send(file: BinaryIO, content: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
+def send(file: IO[bytes], content: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
     """Write one message."""
     arrays = [np.ascontiguousarray(array) for array in arrays]
     head = json.dumps({"content": content, "arrays": [[array.dtype.str, list(array.shape)] for array in arrays]}).encode()
     file.write(_LENGTH.pack(len(head)) + head)
     for array in arrays:
         if array.size:
-            file.write(memoryview(array).cast("B"))
+            file.write(array.data.cast("B"))
     file.flush()
 
 
-def receive(file: BinaryIO) -> tuple[dict[str, Any], list[np.ndarray]]:
+def receive(file: io.BufferedReader) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Read one message.
 
     Raises:
@@ -44,7 +45,7 @@ def receive(file: BinaryIO) -> tuple[dict[str, Any], list[np.ndarray]]:
     return head["content"], arrays
 
 
-def _read(file: BinaryIO, length: int) -> bytearray:
+def _read(file: io.BufferedReader, length: int) -> bytearray:
     data = bytearray(length)
     view, done = memoryview(data), 0
     while done < length:

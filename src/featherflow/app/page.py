@@ -32,8 +32,8 @@ from ..flow import (
     overlay,
 )
 from .clips import ClipJob, Clips, write_within
-from .estimator import Options
 from .guards import PAGE_HEADERS
+from .queues import Options
 from .uploads import Upload
 
 _FILES = {"page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml", "wheel.png": "image/png"}
@@ -216,7 +216,7 @@ def _result(frame1: np.ndarray, frame2: np.ndarray, estimate, truth: np.ndarray 
     errors = None
     if truth is not None:
         errors = FlowMetrics().update(estimate.flow, truth).errors
-    scale = automatic_scale(estimate.flow if errors is None else truth)
+    scale = automatic_scale(estimate.flow if errors is None or truth is None else truth)
     return Result(frame1, frame2, estimate.flow, estimate.backward, estimate.confidence, truth, errors, scale)
 
 

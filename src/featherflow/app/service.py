@@ -21,10 +21,10 @@ from starlette.requests import ClientDisconnect
 from .. import __version__
 from ..errors import FeatherflowError, InputError, LimitError
 from ..flow import encode_flow, encode_flow_picture, occlusion
-from .estimator import BusyError, Estimate, Estimator, Options
 from .guards import Headers, KnownHosts, SameOrigin, Token, refusal
 from .metrics import Metrics
 from .offer import Model, models_on_offer
+from .queues import BusyError, Estimate, Options, PairQueue
 from .settings import Settings
 from .uploads import Upload, Uploads
 from .workers import DeadlineError, WorkerDiedError, Workers
@@ -84,8 +84,8 @@ class Engine:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.models: dict[str, Model] = models_on_offer(settings.models)
-        self.metrics = Metrics(lambda: self.estimator.waiting)
-        self.estimator = Estimator(settings, self.metrics.observe_batch)
+        self.metrics = Metrics(lambda: self.queue.waiting)
+        self.queue = PairQueue(settings, self.metrics.observe_batch)
         self.uploads = Uploads(settings)
         # Decoding and encoding run beside the estimation, a few at a time, so that they cannot fill the memory. Files are decoded
         # in processes of their own, small ones apart from large ones.
@@ -132,7 +132,7 @@ class Engine:
         Raises `HTTPException` 429 where nothing would come of it, as `decode`, `LimitError` or `FileError` as `decode_image`, and
         `InputError`.
         """
-        if self.estimator.full:
+        if self.queue.full:
             raise _busy()
         frames = [await self.decode("image", upload, name, deadline) for name, upload in (("frame1", first), ("frame2", second))]
         if frames[0].shape != frames[1].shape:
@@ -159,7 +159,7 @@ class Engine:
         `featherflow.estimate`.
         """
         try:
-            result = asyncio.wrap_future(self.estimator.submit(options, frame1, frame2, deadline))
+            result = asyncio.wrap_future(self.queue.submit(options, frame1, frame2, deadline))
         except BusyError:
             raise _busy() from None
         watch = asyncio.create_task(_disconnection(request))
@@ -191,7 +191,7 @@ class Engine:
             WeightsError: for a model without weights, and whatever else keeps it from being loaded.
         """
         if not self._started:
-            self.estimator.prepare(self.model(None))
+            self.queue.prepare(self.model(None))
             for decoders in self._decoders:
                 decoders.start()
             self._started = True
@@ -200,7 +200,7 @@ class Engine:
         """Finish what is waiting, and end all threads and processes."""
         for ending in self._endings:
             ending()
-        self.estimator.close()
+        self.queue.close()
         self._pool.shutdown()
         for decoders in self._decoders:
             decoders.close()
@@ -276,11 +276,11 @@ def create_app(settings: Settings) -> FastAPI:
     # The token itself is looked at before a request gets here; this is for the document.
     scheme = HTTPBearer(auto_error=False, description="The token that the service was started with")
     guard = [Depends(scheme)] if settings.token else []
-    refused = {401: _refusal("No token, or not the right one")} if settings.token else {}
+    refused: dict[int | str, dict[str, Any]] = {401: _refusal("No token, or not the right one")} if settings.token else {}
 
     @app.get("/healthz", summary="Does it answer?")
     async def health() -> Health:
-        return Health(status="ok", version=__version__, waiting=engine.estimator.waiting)
+        return Health(status="ok", version=__version__, waiting=engine.queue.waiting)
 
     @app.get(
         "/metrics",
@@ -343,9 +343,15 @@ def _encode(answer: str, estimate: Estimate, query: FlowQuery) -> tuple[bytes, d
     if not query.backward:
         return encode_flow(ANSWERS[answer], flow, confidence=confidence if query.confidence else None), headers
     buffer = io.BytesIO()
-    arrays = {"flow": flow, "backward": estimate.backward, "occlusion": occlusion(estimate.flow, estimate.backward)}
+    assert estimate.backward is not None  # it was asked for
+    arrays: dict[str, Any] = {
+        "flow": flow,
+        "backward": estimate.backward,
+        "occlusion": occlusion(estimate.flow, estimate.backward),
+    }
     arrays |= {"valid": ~np.isnan(flow[..., 0])} if query.min_confidence is not None else {}
-    np.savez_compressed(buffer, **arrays | ({"confidence": confidence} if query.confidence else {}))
+    arrays |= {"confidence": confidence} if query.confidence else {}
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue(), headers
 
 

@@ -7,12 +7,13 @@ Started as `python -m featherflow.app.worker`; tasks come on standard input and 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -70,6 +71,8 @@ def flow(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str,
         refine=content["refine"],
         enlarge=content["enlarge"],
     )
+    first: list[np.ndarray]
+    second: list[np.ndarray]
     first, second = (list(array) for array in arrays)
     if content["backward"] or content["confidence"]:
         return {}, list(estimator.both(first, second, confidence=content["confidence"]))
@@ -95,7 +98,7 @@ def clip(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str,
 TASKS = {task.__name__: task for task in (ready, image, truth, load, flow, clip)}
 
 
-def work(tasks: BinaryIO, results: BinaryIO) -> None:
+def work(tasks: io.BufferedReader, results: IO[bytes]) -> None:
     """Do tasks until there are no more."""
 
     def tell(content: dict[str, Any]) -> None:
@@ -130,12 +133,12 @@ def limit_memory(most: int) -> None:
 
 
 def main() -> None:
-    results = os.fdopen(os.dup(1), "wb")
+    tasks, results = os.fdopen(0, "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get among the results
     if len(sys.argv) > 1:
         limit_memory(int(sys.argv[1]))
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-        work(sys.stdin.buffer, results)
+        work(tasks, results)
     os._exit(0)  # nothing is left to be tidied up, and a library's threads may not end
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -59,7 +61,7 @@ class Worker:
         self._environment = dict(os.environ)
         if threads is not None:
             self._environment |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-        self._process: subprocess.Popen | None = None
+        self._process: _Process | None = None
         self._turn, self._changing = threading.Lock(), threading.Lock()
         self._closed = False
 
@@ -94,20 +96,20 @@ class Worker:
                 if clock is not None:
                     clock.daemon = True
                     clock.start()
-                messages.send(process.stdin, {"task": task, **content}, arrays)
+                messages.send(process.tasks, {"task": task, **content}, arrays)
                 while True:
-                    answer, found = messages.receive(process.stdout)
+                    answer, found = messages.receive(process.results)
                     if answer["state"] != "progress":
                         break
                     if progress is not None:
                         progress(answer)
             except (EOFError, OSError, ValueError, KeyError, TypeError):
-                self._kill(process)
+                process.end()
                 if late.is_set():
                     raise DeadlineError from None
-                raise (StoppedError if getattr(process, "stopped", False) else WorkerDiedError) from None
+                raise (StoppedError if process.stopped else WorkerDiedError) from None
             except BaseException:
-                self._kill(process)
+                process.end()
                 raise
             finally:
                 if clock is not None:
@@ -125,38 +127,54 @@ class Worker:
         with self._changing:
             if self._process is not None:
                 self._process.stopped = True
-                self._kill(self._process)
+                self._process.end()
 
     def close(self) -> None:
         """`stop`, for good."""
         self._closed = True
         self.stop()
 
-    def _running(self) -> subprocess.Popen:
+    def _running(self) -> _Process:
         with self._changing:
             if self._closed:
                 raise StoppedError
-            if self._process is None or self._process.poll() is not None:
-                # Not by `multiprocessing`, which would run the caller's main module again; a session of its own, so that Ctrl-C
-                # reaches the service alone, which lets running tasks finish.
-                self._process = subprocess.Popen(
-                    [sys.executable, "-m", "featherflow.app.worker", *self._arguments],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=self._environment,
-                    start_new_session=True,
-                )
+            if self._process is None or not self._process.is_alive():
+                self._process = _Process(self._arguments, self._environment)
             return self._process
 
-    @staticmethod
-    def _kill(process: subprocess.Popen) -> None:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdin, process.stdout):
-            try:
+
+class _Process:
+    """A process and the two pipes to it."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]):
+        # Not by `multiprocessing`, which would run the caller's main module again; a session of its own, so that Ctrl-C reaches
+        # the service alone, which lets running tasks finish.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "featherflow.app.worker", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+        )
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None and isinstance(stdout, io.BufferedReader)  # as asked for
+        self.tasks, self.results = stdin, stdout
+        self.stopped = False
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """At once; who waits for a result sees the end of the pipe."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """`kill`, and close the pipes."""
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self.tasks, self.results):
+            with contextlib.suppress(OSError):  # what could not be sent any more
                 pipe.close()
-            except OSError:  # what could not be sent any more
-                pass
 
 
 class Workers:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
+from ..frames import GREY
 from . import opencv
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class ClassicalMethod:
     run: Callable[[Tensor, Tensor, torch.device | str], Tensor]
 
 
-def estimate(name: str, first, second, device: torch.device | str = "cpu"):
+def estimate(name: str, first: Tensor, second: Tensor, device: torch.device | str = "cpu") -> Tensor:
     """Flow by one of `METHODS`. Pairs are solved one by one, so that no pair depends on its batch; none that shows no motion.
 
     Args:
@@ -63,15 +64,14 @@ def _own(name: str, first: Tensor, second: Tensor, device: torch.device | str) -
         "brox": (Brox(), Pyramid(factor=0.7, warps=3), True),
         "tv-l1": (TVL1(), Pyramid(factor=0.7), False),
     }[name]
-    frames = [grey_levels(frame.to(device), colour) for frame in (first, second)]
-    return coarse_to_fine(*frames, step, pyramid)
+    return coarse_to_fine(grey_levels(first.to(device), colour), grey_levels(second.to(device), colour), step, pyramid)
 
 
 def grey_levels(frame: Tensor, colour: bool) -> Tensor:
     """RGB `(B, 3, H, W)` in [0, 1] to 0 to 255, `(B, 3, H, W)`, or `(B, 1, H, W)` by ITU-R BT.601 without `colour`."""
     if colour:
         return frame * 255
-    return (frame * frame.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(dim=1, keepdim=True) * 255
+    return (frame * frame.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True) * 255
 
 
 def _of_opencv(name: str, first: Tensor, second: Tensor, device: torch.device | str) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ..errors import InputError, MissingExtraError
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _cv2():
+def _cv2() -> Any:  # OpenCV's types know neither None for a flow that is not there yet nor what the contributions add
     try:
         import cv2
     except ImportError:
@@ -118,7 +119,7 @@ def _run(name: str, grey1: np.ndarray, grey2: np.ndarray) -> np.ndarray:
     if flow.shape != (*grey1.shape, 2) or not np.isfinite(flow).all():
         raise InputError(f"OpenCV's {name} finds no flow between these frames of {width}x{height} px; they show too little for it.")
     if enlarge > 1:
-        back = np.float32((width / size[0], height / size[1]))
+        back = np.array((width / size[0], height / size[1]), np.float32)
         flow = cv2.resize(flow, (width, height), interpolation=cv2.INTER_AREA) * back
     return flow
 

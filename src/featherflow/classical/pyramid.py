@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..ops import pixel_grid
+from ..ops import pixel_grid, size_of
 from .median import median_filter
 
 #: (frame 1, frame 2, flow) of one level to a better flow.
@@ -64,9 +64,11 @@ def coarse_to_fine(first: Tensor, second: Tensor, step: Step, pyramid: Pyramid, 
     if pyramid.sigma > 0:
         frames = blur(frames, pyramid.sigma)
     levels = [frames] if flow is not None else list(_levels(frames, pyramid))
+    if flow is None:
+        flow = first.new_zeros(first.shape[0], 2, *levels[-1].shape[-2:])
     for level in reversed(levels):
         one, two = level.chunk(2)
-        flow = one.new_zeros(one.shape[0], 2, *one.shape[-2:]) if flow is None else rescale_flow(flow, one.shape[-2:])
+        flow = rescale_flow(flow, size_of(one))
         for _ in range(pyramid.warps):
             flow = median_filter(step(one, two, flow), pyramid.median)
     return flow
@@ -150,13 +152,15 @@ def sample(second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     padded = F.pad(second, (1, 2, 1, 2), mode="replicate")
     left, top = base.long().split(1, dim=1)
     corners = (top * padded.shape[-1] + left).flatten(1)
-    warped = None
+    warped: Tensor | None = None
     for down, weight_y in enumerate(weights_y):
-        row = None
+        row: Tensor | None = None
         for right, weight_x in enumerate(weights_x):
             values = _picked(padded.flatten(2)[..., down * padded.shape[-1] + right :], corners).view(second.shape)
             row = weight_x * values if row is None else torch.addcmul(row, weight_x, values)
+        assert row is not None  # of four
         warped = weight_y * row if warped is None else torch.addcmul(warped, weight_y, row)
+    assert warped is not None  # of four rows
     return warped, inside.to(second.dtype)
 
 

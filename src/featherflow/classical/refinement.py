@@ -39,6 +39,6 @@ def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 3, dev
     with torch.no_grad():
         refined = []
         for one, two, start in zip(first, second, flow, strict=True):
-            frames = [grey_levels(frame[None].to(device), colour=False) for frame in (one, two)]
-            refined.append(coarse_to_fine(*frames, step, pyramid, start[None].to(device).float()).cpu())
+            grey1, grey2 = (grey_levels(frame[None].to(device), colour=False) for frame in (one, two))
+            refined.append(coarse_to_fine(grey1, grey2, step, pyramid, start[None].to(device).float()).cpu())
     return torch.cat(refined)

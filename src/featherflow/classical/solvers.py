@@ -55,7 +55,8 @@ def mean_kernel(like: Tensor) -> Tensor:
 def data_tensor(dx: Tensor, dy: Tensor, dt: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Sums over channels of Ix^2, Ix Iy, Iy^2, Ix It, Iy It, each `(B, 1, H, W)`."""
     products = (dx * dx, dx * dy, dy * dy, dx * dt, dy * dt)
-    return tuple(product.sum(dim=1, keepdim=True) for product in products)
+    xx, xy, yy, xt, yt = (product.sum(dim=1, keepdim=True) for product in products)
+    return xx, xy, yy, xt, yt
 
 
 def data_solution(tensor: tuple[Tensor, ...], mean: Tensor, start: Tensor, weight: float | Tensor) -> Tensor:
@@ -129,12 +130,12 @@ class Brox:
                 residual = (xx * u * u + yy * v * v + tt + 2 * (xy * u * v + xt * u + yt * v)).clamp(min=0)
             data = inside * 0.5 * (residual + self.epsilon**2).rsqrt()
             solved = flow if change is None else flow + change
-            lengths = sum(part.square().sum(dim=1, keepdim=True) for part in forward_differences(solved))
-            smooth = self.alpha * 0.5 * (lengths + self.epsilon**2).rsqrt()
+            across, down = (part.square().sum(dim=1, keepdim=True) for part in forward_differences(solved))
+            smooth = self.alpha * 0.5 * (across + down + self.epsilon**2).rsqrt()
             system = NormalEquations(data * xx, data * xy, data * yy, smooth)
             target = torch.cat((-data * xt, -data * yt), dim=1) - system.smoothness(flow)
             change = _conjugate_gradients(system, target, change, self.iterations)
-        return flow + change
+        return flow if change is None else flow + change
 
     def _data_term(self, first: Tensor, warped: Tensor) -> list[Tensor]:
         """The data tensor of brightness and of gradients (`data_tensor`, and the sum of It^2), `(B, 1, H, W)` each.
@@ -149,7 +150,8 @@ class Brox:
             dxt, dyt = gradient(dt)
             for parts in ((dxx, dxy, dxt), (dxy, dyy, dyt)):
                 terms.append(tuple(self.gamma * product for product in _products(*parts)))
-        return [sum(part.sum(dim=1, keepdim=True) for part in parts) for parts in zip(*terms, strict=True)]
+        summed: list[list[Tensor]] = [[part.sum(dim=1, keepdim=True) for part in parts] for parts in zip(*terms, strict=True)]
+        return [sum(parts[1:], start=parts[0]) for parts in summed]
 
 
 def _products(dx: Tensor, dy: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
@@ -212,11 +214,12 @@ def _conjugate_gradients(system: NormalEquations, target: Tensor, start: Tensor 
     """Solve `system(w) = target` from `start` on, or from zero."""
     tiny = torch.finfo(target.dtype).tiny
     solution, residual = (torch.zeros_like(target), target) if start is None else (start, target - system(start))
-    direction, product = None, None
+    direction: Tensor | None = None
+    product: Tensor | None = None
     for _ in range(iterations):
         z = system.precondition(residual)
         new = _dot(residual, z)
-        direction = z if direction is None else torch.addcmul(z, new / product.clamp(min=tiny), direction)
+        direction = z if direction is None or product is None else torch.addcmul(z, new / product.clamp(min=tiny), direction)
         product, image = new, system(direction)
         length = product / _dot(direction, image).clamp(min=tiny)
         solution = torch.addcmul(solution, length, direction)

@@ -28,11 +28,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..frames import GREY
 from ..networks.contract import FlowNetwork, Traits
 from .pyramid import Pyramid, coarse_to_fine, rescale_flow, sample, separable
 from .solvers import data_solution, data_tensor, mean_kernel
 
-GREY = (0.299, 0.587, 0.114)
 #: Of a pixel's eight neighbours: (dy, dx).
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 
@@ -87,8 +87,8 @@ class UnrolledHornSchunck(FlowNetwork):
             size: (height, width) to give the flow at; default that of the frames.
         """
         weights = first.new_tensor(GREY).view(1, 3, 1, 1)
-        grey = [(frame * weights).sum(dim=1, keepdim=True) * 255 for frame in (first, second)]
-        flow = coarse_to_fine(*grey, self.step, self.config.pyramid)
+        grey1, grey2 = ((frame * weights).sum(dim=1, keepdim=True) * 255 for frame in (first, second))
+        flow = coarse_to_fine(grey1, grey2, self.step, self.config.pyramid)
         return flow if size is None else rescale_flow(flow, size)
 
     def step(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:

@@ -54,16 +54,17 @@ def bench(
     from .. import networks
     from ..errors import InputError
     from ..evaluation import speed
+    from ..frames import parse_size
     from ..weights import default_model
     from .output import print_json, show_progress
 
-    width, cross, height = size.partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
+    chosen_size = parse_size(size)
+    if chosen_size is None:
         raise InputError(f"The size must be WIDTHxHEIGHT in pixels, e.g. 1024x436, got '{size}'.")
     names = networks.names() if all else list(models) or [default_model()]
     chosen = speed.candidates(names, ways.engine or ["torch"], ways.dtype or ["float32"], against or [], ways.octaves)
     with show_progress("estimates", quiet=json) as progress:
-        result = speed.bench(chosen, (int(height), int(width)), runs, threads, memory, progress, stream)
+        result = speed.bench(chosen, chosen_size, runs, threads, memory, progress, stream)
     if json:
         print_json(result.as_dict())
     else:

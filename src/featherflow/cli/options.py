@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -150,7 +150,7 @@ class ClipOptions:
     sound: Annotated[bool, Parameter(name="audio")] = True
     range: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """Keywords of `featherflow.video.flow_video` and its like.
 
         Raises:

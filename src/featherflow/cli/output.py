@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import logging
 import re
@@ -101,7 +102,7 @@ def _escaped(match: re.Match) -> str:
 def hold_every_name() -> None:
     """Let standard output and error take what their encoding lacks as an escape (\\u2192), not as an error."""
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):  # not where a caller put something else in its place
             stream.reconfigure(errors="backslashreplace")
 
 

@@ -103,10 +103,11 @@ def train(
     if dry_run:
         import torch
 
+        from ..inference.defaults import device_named
         from ..training.plan import plan
 
         numbers = changed_recipe(recipe, set or ())
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        where = device_named(device).type
         stages = plan(numbers, where)
         at_once = 1 if where != "cpu" else min(numbers.chunks, torch.get_num_threads())
         if json:

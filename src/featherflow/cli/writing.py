@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -25,7 +25,7 @@ class WritingOptions:
     crf: int | None = None
     overwrite: Annotated[bool, Parameter(negative="")] = False
 
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         """Keywords of `featherflow.video.flow_video` and its like."""
         return dataclasses.asdict(self)
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from featherflow.data.benchmarks import Example
 from featherflow.data.procedural import PairBatch
+from featherflow.frames import GREY
 from featherflow.ops import pixel_grid
 
 TRIES = 50
@@ -64,9 +65,10 @@ def gather_sources(examples: Sequence[Example], device: torch.device | str = "cp
     for index, (example, (h, w)) in enumerate(zip(examples, sizes, strict=True)):
         for block, frame in zip(frames[:, index], (example.frame1, example.frame2), strict=True):
             block[:h, :w] = frame / np.float32(255) if deep and frame.dtype == np.uint8 else frame
-        flow[index, :h, :w] = np.where(example.valid[..., None], example.flow, np.nan)
+        truth, valid = example.truth()
+        flow[index, :h, :w] = np.where(valid[..., None], truth, np.nan)
         if example.matched is not None:
-            occluded[index, 0, :h, :w] = example.valid & ~example.matched
+            occluded[index, 0, :h, :w] = valid & ~example.matched
     both = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3)
     both = both if deep else both.float().div_(255.0)
     return Sources(
@@ -83,6 +85,7 @@ class Augmentation(Protocol):
 
     def __call__(self, sources: Sources, size: tuple[int, int], generator: torch.Generator, iteration: int = 0) -> PairBatch:
         """Crops of `size` = (height, width) [px]; `iteration` of the run, for what changes with it."""
+        ...
 
 
 def growth(iteration: float) -> float:
@@ -496,7 +499,7 @@ def jitter(frame: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tens
 
 
 def _grey(frame: Tensor) -> Tensor:
-    return torch.einsum("bchw,c->bhw", frame, frame.new_tensor((0.299, 0.587, 0.114))).unsqueeze(1)
+    return torch.einsum("bchw,c->bhw", frame, frame.new_tensor(GREY)).unsqueeze(1)
 
 
 def turn_hue(frame: Tensor, turns: Tensor) -> Tensor:

@@ -58,10 +58,8 @@ import numpy as np
 from featherflow.data.heldback import PAIRS
 from featherflow.errors import FileError, InputError, counted
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
-from featherflow.frames import read_frames, read_image
+from featherflow.frames import IMAGE_SUFFIXES, read_frames, read_image
 from featherflow.sequences import natural_order
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".pgm", ".bmp", ".tif", ".tiff")
 
 
 class Example(NamedTuple):
@@ -80,6 +78,16 @@ class Example(NamedTuple):
     foreground: np.ndarray | None = None
     #: `(H, W)` bool: the benchmark calls the flow untrustworthy here (Sintel). Its published figures count these pixels.
     invalid: np.ndarray | None = None
+
+    def truth(self) -> tuple[np.ndarray, np.ndarray]:
+        """The true flow and where it is known.
+
+        Raises:
+            InputError: for a pair whose truth is not public.
+        """
+        if self.flow is None or self.valid is None:
+            raise InputError("This pair has no ground truth.")
+        return self.flow, self.valid
 
 
 @dataclass(frozen=True)
@@ -134,12 +142,12 @@ class Pair:
 
 
 def _read_mask(path: Path, size: tuple[int, int], frame: Path) -> np.ndarray:
-    mask = read_image(path).any(axis=-1)
+    mask = np.any(read_image(path), axis=-1)
     _same_size(mask.shape, size, path, frame)
     return mask
 
 
-def _same_size(found: tuple[int, int], expected: tuple[int, int], path: Path, frame: Path) -> None:
+def _same_size(found: tuple[int, ...], expected: tuple[int, int], path: Path, frame: Path) -> None:
     if tuple(found) != tuple(expected):
         raise FileError(f"'{path}' is {found[1]}x{found[0]} px, but its frame '{frame.name}' is {expected[1]}x{expected[0]} px.")
 
@@ -178,7 +186,7 @@ class CheckReport:
         return lines
 
 
-def find_pairs(name: str, root: str | os.PathLike, split: str | None = None) -> Iterator[Pair]:
+def find_pairs(name: str, root: str | os.PathLike[str], split: str | None = None) -> Iterator[Pair]:
     """The pairs of a benchmark, by group and name, one at a time; nothing is decoded.
 
     Args:
@@ -192,7 +200,7 @@ def find_pairs(name: str, root: str | os.PathLike, split: str | None = None) -> 
     return _found(benchmark, Path(root), split, complete=False)
 
 
-def check(name: str, root: str | os.PathLike, split: str | None = None) -> CheckReport:
+def check(name: str, root: str | os.PathLike[str], split: str | None = None) -> CheckReport:
     """Decode every file of a benchmark, one pair at a time.
 
     Raises:
@@ -277,21 +285,15 @@ def _sintel(root: Path, split: str, complete: bool) -> Iterator[Pair]:
                 flows = [path.stem for path in sorted((truth / sequence.name).glob("frame_*.flo"))]
                 stems = sorted({*flows, *frames}) if complete else flows
             for stem in stems:
-                masks = (
-                    {
-                        key: _if_there(base / folder / sequence.name / f"{stem}.png")
-                        for key, folder in (("occlusion", "occlusions"), ("invalid", "invalid"))
-                    }
-                    if truth
-                    else {}
-                )
+                mask = Path(sequence.name) / f"{stem}.png"
                 yield Pair(
                     f"sintel-{rendering}",
                     f"{sequence.name}/{stem}",
                     sequence / f"{stem}.png",
                     sequence / f"{_counted(stem)}.png",
                     truth and truth / sequence.name / f"{stem}.flo",
-                    **masks,
+                    occlusion=_if_there(base / "occlusions" / mask) if truth else None,
+                    invalid=_if_there(base / "invalid" / mask) if truth else None,
                 )
 
 
@@ -502,14 +504,15 @@ def _own(root: Path, split: str, complete: bool) -> Iterator[Pair]:
                 )
         for frame1, frame2 in pairwise(images):
             if frame1.stem in flows or complete:
-                masks = [root / folder / below / f"{frame1.stem}.png" for folder in ("occlusions", "invalid")]
+                mask = below / f"{frame1.stem}.png"
                 yield Pair(
                     "folder",
                     (below / frame1.stem).as_posix(),
                     frame1,
                     frame2,
                     flows.get(frame1.stem, truth / below / f"{frame1.stem}.flo"),
-                    *map(_if_there, masks),
+                    occlusion=_if_there(root / "occlusions" / mask),
+                    invalid=_if_there(root / "invalid" / mask),
                 )
 
 

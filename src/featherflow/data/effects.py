@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..frames import GREY
+
 
 @dataclass(frozen=True)
 class EffectsConfig:
@@ -163,11 +165,9 @@ def _gaussian_blur(frames: Tensor, sigma: Tensor) -> Tensor:
     for axis, padding in ((3, (radius, radius, 0, 0)), (2, (0, 0, radius, radius))):
         padded, side = F.pad(frames, padding, mode="reflect"), frames.shape[axis]
         # Shifts and sums: a grouped convolution of varying batch size is slow, as it is planned anew for each.
-        frames = sum(padded.narrow(axis, shift, side) * weight for shift, weight in enumerate(kernel))
+        first, *rest = (padded.narrow(axis, shift, side) * weight for shift, weight in enumerate(kernel))
+        frames = sum(rest, start=first)
     return frames
-
-
-_LUMA = (0.299, 0.587, 0.114)
 
 
 def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) -> None:
@@ -188,7 +188,7 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
     tint = torch.where(grey.repeat(2, 1), 1.0, tint)
     curve = pair(0.3 * normal(batch, 1), normal(batch, 1)).clamp(-0.7, 0.7)
 
-    luma = torch.tensor(_LUMA, device=saturation.device).expand(3, 3)
+    luma = torch.tensor(GREY, device=saturation.device).expand(3, 3)
     matrix = saturation[..., None] * torch.eye(3, device=saturation.device) + (1 - saturation[..., None]) * luma
     matrix = tint[..., None] * matrix * contrast[..., None]
     offset = 0.5 * (1 - contrast) + brightness
@@ -207,7 +207,7 @@ def _colour(frames: Tensor, config: EffectsConfig, uniform, normal, batch: int) 
 
 
 # Quantisation of luma and chroma at quality 50: ITU-T T.81, annex K, tables K.1 and K.2.
-_LUMA_STEPS = (
+GREY_STEPS = (
     (16, 11, 10, 16, 24, 40, 51, 61),
     (12, 12, 14, 19, 26, 58, 60, 55),
     (14, 13, 16, 24, 40, 57, 69, 56),
@@ -234,7 +234,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
     height, width = images.shape[2:]
     device = images.device
     images = F.pad(images, (0, -width % 16, 0, -height % 16), mode="replicate") * 255
-    to_ycc = torch.tensor((_LUMA, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)), device=device)
+    to_ycc = torch.tensor((GREY, (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312)), device=device)
     ycc = torch.einsum("rc,nchw->nrhw", to_ycc, images)
     scale = torch.where(quality < 50, 50 / quality.clamp_min(1), 2 - quality / 50)[:, None, None]
 
@@ -250,7 +250,7 @@ def jpeg(images: Tensor, quality: Tensor) -> Tensor:
         coefficients = (coefficients / table).round_() * table
         return (cosine.t() @ coefficients @ cosine).transpose(3, 4).reshape(plane.shape)
 
-    luma = through(ycc[:, :1] - 128, _LUMA_STEPS) + 128
+    luma = through(ycc[:, :1] - 128, GREY_STEPS) + 128
     chroma = through(F.avg_pool2d(ycc[:, 1:], 2), _CHROMA_STEPS)
     cb, cr = F.interpolate(chroma, scale_factor=2, mode="bilinear").unbind(1)
     luma = luma[:, 0]

@@ -49,7 +49,7 @@ TEXTURES = 448
 """Side of the textures [texels]."""
 
 
-def is_held_back(photo: str | os.PathLike) -> bool:
+def is_held_back(photo: str | os.PathLike[str]) -> bool:
     """Whether a photo is for the held-back set, by a digest of its file name."""
     return hashlib.sha256(Path(photo).name.encode()).digest()[0] % ONE_IN == 0
 
@@ -70,8 +70,8 @@ def scene_of(kind: str, height: int, width: int) -> SceneConfig:
 
 
 def write_held_back(
-    out: str | os.PathLike,
-    photos: str | os.PathLike | Iterable[str | os.PathLike],
+    out: str | os.PathLike[str],
+    photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     pairs: Mapping[str, int] = PAIRS,
     sizes: Sequence[tuple[int, int]] = SIZES,
     progress: Callable[[int, int], None] | None = None,

@@ -16,7 +16,11 @@ from .textures import TextureBank
 
 
 def render_folder(
-    out: str | os.PathLike, count: int = 8, config: SceneConfig | None = None, textures: TextureBank | None = None, seed: int = 0
+    out: str | os.PathLike[str],
+    count: int = 8,
+    config: SceneConfig | None = None,
+    textures: TextureBank | None = None,
+    seed: int = 0,
 ) -> Path:
     """Write `count` pairs under `out`, a new or empty folder, in the layout `folder` of `featherflow.data.benchmarks`, and one
     contact sheet.

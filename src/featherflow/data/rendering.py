@@ -6,8 +6,10 @@ layers of every pixel are kept, and only these look up their texture (the second
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,15 +45,22 @@ class PairBatch:
     def labels(self) -> tuple[Tensor, Tensor, Tensor]:
         """Flow, valid and occluded; those of the backward flow follow, where there is one."""
         forward = self.flow, self.valid, self.occluded
-        if self.flow_backward is None:
+        backward = self.backward_labels()
+        if backward is None:
             return forward
-        backward = self.flow_backward, self.valid_backward, self.occluded_backward
-        return tuple(torch.cat(both) for both in zip(forward, backward, strict=True))
+        flow, valid, occluded = (torch.cat(both) for both in zip(forward, backward, strict=True))
+        return flow, valid, occluded
+
+    def backward_labels(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Flow, valid and occluded of the way back, which are there together or not at all."""
+        if self.flow_backward is None or self.valid_backward is None or self.occluded_backward is None:
+            return None
+        return self.flow_backward, self.valid_backward, self.occluded_backward
 
     def part(self, begin: int, end: int) -> PairBatch:
         """Views of the samples begin..end, the last left out."""
-        values = (getattr(self, entry.name) for entry in fields(self))
-        return PairBatch(*(None if value is None else value[begin:end] for value in values))
+        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        return replace(self, **{name: value[begin:end] for name, value in values.items() if value is not None})
 
 
 def render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairBatch) -> None:
@@ -115,10 +124,11 @@ def render(scene: Scene, textures: TextureBank, shapes: ShapeBank, pairs: PairBa
         return usable
 
     pairs.valid[:, 0] = write(pairs.flow, pairs.occluded, to_x, to_y, owner1, owner2)
-    if pairs.flow_backward is not None:
+    backward = pairs.backward_labels()
+    if backward is not None:
+        flow, valid, occluded = backward
         from_x, from_y = _undeform(scene, owner2, *_map_by(scene.inverse_motion, owner2, x, y), height * width)
-        usable = write(pairs.flow_backward, pairs.occluded_backward, from_x, from_y, owner2, owner1)
-        pairs.valid_backward[:, 0] = usable
+        valid[:, 0] = write(flow, occluded, from_x, from_y, owner2, owner1)
 
 
 def _wave_fields(scene: Scene, height: int, width: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -290,11 +300,10 @@ def _cover_by_lines(scene: Scene, rows: int, columns: int, second: bool) -> Iter
         which, block = (distance.amin(0).flatten(1) > -0.75 * BLOCK).nonzero().unbind(1)
         step = torch.arange(BLOCK, device=a.device)
         x, y = (block % columns)[:, None] * BLOCK + step, torch.div(block, columns, rounding_mode="floor")[:, None] * BLOCK + step
-        nearest = None
+        nearest = torch.full_like(x[:, None] + y[..., None], math.inf, dtype=a.dtype)
         for line in range(LINES):
             along, across = a[line, which, None] * x, b[line, which, None] * y + c[line, which, None]
-            inside = along[:, None] + across[..., None]
-            nearest = inside if nearest is None else torch.minimum(nearest, inside, out=nearest)
+            torch.minimum(nearest, along[:, None] + across[..., None], out=nearest)
         alpha = nearest.mul_(255).add_(127.5).clamp_(0, 255).to(torch.int16).flatten(1)
         yield (alpha + layer * 256) * (alpha > 0), sample[which] * (rows * columns) + block
 

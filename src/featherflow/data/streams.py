@@ -116,7 +116,7 @@ def _order(seed: int, epoch: int, pool: int, length: int) -> list[int]:
     return torch.randperm(length, generator=generator).tolist()
 
 
-def find_pools(data: Mapping[str, str | os.PathLike], shares: Sequence[Sequence[str]] = ()) -> list[list[Pair]]:
+def find_pools(data: Mapping[str, str | os.PathLike[str]], shares: Sequence[Sequence[str]] = ()) -> list[list[Pair]]:
     """Training pairs of benchmarks, in the sets that share a batch.
 
     Args:

@@ -117,7 +117,7 @@ class TextureBank:
     @classmethod
     def from_folder(
         cls,
-        folders: str | os.PathLike | Iterable[str | os.PathLike],
+        folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         size: int = 448,
         limit: int | None = None,
         seed: int = 0,
@@ -184,7 +184,7 @@ class TextureBank:
         kinds = torch.tensor([PROCEDURAL] * count + [PARTICLES] * particles, dtype=torch.uint8)
         return cls(torch.stack([(image * 255).round().clamp(0, 255).to(torch.uint8) for image in images]), kinds)
 
-    def pack(self, path: str | os.PathLike, quality: int = 85, max_bytes: int = 30_000_000) -> int:
+    def pack(self, path: str | os.PathLike[str], quality: int = 85, max_bytes: int = 30_000_000) -> int:
         """Write the bank as JPEG bytes in one safetensors file, lowering the quality until it fits in `max_bytes`.
 
         Returns:
@@ -216,7 +216,7 @@ class TextureBank:
         return quality_used
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> TextureBank:
+    def load(cls, path: str | os.PathLike[str]) -> TextureBank:
         """Read a bank that `pack` wrote.
 
         Raises:
@@ -236,7 +236,7 @@ class TextureBank:
         return cls._of_storage(torch.from_numpy(storage), kinds)
 
 
-def _unpacked(path: str | os.PathLike) -> tuple[list[bytes], Tensor]:
+def _unpacked(path: str | os.PathLike[str]) -> tuple[list[bytes], Tensor]:
     """The JPEG files of a packed bank, and the kinds of their textures."""
     from safetensors.torch import load
 
@@ -260,7 +260,7 @@ def _unpacked(path: str | os.PathLike) -> tuple[list[bytes], Tensor]:
     return [content[end - count : end] for count, end in zip(counts, ends.tolist(), strict=True)], kinds
 
 
-def _header(data: bytes, path: str | os.PathLike) -> tuple[int, int]:
+def _header(data: bytes, path: str | os.PathLike[str]) -> tuple[int, int]:
     """Width and height of a packed JPEG, from its header."""
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
@@ -269,7 +269,7 @@ def _header(data: bytes, path: str | os.PathLike) -> tuple[int, int]:
         raise FileError(f"{path} is damaged: a texture is no JPEG.") from error
 
 
-def _texture(data: bytes, path: str | os.PathLike) -> np.ndarray:
+def _texture(data: bytes, path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return np.asarray(image.convert("RGB"))
@@ -277,7 +277,7 @@ def _texture(data: bytes, path: str | os.PathLike) -> np.ndarray:
         raise FileError(f"{path} is damaged: a texture cannot be decoded ({error}).") from error
 
 
-def find_photos(folders: Iterable[str | os.PathLike]) -> list[Path]:
+def find_photos(folders: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Photographs (JPEG, PNG) by name under each of the folders, at any depth.
 
     Raises:

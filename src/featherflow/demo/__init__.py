@@ -34,7 +34,7 @@ class DemoResult:
     mean_length_px: float
 
 
-def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None) -> DemoResult:
+def run(folder: str | os.PathLike[str] = "featherflow-demo", model: str | None = None) -> DemoResult:
     """Estimate the flow of the bundled pair; write `flow.flo`, `flow.png` and `overview.png` into `folder`.
 
     Raises:
@@ -73,10 +73,11 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     metrics.update(flow, truth, valid)
     length = float(np.hypot(truth[..., 0], truth[..., 1])[valid].mean())
     height, width = flow.shape[:2]
-    files = map(str, ours)
     return DemoResult(
         estimator.model,
-        *files,
+        str(folder / "flow.flo"),
+        str(folder / "flow.png"),
+        str(folder / "overview.png"),
         width,
         height,
         round(loaded - started, 3),
@@ -86,7 +87,7 @@ def run(folder: str | os.PathLike = "featherflow-demo", model: str | None = None
     )
 
 
-def make_pair(folder: str | os.PathLike = FOLDER) -> None:
+def make_pair(folder: str | os.PathLike[str] = FOLDER) -> None:
     """Draw the bundled pair again: frames as PNG, exact flow as a KITTI PNG (1/64 px)."""
     import torch
     from PIL import Image

@@ -9,8 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,7 +47,12 @@ def method_named(text: str, device: str | None = None, dtype: str = "float32") -
     name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
     if not name or not steps.isdecimal() or (plus and int(steps) < 1):
         raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
-    return partial(estimate, model=name, device=device, dtype=dtype, refine=int(steps))  # loaded when it is its turn
+    settings: dict[str, Any] = {"device": device, "dtype": dtype, "refine": int(steps)}
+
+    def method(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
+        return estimate(frame1, frame2, name, **settings)
+
+    return method  # the network is loaded when it is its turn
 
 
 @dataclass(frozen=True)
@@ -187,7 +192,7 @@ def evaluate(
         raise InputError("Name at least one method and one data set.")
     kept = {group: pairs for group, pairs in _grouped(datasets, limit).items() if groups is None or group in groups}
     if not kept:
-        raise InputError(f"The data holds no pair of {' or '.join(groups)}.")
+        raise InputError(f"The data holds no pair of {' or '.join(groups or ('any group',))}.")
     total, done = sum(map(len, kept.values())) * len(methods), 0
     results: list[GroupResult] = []
     costs: dict[str, ModelCost] = {}

@@ -157,8 +157,9 @@ class GroupFigures:
         kind = family(self.group)
         if kind.startswith("kitti") and np.isfinite(flow).all():
             flow = kitti_rounded(flow)
-        own = self._common.update(flow, example.flow, example.valid, name=name)
-        errors = epe(flow, example.flow, example.valid)
+        truth, valid = example.truth()
+        own = self._common.update(flow, truth, valid, name=name)
+        errors = epe(flow, truth, valid)
         self._sums.append(_region_sums(kind, errors, example))
         if kind == "middlebury":  # eight images; percentiles over the whole set need all of their errors
             self._errors.append(np.sort(errors[~np.isnan(errors)]))
@@ -189,8 +190,8 @@ class GroupFigures:
         """Name of each pair to its own common figures, by name."""
         images = self._common.result().each
         return {
-            image.name: None if image.errors is None else {key: getattr(image.errors, key) for key in _COMMON}
-            for image in sorted(images, key=lambda image: image.name)
+            str(image.name): None if image.errors is None else {key: getattr(image.errors, key) for key in _COMMON}
+            for image in sorted(images, key=lambda image: str(image.name))
         }
 
     def pixels(self) -> int:
@@ -208,7 +209,7 @@ def _region_sums(kind: str, errors: np.ndarray, example: Example) -> dict[str, t
     known = ~np.isnan(errors)
     matched = None if example.matched is None else known & example.matched
     with np.errstate(invalid="ignore"):
-        length = np.hypot(example.flow[..., 0].astype(np.float64), example.flow[..., 1].astype(np.float64))
+        length = np.hypot(*np.moveaxis(example.truth()[0].astype(np.float64), -1, 0))
         far = 100.0 * (errors > FL_PIXELS)
         outlier = far * (errors > FL_FRACTION * length)
     parts: dict[str, tuple[np.ndarray, np.ndarray]] = {}

@@ -67,7 +67,7 @@ def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
+def write_csv(path: str | os.PathLike[str], evaluation: Evaluation) -> None:
     """One figure per line: model, group, pairs, figure, unit, aggregator, value; and the cost.
 
     Raises:
@@ -130,20 +130,21 @@ class _PairPictures:
         self.lower: list[str] = []
 
     def add(self, model: str, example: Example, flow: np.ndarray, error: float) -> None:
-        scale = automatic_scale(example.flow)
+        truth, valid = example.truth()
+        scale = automatic_scale(truth)
         if not self.upper:
             height, width = flow.shape[:2]
-            self.upper.append(_figure(flow_to_rgb(example.flow, scale), f"true flow; full colour is {scale:.1f} px"))
+            self.upper.append(_figure(flow_to_rgb(truth, scale), f"true flow; full colour is {scale:.1f} px"))
             self.lower.append(_figure(eight_bits(example.frame1), f"frame 1, {width}x{height} px"))
         self.upper.append(_figure(flow_to_rgb(flow, scale), f"{model}: EPE {_number(error)} px"))
-        self.lower.append(_figure(error_map(flow, example.flow, example.valid), f"{model}: error"))
+        self.lower.append(_figure(error_map(flow, truth, valid), f"{model}: error"))
 
     def html(self) -> str:
         rows = "".join(f"<tr>{''.join(f'<td>{figure}</td>' for figure in row)}</tr>" for row in (self.upper, self.lower))
         return f"<section><h4>{html.escape(self.name)}</h4><div class=scroll><table class=pictures>{rows}</table></div></section>"
 
 
-def write_html(path: str | os.PathLike, evaluation: Evaluation, worst: WorstPairs | None = None, note: str = "") -> None:
+def write_html(path: str | os.PathLike[str], evaluation: Evaluation, worst: WorstPairs | None = None, note: str = "") -> None:
     """One page that needs nothing else: the tables, and the worst pairs of each group in pictures.
 
     Args:

@@ -42,7 +42,8 @@ class Sample:
         flow, valid = read_flow_with_valid(self.flow)
         if self.invalid is not None and self.invalid.exists():
             valid = valid & (read_image(self.invalid)[..., 0] == 0)
-        return *read_frames([self.frame1, self.frame2]), flow, valid
+        frame1, frame2 = read_frames([self.frame1, self.frame2])
+        return frame1, frame2, flow, valid
 
 
 def find_samples(root: Path | str, flagged: bool = False) -> list[Sample]:
@@ -73,19 +74,19 @@ def _search(root: Path) -> Iterator[Sample]:
     for flow in root.glob("sintel/*/flow/frame_*.flo"):
         sequence, number = flow.parents[1], int(flow.stem[-4:])
         for rendering in ("clean", "final"):
-            frames = [sequence / rendering / f"frame_{n:04d}.png" for n in (number, number + 1)]
-            if all(frame.exists() for frame in frames):
+            frame1, frame2 = (sequence / rendering / f"frame_{n:04d}.png" for n in (number, number + 1))
+            if frame1.exists() and frame2.exists():
                 invalid = sequence / "invalid" / f"{flow.stem}.png"
-                yield Sample(f"sintel-{rendering}", f"{sequence.name}/{flow.stem}", *frames, flow, invalid)
+                yield Sample(f"sintel-{rendering}", f"{sequence.name}/{flow.stem}", frame1, frame2, flow, invalid)
     for year, images, labels in (("kitti2012", "colored_0", "flow_noc"), ("kitti2015", "image_2", "flow_occ")):
         for flow in root.glob(f"{year}/*/{labels}/*_10.png"):
             folder, number = flow.parents[1], flow.stem[:-3]
-            frames = [folder / images / f"{number}_{n}.png" for n in (10, 11)]
-            yield Sample(year, number, *frames, flow)
+            frame1, frame2 = (folder / images / f"{number}_{n}.png" for n in (10, 11))
+            yield Sample(year, number, frame1, frame2, flow)
     for group, suffix in (("flyingchairs", "ppm"), ("piv", "tif")):
         for flow in root.glob(f"{group}/*/*.flo"):
             if flow.stem.endswith("-gt"):
-                frames = [flow.with_name(f"{flow.stem[:-3]}-img{n}.{suffix}") for n in (0, 1)]
+                frame1, frame2 = (flow.with_name(f"{flow.stem[:-3]}-img{n}.{suffix}") for n in (0, 1))
             else:
-                frames = [flow.with_name(f"{flow.stem.removesuffix('_flow')}_img{n}.{suffix}") for n in (1, 2)]
-            yield Sample(group, flow.parent.name, *frames, flow)
+                frame1, frame2 = (flow.with_name(f"{flow.stem.removesuffix('_flow')}_img{n}.{suffix}") for n in (1, 2))
+            yield Sample(group, flow.parent.name, frame1, frame2, flow)

@@ -6,6 +6,7 @@ in each round, and what is compared was measured side by side.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -294,9 +296,10 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> t
 def _network(name: str):
     """The network with its weights if there are any, else with random ones and, as in weights that come with featherflow, one mean
     for both frames; and whether there are any."""
-    import torch
 
     from .. import networks
+    from ..inference.defaults import device_named
+    from ..ops import channels_last
     from ..weights import load
 
     try:
@@ -305,10 +308,9 @@ def _network(name: str):
         if ":" in name:
             raise
         network, trained = networks.untrained(name), False
-        if network.traits.shares_features:
+        if networks.shares_features(network):
             network.mean2.copy_(network.mean1)
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    return network.to(where, memory_format=torch.channels_last), trained
+    return channels_last(network.to(device_named(None))), trained
 
 
 def moving_texture(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -336,10 +338,9 @@ def operations(model: str, size: tuple[int, int], octaves: int | None = None, co
     from ..inference.fitting import Fitting
     from ..weights import describe
 
-    try:
+    options: Any = {}
+    with contextlib.suppress(WeightsError):
         options = describe(model)["options"]
-    except WeightsError:
-        options = {}
     with FakeTensorMode(), torch.no_grad():
         network = networks.build(model.partition(":")[0], **options).requires_grad_(False)
         frame = torch.zeros(1, 3, *Fitting.of(network.traits, size).grid)
@@ -355,6 +356,8 @@ def machine_rates() -> Rates:
     """What this machine reaches now, see `Rates`."""
     import torch
 
+    from ..ops import channels_last
+
     def fastest(work: Callable[[], object]) -> float:
         times = []
         for _ in range(6):
@@ -366,13 +369,14 @@ def machine_rates() -> Rates:
     reached = []
     with torch.inference_mode():
         for dtype in (torch.float32, torch.bfloat16):
-            layer = torch.nn.Conv2d(128, 128, 3, padding=1).to(dtype, memory_format=torch.channels_last)
+            layer = channels_last(torch.nn.Conv2d(128, 128, 3, padding=1).to(dtype))
             x = torch.rand(1, 128, 56, 128).to(dtype).contiguous(memory_format=torch.channels_last)
             reached.append(2 * layer.weight.numel() * 56 * 128 / fastest(lambda layer=layer, x=x: layer(x)) / 1e9)
         source = torch.zeros(16 * 2**20)
         target = torch.empty_like(source)
         copied = 2 * 64 * 2**20 / fastest(lambda: target.copy_(source)) / 1e9
-    return Rates(*reached, copied)
+    float32, bfloat16 = reached
+    return Rates(float32, bfloat16, copied)
 
 
 def peak_memory(candidate: Candidate, size: tuple[int, int], stream: bool = False) -> float | None:
@@ -429,6 +433,8 @@ class Peer:
             self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         except OSError as error:
             raise InputError(f"The peer '{command}' cannot be started: {error.strerror}.") from None
+        assert self.process.stdin is not None and self.process.stdout is not None  # pipes were asked for
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
         self.command = command
         self._answer("ready")
 
@@ -439,8 +445,8 @@ class Peer:
             InputError: if the peer ends or says something else.
         """
         try:
-            self.process.stdin.write("\n")
-            self.process.stdin.flush()
+            self._stdin.write("\n")
+            self._stdin.flush()
         except OSError:
             pass  # it has ended: there will be no answer
         return float(self._answer())
@@ -451,7 +457,7 @@ class Peer:
         self.process.communicate()
 
     def _answer(self, wanted: str | None = None) -> str:
-        line = self.process.stdout.readline().strip()
+        line = self._stdout.readline().strip()
         good = line == wanted if wanted else line.replace(".", "", 1).isdecimal()
         if not good:
             self.close()

@@ -91,8 +91,8 @@ def entry_name(benchmark: str, pair: Pair) -> str:
 
 def write_submission(
     benchmark: str,
-    root: str | os.PathLike,
-    target: str | os.PathLike,
+    root: str | os.PathLike[str],
+    target: str | os.PathLike[str],
     method: Method,
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
@@ -128,7 +128,7 @@ def write_submission(
 def submit_one(
     methods: Mapping[str, Method],
     datasets: Sequence[Dataset],
-    target: str | os.PathLike,
+    target: str | os.PathLike[str],
     progress: Callable[[int, int], None] | None = None,
 ) -> SubmissionReport:
     """`write_submission` of the only method on the only data set.
@@ -175,7 +175,7 @@ def _write_flows(benchmark: str, pairs: list[Pair], folder: Path, method: Method
     return clipped / max(values, 1)
 
 
-def check_submission(benchmark: str, root: str | os.PathLike, target: str | os.PathLike) -> SubmissionReport:
+def check_submission(benchmark: str, root: str | os.PathLike[str], target: str | os.PathLike[str]) -> SubmissionReport:
     """Hold a submission against the benchmark's test frames: every flow there, none too many, dense and of its frame's size.
 
     Raises:

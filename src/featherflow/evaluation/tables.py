@@ -193,7 +193,7 @@ def _cell(column: Column, model: str, published, evaluation: Evaluation | None, 
     value, state = None, ""
     if column.measured:
         value, state = _measured(column.measured, model, runs, device)
-    elif column.group is None:
+    elif column.group is None or column.figure is None:
         state = "secret"
     elif evaluation is None or column.group not in evaluation.groups:
         state = "no data"
@@ -227,11 +227,11 @@ _TIMES: dict[tuple[str, int, str | None], float] = {}
 def _time(architecture: str, runs: int, device: str | None) -> float:
     """Median of `runs` after one to warm up [ms], frames in and flow out; weights do not change it, so they are untrained."""
     from ..inference import Estimator
+    from ..inference.defaults import device_named
 
     key = (architecture, runs, device)
     if key not in _TIMES:
-        where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        method = Estimator(networks.untrained(architecture).to(where))
+        method = Estimator(networks.untrained(architecture).to(device_named(device)))
         frames = torch.rand(2, 1, 3, *TIMED_SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float32)
         times = []
         for _ in range(runs + 1):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class _Form:
 
     array: bool
     batched: bool
-    dtype: object
+    dtype: Any
 
     def give(self, flow: Tensor, valid: Tensor):
         """A flow `(B, 2, H, W)` and its validity `(B, 1, H, W)` in the form in which flows were given."""
@@ -130,7 +131,7 @@ def invert(flow, valid=None, *, tolerance: float = 0.01, max_gradient: float | N
     return form.give(inverse, found)
 
 
-def switch_frame(flow, valid=None, *, to: str = "second", **options: float | None):
+def switch_frame(flow, valid=None, *, to: str = "second", **options: Any):
     """The same motion 1 -> 2 on the other frame's grid.
 
     On the first frame's grid, a flow says where each pixel goes: from x to x + f(x). On the second's it says where each has come

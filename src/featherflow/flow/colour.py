@@ -3,6 +3,8 @@
 All pictures are `(H, W, 3)` uint8 RGB.
 """
 
+from __future__ import annotations
+
 import io
 import os
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 
 from featherflow.errors import InputError
 from featherflow.files import atomic_write
-from featherflow.flow.fields import as_field, as_mask, known, positive
+from featherflow.flow.fields import Flow, Mask, as_field, as_mask, known, positive
 
 # Baker et al., IJCV 2011: steps from each of six hues to the next; more where the eye tells more colours apart.
 _WHEEL_STEPS = (
@@ -66,7 +68,7 @@ def _make_wheel() -> np.ndarray:
 _WHEEL = _make_wheel()
 
 
-def automatic_scale(flow) -> float:
+def automatic_scale(flow: Flow) -> float:
     """The flow length [px] that `flow_to_rgb` draws at full saturation when no scale is given.
 
     It is the largest length over the known pixels, and at least `SMALLEST_AUTOMATIC_SCALE`. To give every frame of a
@@ -85,7 +87,7 @@ def measured_scale(flow: np.ndarray, least: float = SMALLEST_MEASURED_SCALE) -> 
     return max(float(np.percentile(lengths, SCALE_PERCENTILE)) if lengths.size else 0.0, least)
 
 
-def flow_to_rgb(flow, scale: float | None = None) -> np.ndarray:
+def flow_to_rgb(flow: Flow, scale: float | None = None) -> np.ndarray:
     """Draw a flow in the colours of the Middlebury benchmark (Baker et al., IJCV 2011; their colorcode.cpp).
 
     Hue is the direction (right red, down yellow, left blue-green, up violet), saturation the length: zero flow is
@@ -127,7 +129,7 @@ def _colour(field: np.ndarray, scale: float) -> np.ndarray:
     return np.floor(colours + 1e-4).astype(np.uint8)
 
 
-def save_flow_picture(path: str | os.PathLike, flow, scale: float | None = None, legend: bool = False) -> float:
+def save_flow_picture(path: str | os.PathLike[str], flow: Flow, scale: float | None = None, legend: bool = False) -> float:
     """Write `flow_to_rgb(flow, scale)` as a PNG, complete or not at all, and return the scale [px] that was used.
 
     With `legend`, `with_legend` is drawn into it. The scale also stands in the file, as the PNG text `featherflow:flow-scale-px`.
@@ -142,7 +144,7 @@ def save_flow_picture(path: str | os.PathLike, flow, scale: float | None = None,
     return scale
 
 
-def encode_flow_picture(flow, scale: float | None = None, legend: bool = False) -> tuple[bytes, float]:
+def encode_flow_picture(flow: Flow, scale: float | None = None, legend: bool = False) -> tuple[bytes, float]:
     """The bytes that `save_flow_picture` would write, and the scale [px] that was used. Raises as `flow_to_rgb`."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -194,7 +196,7 @@ def with_legend(picture: np.ndarray, scale: float) -> np.ndarray:
     return drawn
 
 
-def error_map(flow, truth, valid=None, absolute: float = 3.0, relative: float = 0.05) -> np.ndarray:
+def error_map(flow: Flow, truth: Flow, valid: Mask | None = None, absolute: float = 3.0, relative: float = 0.05) -> np.ndarray:
     """Colour the end-point error in the ten logarithmic bins of the KITTI 2015 development kit.
 
     The error is put in multiples of the outlier threshold, `min(epe / absolute, epe / (relative * |truth|))`: up to 1

@@ -4,15 +4,17 @@ Frame 1 at x shows what frame 2 shows at x + flow(x). Pixel centres have whole c
 0 to W - 1 and 0 to H - 1; a point outside of that range has left the frame.
 """
 
+from __future__ import annotations
+
 import sys
 
 import numpy as np
 
 from featherflow.errors import InputError
-from featherflow.flow.fields import as_field, known
+from featherflow.flow.fields import Flow, as_field, known
 
 
-def backward_warp(image, flow) -> tuple[np.ndarray, np.ndarray]:
+def backward_warp(image: np.ndarray, flow: Flow) -> tuple[np.ndarray, np.ndarray]:
     """Bring frame 2 onto frame 1's grid: `warped(x) = image(x + flow(x))`, bilinear between pixels.
 
     Args:
@@ -35,7 +37,7 @@ def backward_warp(image, flow) -> tuple[np.ndarray, np.ndarray]:
     return values.astype(image.dtype), inside
 
 
-def forward_backward_consistency(flow, backward) -> np.ndarray:
+def forward_backward_consistency(flow: Flow, backward: Flow) -> np.ndarray:
     """How far there and back again ends from the start: `|f(x) + b(x + f(x))|` [px].
 
     It is the left side of Sundaram et al., ECCV 2010, eq. 5, before squaring; 0 where both flows describe one motion.
@@ -52,7 +54,7 @@ def forward_backward_consistency(flow, backward) -> np.ndarray:
     return np.hypot(*np.moveaxis(field + returned, -1, 0)).astype(np.float32)
 
 
-def occlusion(flow, backward, alpha: float = 0.01, beta: float = 0.5) -> np.ndarray:
+def occlusion(flow: Flow, backward: Flow, alpha: float = 0.01, beta: float = 0.5) -> np.ndarray:
     """Pixels of frame 1 that frame 2 does not show, by the disagreement of the two flows.
 
     A pixel is occluded where
@@ -82,7 +84,7 @@ def occlusion(flow, backward, alpha: float = 0.01, beta: float = 0.5) -> np.ndar
     return ~(inside & (disagreement <= allowed))
 
 
-def motion_boundaries(flow) -> np.ndarray:
+def motion_boundaries(flow: Flow) -> np.ndarray:
     """Pixels where the flow changes abruptly, at which neither flow nor frame is exact.
 
     A pixel is one where `|du|^2 + |dv|^2 > 0.01 * |f|^2 + 0.002`, with differences to the pixels right and below
@@ -103,7 +105,7 @@ def motion_boundaries(flow) -> np.ndarray:
     return ~(steep <= 0.01 * (field**2).sum(axis=-1) + 0.002)
 
 
-def warp_error(frame1, frame2, flow, backward) -> tuple[float, float]:
+def warp_error(frame1: np.ndarray, frame2: np.ndarray, flow: Flow, backward: Flow) -> tuple[float, float]:
     """How much one frame differs from the next along the motion, where both show the same (Lai et al., ECCV 2018).
 
     It is the mean of `(frame1(x) - frame2(x + f(x)))^2` over the colour channels and over the pixels that are neither occluded
@@ -128,7 +130,7 @@ def warp_error(frame1, frame2, flow, backward) -> tuple[float, float]:
     return float(np.mean(((first - moved)[seen] / white) ** 2)), float(seen.mean())
 
 
-def _there_and_back(flow, backward) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _there_and_back(flow: Flow, backward: Flow) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """f(x) and b(x + f(x)), float64 with NaN where unknown or outside, and where x + f(x) is inside the frame."""
     field, back = as_field(flow), as_field(backward, "the backward flow")
     if field.shape != back.shape:

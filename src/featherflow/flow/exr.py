@@ -78,7 +78,7 @@ def read_exr(path: Path, file: BinaryIO, size: int, most: float) -> tuple[np.nda
         flow = _from_stmap(flow)
     else:
         flow[..., 1] *= -1
-    return flow, ~np.isnan(flow).any(axis=-1)
+    return flow, ~np.any(np.isnan(flow), axis=-1)
 
 
 def write_exr(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:

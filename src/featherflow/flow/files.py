@@ -15,6 +15,8 @@ unknown. A reader trusts no header: sizes are held against the file's length bef
 that compress against `MOST_PIXELS` before anything is unpacked.
 """
 
+from __future__ import annotations
+
 import contextlib
 import io
 import math
@@ -25,14 +27,17 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, Literal
 
 import numpy as np
 
 from ..errors import FileError, InputError, LimitError, MissingExtraError
 from ..files import atomic_write
+from ..png16 import decoded
 from .exr import read_exr, write_exr
-from .fields import as_field, as_mask, known
+from .fields import Flow, Mask, as_field, as_mask, known
+
+Order = Literal["C", "F"]
 
 SUFFIXES = (".flo", ".png", ".pfm", ".npz", ".npy", ".flo5", ".exr")
 
@@ -46,12 +51,11 @@ KITTI_STEPS_PER_PIXEL = 64
 
 # No deflate stream expands by more than this, so a header that promises more than that from the bytes at hand lies.
 _MOST_DEFLATE_EXPANDS = 1032
-_UNPACK_PIECE = 1 << 20  # bytes unpacked at a time where they are only counted
 _MOST_NUMBER = 16  # bytes of a number: those of NumPy's longest real one
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def read_flow(path: str | os.PathLike, *, max_pixels: int | None = None) -> np.ndarray:
+def read_flow(path: str | os.PathLike[str], *, max_pixels: int | None = None) -> np.ndarray:
     """Read a flow file.
 
     `max_pixels`: most pixels, width times height, that are taken. Without it, `MOST_PIXELS` for the formats that compress (`.png`,
@@ -97,7 +101,7 @@ def _with_unknown(flow: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     return flow
 
 
-def read_flow_with_valid(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
+def read_flow_with_valid(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
     """Read a flow file and say which pixels are known.
 
     Returns the flow as `read_flow` does, and a boolean `(H, W)` that is true where the flow is known.
@@ -107,7 +111,7 @@ def read_flow_with_valid(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarra
     return flow, ~np.isnan(flow[..., 0])
 
 
-def write_flow(path: str | os.PathLike, flow, valid=None, confidence=None) -> None:
+def write_flow(path: str | os.PathLike[str], flow: Flow, valid: Mask | None = None, confidence: np.ndarray | None = None) -> None:
     """Write a flow file: complete, or not at all (see `featherflow.files.atomic_write`).
 
     `flow`: `(H, W, 2)` array or `(2, H, W)` / `(1, 2, H, W)` tensor [px], of any real number type; stored as float32
@@ -123,7 +127,7 @@ def write_flow(path: str | os.PathLike, flow, valid=None, confidence=None) -> No
         file.write(content)
 
 
-def encode_flow(name: str | os.PathLike, flow, valid=None, confidence=None) -> bytes:
+def encode_flow(name: str | os.PathLike[str], flow: Flow, valid: Mask | None = None, confidence: np.ndarray | None = None) -> bytes:
     """The bytes that `write_flow` would write into a file of that name. Arguments and errors as there."""
     path = Path(name)
     _, writer = _codec(path)
@@ -144,7 +148,7 @@ def encode_flow(name: str | os.PathLike, flow, valid=None, confidence=None) -> b
     confidence = np.asarray(confidence, np.float32)
     if confidence.shape != field.shape[:2]:
         raise InputError(f"the confidence must have the flow's size {field.shape[:2]}, but got {confidence.shape}")
-    return _write_npz(path, field, unknown, confidence)
+    return _write_npz(path, field, np.asarray(unknown), confidence)
 
 
 # Middlebury .flo ------------------------------------------------------------------------------------------------------
@@ -209,30 +213,20 @@ def _write_pfm(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 
 
 def _read_kitti(path: Path, file: BinaryIO, size: int, most: float):
-    import png
-
-    data = file.read()
-    width, height = _check_png(path, data, most)
-    try:
-        rows = png.Reader(bytes=data).read()[2]
-        values = np.empty((height, width * 3), np.uint16)
-        count = 0
-        for row in rows:
-            values[count] = row
-            count += 1
-    except Exception as error:  # beside its own errors, pypng lets through what damage makes of its indices
+    width, height, interlaced, unpacked = _check_png(path, file.read(), most)
+    try:  # packed again, without effort, since that is the only form in which the decoder takes them
+        values = decoded(zlib.compress(unpacked, 0), width, height, 3, interlaced)
+    except ValueError as error:
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
-    if count != height:
-        raise FileError(f"{path} is a damaged PNG file: expected {height} rows, found {count}")
-    values = values.reshape(height, width, 3)
     flow = values[..., :2].astype(np.float32)
     flow -= KITTI_OFFSET
     flow /= KITTI_STEPS_PER_PIXEL
     return flow, values[..., 2] > 0
 
 
-def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
-    """Width and height of a PNG whose form is that of a KITTI flow and whose pixel data is as long as it claims."""
+def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int, bool, bytes]:
+    """Width, height, whether it is interlaced, and the pixel data, unpacked, of a PNG whose form is that of a KITTI flow and whose
+    pixel data is as long as it claims."""
     if not data.startswith(_PNG_SIGNATURE):
         raise FileError(f"{path} is not a PNG file: expected the PNG signature, found {_quote(data[:8])}")
     position, packed, header, ended = len(_PNG_SIGNATURE), [], None, False
@@ -243,6 +237,8 @@ def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
         if position + 12 + length > len(data):
             break
         body = data[position + 8 : position + 8 + length]
+        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[position + 8 + length : position + 12 + length], "big"):
+            raise FileError(f"{path} is a damaged PNG file: the checksum of its chunk {_quote(kind)} is another")
         if header is None and kind != b"IHDR":
             raise FileError(f"{path} is a damaged PNG file: expected an IHDR chunk first, found {_quote(kind)}")
         if kind == b"IHDR" and length == 13:
@@ -255,10 +251,12 @@ def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
         raise FileError(f"{path} is cut short: its {len(data)} bytes end before the PNG file's last chunk")
     if position != len(data):
         raise FileError(f"{path} has {len(data) - position} bytes after the end of its PNG data, where none belong")
-    width, height, depth, kind = header[:4]
+    width, height, depth, kind, compression, filters, interlacing = header
     if (depth, kind) != (16, 2):
         colours = {0: "grey", 2: "RGB", 3: "palette", 4: "grey and alpha", 6: "RGB and alpha"}.get(kind, f"type {kind}")
         raise FileError(f"{path} is not a KITTI flow: expected a PNG with 16-bit RGB, found {depth}-bit {colours}")
+    if compression or filters or interlacing > 1:
+        raise FileError(f"{path} is a damaged PNG file: no way is known in which it would be packed")
     _check_dimensions(path, width, height)
     # Filter bytes: one for each row, and fewer than three for each row when interlaced.
     least, most = 6 * width * height, 6 * width * height + 3 * height + 64
@@ -267,26 +265,18 @@ def _check_png(path: Path, data: bytes, most_pixels: float) -> tuple[int, int]:
         raise FileError(f"{path} claims {width} x {height} pixels, but its {len(packed)} bytes of pixel data cannot hold as many")
     _check_most(path, width, height, most_pixels)
     try:
-        found = _unpacked_length(packed, most)
+        unpacked = _unpacked(packed, most)
     except zlib.error as error:
         raise FileError(f"{path} is a damaged PNG file: {_first_line(error)}") from error
-    if not least < found <= most:
-        amount = "more" if found > most else str(found)
+    if not least < len(unpacked) <= most:
+        amount = "more" if len(unpacked) > most else str(len(unpacked))
         raise FileError(f"{path} claims {width} x {height} pixels, {least + height} bytes of pixel data, but holds {amount}")
-    return width, height
+    return width, height, interlacing == 1, unpacked
 
 
-def _unpacked_length(packed: bytes, most: int) -> int:
-    """Bytes that a deflate stream unpacks to, counted piece by piece; more than `most` where it goes on beyond that."""
-    unpacker, found = zlib.decompressobj(), 0
-    for start in range(0, len(packed), _UNPACK_PIECE // 16):
-        rest = packed[start : start + _UNPACK_PIECE // 16]
-        while rest and found <= most and not unpacker.eof:
-            found += len(unpacker.decompress(rest, _UNPACK_PIECE))
-            rest = unpacker.unconsumed_tail
-        if found > most or unpacker.eof:
-            break
-    return found
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """What a deflate stream unpacks to, as far as it is there; one byte more than `most` where it goes on beyond that."""
+    return zlib.decompressobj().decompress(packed, most + 1)
 
 
 def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
@@ -305,7 +295,7 @@ def _write_kitti(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
     stored[..., 2] = 1
     stored[unknown] = 0
     buffer = io.BytesIO()
-    writer = png.Writer(width, height, greyscale=False, bitdepth=16)
+    writer = png.Writer(width, height, greyscale=False, bitdepth=16)  # pyright: ignore[reportArgumentType]  # its default's type is not that of its values
     writer.write_packed(buffer, (row.tobytes() for row in stored))
     return buffer.getvalue()
 
@@ -347,7 +337,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
         yield file, member.file_size
 
 
-def _read_npy_flow(path: Path, file: BinaryIO, size: int, what: str, most: float) -> np.ndarray:
+def _read_npy_flow(path: Path, file: IO[bytes], size: int, what: str, most: float) -> np.ndarray:
     shape, order, dtype = _read_npy_header(path, file, what)
     if len(shape) != 3 or shape[2] != 2 or 0 in shape:
         raise FileError(f"{path} holds no flow: expected {what} of shape (H, W, 2), found {_shorten(shape)}")
@@ -360,7 +350,7 @@ def _read_npy_flow(path: Path, file: BinaryIO, size: int, what: str, most: float
         return values.astype(np.float32, order="C")
 
 
-def _read_npy_valid(path: Path, file: BinaryIO, size: int, wanted: tuple[int, int]) -> np.ndarray:
+def _read_npy_valid(path: Path, file: IO[bytes], size: int, wanted: tuple[int, int]) -> np.ndarray:
     shape, order, dtype = _read_npy_header(path, file, "'valid'")
     if shape != wanted or dtype.kind not in "bfiu" or dtype.itemsize > _MOST_NUMBER:
         found = f"{_shorten(shape)} and type {_shorten(dtype)}"
@@ -369,7 +359,7 @@ def _read_npy_valid(path: Path, file: BinaryIO, size: int, wanted: tuple[int, in
     return _read_npy_array(path, file, "'valid'", shape, order, dtype) != 0
 
 
-def _read_npy_header(path: Path, file: BinaryIO, what: str) -> tuple[tuple[int, ...], str, np.dtype]:
+def _read_npy_header(path: Path, file: IO[bytes], what: str) -> tuple[tuple[int, ...], Order, np.dtype]:
     """Shape, order ("C" or "F") and type of an .npy stream, whose numbers come next."""
     try:
         version = np.lib.format.read_magic(file)
@@ -384,14 +374,14 @@ def _read_npy_header(path: Path, file: BinaryIO, what: str) -> tuple[tuple[int, 
     return shape, "F" if fortran else "C", dtype
 
 
-def _check_length(path: Path, file: BinaryIO, size: int, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _check_length(path: Path, file: IO[bytes], size: int, what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Hold what the header of an .npy stream of `size` bytes claims against what is left of it."""
     length, rest = math.prod(shape) * dtype.itemsize, size - file.tell()
     if length != rest:
         raise FileError(f"{path} claims {what} to have shape {_shorten(shape)}, {length} bytes of {dtype}, but holds {rest} bytes")
 
 
-def _read_npy_array(path: Path, file: BinaryIO, what: str, shape: tuple[int, ...], order: str, dtype: np.dtype) -> np.ndarray:
+def _read_npy_array(path: Path, file: IO[bytes], what: str, shape: tuple[int, ...], order: Order, dtype: np.dtype) -> np.ndarray:
     """The numbers of an .npy stream. NumPy's own reader would allocate what the header claims."""
     length = math.prod(shape) * dtype.itemsize
     data = file.read(length)
@@ -410,7 +400,10 @@ def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray, confidence: n
     arrays = {"flow": field, "valid": ~unknown} if unknown.any() else {"flow": field}
     arrays |= {} if confidence is None else {"confidence": confidence}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    if unknown.any():
+        np.savez_compressed(buffer, flow=field, valid=~unknown)
+    else:
+        np.savez_compressed(buffer, flow=field)
     return buffer.getvalue()
 
 

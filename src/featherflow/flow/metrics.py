@@ -5,13 +5,15 @@ KITTI's development kit takes it. On images with different numbers of valid pixe
 this file without the name of its aggregator.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from featherflow.errors import InputError
-from featherflow.flow.fields import as_field, as_mask, known
+from featherflow.flow.fields import Flow, Mask, as_field, as_mask, known
 
 # KITTI 2015 (Menze and Geiger, CVPR 2015): an outlier is off by more than 3 px and by more than 5 % of the true length.
 FL_PIXELS = 3.0
@@ -20,7 +22,7 @@ FL_FRACTION = 0.05
 _NAMES = ("epe", "fl", "outliers_1px", "outliers_3px", "outliers_5px", "aae")
 
 
-def epe(flow, truth, valid=None) -> np.ndarray:
+def epe(flow: Flow, truth: Flow, valid: Mask | None = None) -> np.ndarray:
     """End-point error of each pixel, `|flow - truth|` (Otte and Nagel, ECCV 1994; Baker et al., IJCV 2011).
 
     Args:
@@ -99,7 +101,7 @@ class FlowMetrics:
     def __init__(self) -> None:
         self._images: list[tuple[str | None, int, dict[str, float]]] = []
 
-    def update(self, flow, truth, valid=None, name: str | None = None) -> ImageErrors:
+    def update(self, flow: Flow, truth: Flow, valid: Mask | None = None, name: str | None = None) -> ImageErrors:
         """Add one image and return its own errors.
 
         Arguments as for `epe`; `name` is for the report. Raises `InputError` as `epe` does, and then adds nothing.
@@ -145,7 +147,7 @@ def _image_errors(name: str | None, pixels: int, sums: dict[str, float]) -> Imag
     return ImageErrors(name, pixels, FlowErrors(**{key: sums[key] / pixels for key in _NAMES}) if pixels else None)
 
 
-def _aligned(flow, truth, valid) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _aligned(flow: Flow, truth: Flow, valid: Mask | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Prediction and truth as `(H, W, 2)` float64, and where the truth counts, all of one size."""
     field, true = as_field(flow, dtype=np.float64), as_field(truth, "the truth", np.float64)
     if field.shape != true.shape:

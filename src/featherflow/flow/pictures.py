@@ -3,16 +3,26 @@
 All pictures are `(H, W, 3)` uint8 RGB.
 """
 
+from __future__ import annotations
+
+from typing import TypeAlias
+
 import numpy as np
 
 from featherflow.errors import InputError
 from featherflow.flow.colour import SMALLEST_AUTOMATIC_SCALE, automatic_scale, flow_to_rgb
-from featherflow.flow.fields import as_field, as_mask, known, positive
+from featherflow.flow.fields import Flow, Mask, as_field, as_mask, known, positive
+from featherflow.frames import GREY
 
-_DOUBTFUL, _WRONG = np.float32([255, 208, 0]), np.float32([208, 0, 32])
+#: (R, G, B), 0 to 255.
+Colour: TypeAlias = "tuple[int, int, int]"
+
+_DOUBTFUL, _WRONG = np.array([255, 208, 0], np.float32), np.array([208, 0, 32], np.float32)
 
 
-def draw_arrows(image, flow, step: int | None = None, magnify: float | None = None, colour=None) -> np.ndarray:
+def draw_arrows(
+    image: np.ndarray, flow: Flow, step: int | None = None, magnify: float | None = None, colour: Colour | None = None
+) -> np.ndarray:
     """Draw the flow as arrows over a frame.
 
     Each arrow starts at a pixel of a regular grid, or where the flow is unknown there at the nearest known pixel of
@@ -115,7 +125,7 @@ def _draw_arrow(pen, tail: np.ndarray, vector: np.ndarray, thickness: float, hal
     pen.polygon(points, fill=(*ink, 255))
 
 
-def overlay(image, flow, scale: float | None = None, strength: float = 0.75) -> np.ndarray:
+def overlay(image: np.ndarray, flow: Flow, scale: float | None = None, strength: float = 0.75) -> np.ndarray:
     """Tint a frame by its flow: what rests looks as it is, what moves takes the hue of its direction.
 
     Each pixel is `(1 - a) * image + a * hue` with `a = strength * min(|flow| / scale, 1)`, where hue is the colour of
@@ -145,7 +155,7 @@ def overlay(image, flow, scale: float | None = None, strength: float = 0.75) -> 
     return np.rint(np.clip(frame * (1 - strength * share) + tint, 0, 255)).astype(np.uint8)
 
 
-def draw_confidence(image, confidence) -> np.ndarray:
+def draw_confidence(image: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Show how far each pixel's flow can be trusted: 1 is the frame in grey, less is tinted from yellow (about 1/2) to red (0).
 
     Args:
@@ -160,11 +170,11 @@ def draw_confidence(image, confidence) -> np.ndarray:
     values = values[..., None]
     hue = np.where(values < 0.5, _DOUBTFUL * (2 * values) + _WRONG * (1 - 2 * values), _DOUBTFUL)
     tint = 0.75 * np.minimum(2 * (1 - values), 1)
-    grey = (frame @ np.float32([0.299, 0.587, 0.114]))[..., None]  # ITU-R BT.601
+    grey = (frame @ np.array(GREY, np.float32))[..., None]
     return np.rint(grey * (1 - tint) + hue * tint).astype(np.uint8)
 
 
-def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
+def mark(image: np.ndarray, mask: Mask, colour: Colour = (255, 96, 0)) -> np.ndarray:
     """Mark pixels of a frame, for example those of `occlusion`: they take the colour, the others fade to grey.
 
     Args:
@@ -176,9 +186,9 @@ def mark(image, mask, colour=(255, 96, 0)) -> np.ndarray:
     """
     frame = _as_frame(image)
     marked = as_mask(mask, frame.shape[:2], "the mask")[..., None]
-    grey = frame @ np.float32([0.299, 0.587, 0.114])  # ITU-R BT.601
+    grey = frame @ np.array(GREY, np.float32)
     faded = np.repeat(grey[..., None] * 0.6 + 60, 3, axis=-1)
-    return np.rint(np.where(marked, 0.8 * np.float32(colour) + 0.2 * frame, faded)).astype(np.uint8)
+    return np.rint(np.where(marked, 0.8 * np.array(colour, np.float32) + 0.2 * frame, faded)).astype(np.uint8)
 
 
 def _check_grid(frame: np.ndarray, field: np.ndarray) -> None:

@@ -12,6 +12,8 @@ far the probabilities hold.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,6 +22,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..frames import as_batches
 from . import algebra
+from .fields import Flow
 
 #: A flow is right within the larger of these: px, and share of its length.
 RIGHT_PIXELS = 1.0
@@ -54,7 +57,7 @@ _BESIDE = ((-2, 0), (2, 0), (0, -2), (0, 2), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
 @torch.no_grad()
-def confidence(frame1, frame2, flow, backward):
+def confidence(frame1: Flow, frame2: Flow, flow: Flow, backward: Flow) -> Any:
     """For each pixel the probability that its flow is right, see above.
 
     Where there is nothing to see in either frame, as in black, it is 0: there a flow is a guess. It is low, too, where the pixel

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from ..networks import FlowNetwork, RunOptions, as_network
 from ..ops import show_no_motion
 from ..weights import default_model
 from . import defaults, kept, streaming, tiling
+from .few import Few
 from .frame import Frame
 from .runners import choice, pytorch
 from .runners.threads import survive_forks
@@ -76,10 +77,14 @@ class Estimator:
             self._prepare(EstimationSettings(**settings), as_network(model))
 
     @classmethod
-    def of(cls, settings: EstimationSettings) -> Estimator:
-        """The estimator that settings describe."""
+    def of(cls, settings: EstimationSettings, loaded: FlowNetwork | None = None) -> Estimator:
+        """The estimator that settings describe.
+
+        Args:
+            loaded: the network that they name, with its weights and on its device, where it is there already.
+        """
         estimator = cls.__new__(cls)
-        estimator._prepare(settings, None)
+        estimator._prepare(settings, None, loaded)
         return estimator
 
     def _prepare(self, settings: EstimationSettings, given: FlowNetwork | None, loaded: FlowNetwork | None = None) -> None:
@@ -257,8 +262,8 @@ def _check_classical(model: str, settings: EstimationSettings) -> None:
 def as_given(flow: Tensor, frame: Any) -> Any:
     """Flow `(B, 2, H, W)` in the form in which a frame was given."""
     flow = flow if isinstance(frame, list | tuple) or getattr(frame, "ndim", 0) == 4 else flow[0]
-    sample = frame[0] if isinstance(frame, list | tuple) else frame
-    return flow if isinstance(sample, Tensor) else flow.movedim(-3, -1).contiguous().cpu().numpy()
+    is_tensor = isinstance(frame[0] if isinstance(frame, list | tuple) else frame, Tensor)
+    return flow if is_tensor else flow.movedim(-3, -1).contiguous().cpu().numpy()
 
 
 def _pair(frame1: Any, frame2: Any) -> tuple[Frame, Frame]:
@@ -436,9 +441,9 @@ def estimate(
         octaves=octaves,
     )
     if confidence:
-        forward, *others = made.both(frame1, frame2, confidence=True)
+        forward, *others = cast(tuple[Any, ...], made.both(frame1, frame2, confidence=True))
         return (forward, *others) if backward else (forward, others[1])
-    return made.both(frame1, frame2) if backward else made(frame1, frame2)
+    return cast(Any, made.both(frame1, frame2) if backward else made(frame1, frame2))
 
 
 @overload
@@ -530,12 +535,9 @@ def kept_estimator(model: Model = None, **settings: Unpack[Choices]) -> Estimato
     file = kept.weight_file(chosen.model or default_model(), chosen.weights)
 
     def make() -> Estimator:
-        estimator = Estimator.__new__(Estimator)
-        device = defaults.device_named(chosen.device)
-        estimator._prepare(chosen, None, kept.shared(chosen.model or default_model(), file, device))
-        return estimator
+        return Estimator.of(chosen, kept.shared(chosen.model or default_model(), file, defaults.device_named(chosen.device)))
 
     return _ESTIMATORS.get((chosen, file.digest), make)
 
 
-_ESTIMATORS: kept.Few[Estimator] = kept.Few(4)
+_ESTIMATORS: Few[Estimator] = Few(4)

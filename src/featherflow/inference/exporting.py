@@ -58,7 +58,7 @@ class Exported:
         return f"{', '.join(self.files)}: {self.model} as {self.format}, {kind}, {takes}; largest difference from PyTorch {checks}"
 
 
-def named_network(name: str, weights: str | os.PathLike | None = None, untrained: bool = False) -> FlowNetwork:
+def named_network(name: str, weights: str | os.PathLike[str] | None = None, untrained: bool = False) -> FlowNetwork:
     """The network of a name to be exported.
 
     Args:
@@ -104,7 +104,7 @@ def facts(network: FlowNetwork, name: str, module: ExportWrapper) -> dict[str, s
 
 def export(
     model: str | nn.Module,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     to: str | None = None,
     *,
     options: RunOptions = PLAIN,

@@ -5,39 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
 
 from .. import weights
 from ..networks import FlowNetwork, as_network
+from ..ops import channels_last
 from ..weights import catalogue
-
-T = TypeVar("T")
-
-
-class Few(Generic[T]):
-    """The last few things that were asked for, made when they are first asked for, one at a time."""
-
-    def __init__(self, most: int):
-        self.most = most
-        self._things: OrderedDict[Hashable, T] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        with self._lock:
-            if key not in self._things:
-                self._things[key] = make()
-                if len(self._things) > self.most:
-                    self._things.popitem(last=False)
-            self._things.move_to_end(key)
-            return self._things[key]
 
 
 @dataclass(frozen=True)
@@ -84,4 +62,4 @@ def shared(model: str, file: WeightFile, device: torch.device) -> FlowNetwork:
 def load(model: str, given: str | os.PathLike[str] | None, device: torch.device) -> FlowNetwork:
     """The network of a name with its weights, or those of a file, on a device."""
     network = as_network(weights.load(model, weights=given))
-    return network.to(device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # its stub lacks this form
+    return channels_last(network.to(device))

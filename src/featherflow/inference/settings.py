@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from ..errors import InputError
+from ..frames import parse_size
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")
@@ -66,7 +67,7 @@ class EstimationSettings:
     octaves: int | None = None
 
     def __post_init__(self) -> None:
-        if self.model is not None and not isinstance(self.model, str):
+        if self.model is not None and not isinstance(self.model, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             raise InputError(f"A model in settings is a name, got {type(self.model).__name__}.")
         if self.model == "":
             raise InputError("The name of the model is empty; `featherflow models` lists those that there are.")
@@ -102,10 +103,9 @@ def checked_tile(tile: Tile) -> Tile:
         return "auto"
     chosen: object = tile
     if isinstance(tile, str):
-        width, _, height = tile.partition("x")
-        if not (width.isdecimal() and height.isdecimal()):
+        chosen = parse_size(tile)
+        if chosen is None:
             raise InputError(f"Tiles are given as auto, none or WIDTHxHEIGHT in pixels, e.g. 1024x768, got '{tile}'.")
-        chosen = int(height), int(width)
     if not isinstance(chosen, list | tuple) or len(chosen) != 2 or not all(_whole(side, 1) for side in chosen):
         raise InputError(f"tile must be None, 'auto' or (height, width) in pixels, got {tile!r}.")
     if min(chosen) < SMALLEST_TILE:

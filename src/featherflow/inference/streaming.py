@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from torch import Tensor
 
@@ -23,19 +24,21 @@ from .settings import EstimationSettings
 Between = Callable[[Frame, Frame], Tensor]
 
 
-def check_frames(frames: Iterable) -> None:
+def check_frames(frames: Iterable[Any]) -> None:
     """Refuse a path in place of frames."""
     if isinstance(frames, str | os.PathLike):
         raise InputError(f"stream takes frames one by one, for instance a list of image files; got the single path '{frames}'.")
 
 
-def flows(frames: Iterable, between: Between, backward: bool) -> Iterator:
+def flows(frames: Iterable[Any], between: Between, backward: bool) -> Iterator[Any]:
     """The flow between each two neighbours, in the form of the frames; with `backward`, that pair of flows.
 
     Raises:
         InputError: for a frame that cannot be used; FileError: for one that cannot be read.
     """
-    previous, before, scale = None, None, RunningRange()
+    scale = RunningRange()
+    previous: Frame | None = None
+    before: Any = None
     for index, frame in enumerate(frames):
         current = Frame(scale.batch(frame, f"frame {index}"), index)
         if scale.grew:

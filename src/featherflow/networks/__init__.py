@@ -7,15 +7,20 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..errors import InputError
 from . import flowformer, flownet2, flownetc, flownets, gmflow, liteflownet, liteflownet_tied, pwcnet, raft, raft_stereo, spynet
-from .contract import PLAIN, FlowNetwork, RunOptions, Traits, as_network
+from .contract import PLAIN, FeatureNetwork, FlowNetwork, RunOptions, Traits, as_network, shares_features
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "PLAIN",
+    "FeatureNetwork",
     "FlowNetwork",
     "Network",
     "RunOptions",
@@ -25,6 +30,7 @@ __all__ = [
     "get",
     "names",
     "register",
+    "shares_features",
     "untrained",
 ]
 
@@ -83,7 +89,7 @@ def build(name: str, **options: object) -> FlowNetwork:
 
 def untrained(name: str, seed: int = 0, **options: object) -> FlowNetwork:
     """As `build`, with weights that are the same each time; the generators of the process are left as they were."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]  # partly untyped
         torch.default_generator.manual_seed(seed)
         return build(name, **options)
 
@@ -138,7 +144,7 @@ def _register_lineage() -> None:
         register(name, partial(_build, name, network, config), summary, paper)
 
 
-def _build(name: str, network: Callable[..., FlowNetwork], config: object, /, **options: object) -> FlowNetwork:
+def _build(name: str, network: Callable[..., FlowNetwork], config: DataclassInstance | None, /, **options: object) -> FlowNetwork:
     """`network()` or `network(config)`, with some fields of its table replaced."""
     known = [field.name for field in dataclasses.fields(config)] if config else []
     for key, value in options.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard, cast
 
 from torch import nn
 
@@ -53,7 +53,7 @@ class RunOptions:
     #: See `Traits.has_octaves`.
     octaves: int | None = None
 
-    def keywords(self, network: FlowNetwork) -> dict[str, int]:
+    def keywords(self, network: FlowNetwork) -> dict[str, Any]:
         """Keywords of the network's `forward`.
 
         Raises:
@@ -75,14 +75,18 @@ PLAIN = RunOptions()
 class Provenance(Protocol):
     """The part of `featherflow.weights.WeightsInfo` that decides how a network is run, and on which terms."""
 
-    architecture: str
-    recipe: str
-    enlarge_below: int
-    licence_weights: str
-    licence_code: str
-
     @property
     def name(self) -> str: ...
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def recipe(self) -> str: ...
+    @property
+    def enlarge_below(self) -> int: ...
+    @property
+    def licence_weights(self) -> str: ...
+    @property
+    def licence_code(self) -> str: ...
 
 
 class FlowNetwork(nn.Module):
@@ -103,6 +107,25 @@ class FlowNetwork(nn.Module):
         def __call__(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Tensor: ...
 
 
+class FeatureNetwork(FlowNetwork):
+    """Base of the networks that look at each frame alone before they compare two, see `Traits.shares_features`."""
+
+    #: Colours `(3,)` that are taken off the first and the second frame of a pair.
+    mean1: Tensor
+    mean2: Tensor
+
+    if TYPE_CHECKING:
+
+        def encode(self, frame: Tensor, mean: Tensor, **options: Any) -> Any: ...
+
+        def decode(self, frame1: Any, frame2: Any, size: tuple[int, int] | None = None) -> Tensor: ...
+
+
+def shares_features(network: FlowNetwork) -> TypeGuard[FeatureNetwork]:
+    """Whether `network` is such, as its traits say."""
+    return network.traits.shares_features
+
+
 def as_network(model: object) -> FlowNetwork:
     """A network that was given as an object; of one that is wrapped to run on several GPUs, the one inside.
 
@@ -110,7 +133,7 @@ def as_network(model: object) -> FlowNetwork:
         InputError: for anything else.
     """
     if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        model = model.module
+        return as_network(cast(object, model.module))
     if not isinstance(model, FlowNetwork):
         raise InputError(
             f"A model is a name, or a network derived from featherflow.networks.FlowNetwork; got {type(model).__name__}."

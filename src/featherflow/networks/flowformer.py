@@ -29,6 +29,7 @@ from ..ops import (
     lookup,
     pixel_grid,
     resize_flow,
+    size_of,
     starting_flow,
 )
 from .contract import FlowNetwork, Traits
@@ -136,8 +137,9 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
         x = pad_to_multiple(x, self.size)
-        message = attend(*self.qkv(into_windows(x, self.size)).chunk(3, dim=2), self.heads)
-        return self.proj(out_of_windows(message, self.size, *x.shape[1:3])[:, :height, :width])
+        queries, keys, values = self.qkv(into_windows(x, self.size)).chunk(3, dim=2)
+        message = attend(queries, keys, values, self.heads)
+        return self.proj(out_of_windows(message, self.size, x.shape[1], x.shape[2])[:, :height, :width])
 
 
 class SubsampledAttention(nn.Module):
@@ -154,7 +156,8 @@ class SubsampledAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         summaries = self.norm(on_map(self.sr, x).flatten(1, 2))
-        message = attend(self.q(x).flatten(1, 2), *self.kv(summaries).chunk(2, dim=2), self.heads)
+        keys, values = self.kv(summaries).chunk(2, dim=2)
+        message = attend(self.q(x).flatten(1, 2), keys, values, self.heads)
         return self.proj(message).view_as(x)
 
 
@@ -200,7 +203,8 @@ class Twins(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """`(B, 3, H, W)` to `(B, 256, H/8, W/8)`."""
         x = image.permute(0, 2, 3, 1)
-        for embedding, (near, far), position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+        for embedding, blocks, position in zip(self.patch_embeds, self.blocks, self.pos_block, strict=True):
+            near, far = blocks.children()
             x = far(position(near(embedding(x))))
         return x.permute(0, 3, 1, 2)
 
@@ -238,7 +242,7 @@ class CostPatches(nn.Module):
         """Cost maps `(N, 1, H, W)` to tokens `(N, patches, 128)`."""
         height, width = maps.shape[-2:]
         x = self.proj(F.pad(maps, (0, -width % PATCH, 0, -height % PATCH)))
-        centres = places_of(*x.shape[-2:], x) * PATCH + PATCH // 2
+        centres = places_of(x.shape[-2], x.shape[-1], x) * PATCH + PATCH // 2
         code = position_code(centres, TOKEN_CHANNELS // 2).permute(2, 0, 1).expand(x.shape[0], -1, -1, -1)
         x = self.ffn_with_coord(torch.cat((x, code.to(x.dtype)), dim=1))
         return self.norm(x.flatten(2).transpose(1, 2))
@@ -341,8 +345,8 @@ class GlobalContextAttention(ContextAttention):
         wide = pad_to_multiple(self.with_context(x, context), self.stride)
         x = pad_to_multiple(x, self.stride)
         keys, values = self.norm(on_map(self.sr_key, wide)), self.norm(on_map(self.sr_value, x))
-        keys = keys + position_code(places_of(*keys.shape[1:3], x) * self.stride, TOKEN_CHANNELS)
-        queries = wide + position_code(places_of(*wide.shape[1:3], x), self.wide)
+        keys = keys + position_code(places_of(keys.shape[1], keys.shape[2], x) * self.stride, TOKEN_CHANNELS)
+        queries = wide + position_code(places_of(wide.shape[1], wide.shape[2], x), self.wide)
         message = attend(self.q(queries).flatten(1, 2), self.k(keys).flatten(1, 2), self.v(values).flatten(1, 2), HEADS)
         return self.proj(message.view_as(x)[:, :height, :width])
 
@@ -545,7 +549,7 @@ class MemoryDecoder(nn.Module):
         attention = self.att(context)
         layer = self.decoder_layer.cross_attend
         keys, values = layer.k(memory), layer.v(memory)
-        grid = pixel_grid(*context.shape[-2:], context)
+        grid = pixel_grid(*size_of(context), context)
         iterates = []
         for index in range(iterations):
             flow = flow.detach()
@@ -649,5 +653,6 @@ class FlowFormer(FlowNetwork):
             InputError: for any other shape, size or dtype.
         """
         flow = self.flows(frame1, frame2, iterations, initial_flow, last_only=True)[-1].flow
+        assert flow is not None  # the last one is always enlarged
         with full_precision(flow):
-            return resize_flow(flow, size or tuple(frame1.shape[-2:]))
+            return resize_flow(flow, size or size_of(frame1))

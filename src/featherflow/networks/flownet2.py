@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import check_frames, full_precision, lengths, resize_flow, warp
+from ..ops import check_frames, full_precision, lengths, resize_flow, size_of, warp
 from .contract import FlowNetwork
 from .flownetc import FlowNetC
 from .flownets import FLOW_SCALE, FlowNetS, FlowNetTrunk, conv, deconv, flow_head, mean_free_pair
@@ -142,7 +142,7 @@ class FlowNet2(FlowNetwork):
         """
         flow = self.flows(frame1, frame2)[-1]
         with full_precision(flow):
-            return resize_flow(flow, size or tuple(frame1.shape[-2:]))
+            return resize_flow(flow, size or size_of(frame1))
 
 
 def _enlarged(flow: Tensor, mode: str) -> Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import check_frames, full_precision, resize_flow
+from ..ops import check_frames, full_precision, resize_flow, size_of
 from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
@@ -123,7 +123,7 @@ class FlowNetTrunk(FlowNetwork):
         Raises:
             InputError: for any other shape, size or dtype.
         """
-        frame_size = tuple(frame1.shape[-2:])
+        frame_size = size_of(frame1)
         flow = self.flows(frame1, frame2)[-1] * FLOW_SCALE
         with full_precision(flow):
             return resize_flow(flow, size or frame_size, unit=frame_size)

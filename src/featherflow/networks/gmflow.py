@@ -20,7 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import check_frames, convex_upsample, correlate, full_precision, local_convolution, pixel_grid, resize_flow, warp
+from ..ops import (
+    check_frames,
+    convex_upsample,
+    correlate,
+    full_precision,
+    local_convolution,
+    pixel_grid,
+    resize_flow,
+    size_of,
+    warp,
+)
 from .contract import FlowNetwork, Traits
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -218,7 +228,7 @@ class FeatureTransformer(nn.Module):
     def forward(self, features1: Tensor, features2: Tensor, windows: int) -> tuple[Tensor, Tensor]:
         """Two maps `(B, C, H, W)` to two such maps."""
         source = torch.cat((features1, features2)).permute(0, 2, 3, 1)
-        mask = shift_mask(*source.shape[1:3], windows, source) if windows > 1 else None
+        mask = shift_mask(source.shape[1], source.shape[2], windows, source) if windows > 1 else None
         for index, layer in enumerate(self.layers):
             target = torch.cat(source.chunk(2)[::-1])
             source = layer(source, target, windows, mask if index % 2 else None)
@@ -309,14 +319,15 @@ class GMFlow(FlowNetwork):
             mean, deviation = (frames.new_tensor(numbers).view(1, 3, 1, 1) for numbers in (MEAN, DEVIATION))
             frames = (frames - mean) / deviation
         pyramid = self.backbone(frames)[::-1]
-        flow, results = None, []
+        flow: Tensor | None = None
+        results: list[Tensor] = []
         for scale, both in zip(self.config.scales, pyramid, strict=True):
             features1, features2 = both.chunk(2)
             if flow is not None:
                 with full_precision(flow):
                     flow = F.interpolate(flow.detach(), scale_factor=2, mode="bilinear", align_corners=True) * 2
                     features2 = warp(features2, flow)
-            code = position_encoding(*features1.shape[-2:], scale.windows, features1)
+            code = position_encoding(*size_of(features1), scale.windows, features1)
             features1, features2 = self.transformer(features1 + code, features2 + code, scale.windows)
             with full_precision(features1):
                 wide1, wide2 = features1.float(), features2.float()
@@ -324,11 +335,11 @@ class GMFlow(FlowNetwork):
                     residual = match_locally(wide1, wide2, scale.matching_radius)
                 else:
                     residual = match_globally(wide1, wide2)
-            flow = residual if flow is None else flow + residual
-            matched = flow
-            flow = self.feature_flow_attn(features1, flow.detach(), scale.propagation_radius)
+            matched = residual if flow is None else flow + residual
+            flow = propagated = self.feature_flow_attn(features1, matched.detach(), scale.propagation_radius)
             if not last_only:
-                results += [enlarged(matched, scale.stride), enlarged(flow, scale.stride)]
+                results += [enlarged(matched, scale.stride), enlarged(propagated, scale.stride)]
+        assert flow is not None  # there is a scale
         mask = self.upsampler(torch.cat((flow.to(features1.dtype), features1), dim=1))
         with full_precision(flow):
             return [*results[:-1], convex_upsample(flow, mask, self.factor)]
@@ -348,7 +359,7 @@ class GMFlow(FlowNetwork):
         """
         flow = self.flows(frame1, frame2, last_only=True)[-1]
         with full_precision(flow):
-            return resize_flow(flow, size or tuple(frame1.shape[-2:]))
+            return resize_flow(flow, size or size_of(frame1))
 
 
 def enlarged(flow: Tensor, factor: int) -> Tensor:

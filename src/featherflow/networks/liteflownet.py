@@ -16,11 +16,11 @@ Inside the network a flow is u = (pixels of the full frame) / FLOW_SCALE at ever
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -44,10 +44,11 @@ from ..ops import (
     reach,
     resize,
     resize_flow,
+    size_of,
     sum_in_strips,
     warp,
 )
-from .contract import FlowNetwork, Traits
+from .contract import FeatureNetwork, Traits
 
 FLOW_SCALE = 20.0
 COARSEST_LEVEL = 6
@@ -155,7 +156,7 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
     def sane(value: object) -> bool:
         return all(sane(entry) for entry in value) if isinstance(value, tuple) else type(value) is int and value >= 0
 
-    chosen = {key: plain(value) for key, value in options.items()}
+    chosen: dict[str, Any] = {key: plain(value) for key, value in options.items()}
     for key, value in chosen.items():
         if key not in LiteFlowNetConfig.__dataclass_fields__:
             known = ", ".join(LiteFlowNetConfig.__dataclass_fields__)
@@ -165,9 +166,9 @@ def with_options(config: LiteFlowNetConfig, options: Mapping[str, object]) -> Li
             raise InputError(f"Option '{key}' of the LiteFlowNet family must be at least 0, got {value}.")
         if type(value) is not kind or not (kind is bool or sane(value)):
             raise InputError(f"Option '{key}' of the LiteFlowNet family must be like {getattr(config, key)}, got {value!r}.")
-    if not 2 <= chosen.get("finest_level", 2) <= COARSEST_LEVEL:
-        raise InputError(f"Option 'finest_level' must be from 2 to {COARSEST_LEVEL}, got {chosen['finest_level']}.")
     config = replace(config, **chosen)
+    if not 2 <= config.finest_level <= COARSEST_LEVEL:
+        raise InputError(f"Option 'finest_level' must be from 2 to {COARSEST_LEVEL}, got {config.finest_level}.")
     if config.octaves > _MOST_OCTAVES or (config.octaves and config.finest_level == COARSEST_LEVEL):
         most = 0 if config.finest_level == COARSEST_LEVEL else _MOST_OCTAVES
         raise InputError(f"Option 'octaves' must be from 0 to {most} here, got {config.octaves}.")
@@ -185,19 +186,28 @@ def conv(channels_in: int, channels_out: int, kernel: int | tuple[int, int], str
     return nn.Conv2d(channels_in, channels_out, kernel, stride, (kernel[0] // 2, kernel[1] // 2))
 
 
-def trunk(channels_in: int, widths: tuple[int, ...]) -> nn.ModuleList:
-    """The 3x3 convolutions of a unit; each is followed by a leaky ReLU."""
-    return nn.ModuleList(conv(a, b, 3) for a, b in pairwise((channels_in, *widths)))
+class Convolutions(nn.ModuleList):
+    """Convolutions one after the other, each followed by a leaky ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = convolve_leaky(layer, x, SLOPE)
+        return x
+
+    if TYPE_CHECKING:
+
+        def __iter__(self) -> Iterator[nn.Conv2d]: ...
 
 
-def run(layers: nn.ModuleList, x: Tensor) -> Tensor:
-    for layer in layers:
-        x = convolve_leaky(layer, x, SLOPE)
-    return x
+def trunk(channels_in: int, widths: tuple[int, ...]) -> Convolutions:
+    """The 3x3 convolutions of a unit."""
+    return Convolutions(conv(a, b, 3) for a, b in pairwise((channels_in, *widths)))
 
 
 class BilinearUpsampling(nn.Module):
     """Grouped 4x4 transposed convolution of stride 2 with a fixed bilinear kernel. Official files store the kernel."""
+
+    weight: Tensor
 
     def __init__(self, channels: int):
         super().__init__()
@@ -221,7 +231,7 @@ class NetC(nn.Module):
         self.levels = nn.ModuleList()
         channels = 3
         for index, widths in enumerate(features):
-            level = nn.ModuleList()
+            level = Convolutions()
             for position, width in enumerate(widths):
                 first = position == 0
                 level.append(conv(channels, width, 7 if index == 0 else 3, stride=2 if first and index > 0 else 1))
@@ -237,9 +247,14 @@ class NetC(nn.Module):
             pyramid[level] = x = self._run(x, level, level)
         return pyramid
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the weights."""
+        return next(self.parameters()).dtype
+
     def _run(self, x: Tensor, first: int, last: int) -> Tensor:
         for layers in self.levels[first - 1 : last]:
-            x = run(layers, x)
+            x = layers(x)
         return x
 
 
@@ -268,7 +283,7 @@ class DescriptorMatching(nn.Module):
             costs = self.upcost(costs)[..., :height, :width]
         if self.redirection is not None:
             costs = join_channels(costs, convolve_leaky(self.redirection, features1, SLOPE), dtype=costs.dtype)
-        return self.flow(run(self.convs, costs))
+        return self.flow(self.convs(costs))
 
 
 class SubPixelRefinement(nn.Module):
@@ -281,7 +296,7 @@ class SubPixelRefinement(nn.Module):
 
     def forward(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Features `(B, C, H, W)`, the second warped by u, to a residual of u and the last hidden features."""
-        hidden = run(self.convs, join_channels(features1, features2, u, dtype=features1.dtype))
+        hidden = self.convs(join_channels(features1, features2, u, dtype=features1.dtype))
         return self.flow(hidden), hidden
 
 
@@ -302,7 +317,7 @@ class FlowRegularization(nn.Module):
         filtered, and the last hidden features."""
         if self.projection is not None:
             features1 = convolve_leaky(self.projection, features1, SLOPE)
-        hidden = run(self.convs, join_channels(lengths(image1 - image2), u - u_mean, features1, dtype=features1.dtype))
+        hidden = self.convs(join_channels(lengths(image1 - image2), u - u_mean, features1, dtype=features1.dtype))
         return regularize(u, self.distance(hidden)), hidden
 
 
@@ -353,11 +368,11 @@ class FlowLevel(nn.Module):
         features1, features2 = raw1, raw2
         if self.expansion is not None:
             features1, features2 = convolve_leaky(self.expansion, raw1, SLOPE), convolve_leaky(self.expansion, raw2, SLOPE)
-        u = start if above is None else self.upflow(handed_over(above.last))
+        u = start if above is None or self.upflow is None else self.upflow(handed_over(above.last))
         u_matching = u_subpixel = u_regularized = hidden_subpixel = hidden_regularization = None
 
         if self.matching is not None:
-            residual = self._match(features1, features2, u)
+            residual = self._match(self.matching, features1, features2, u)
             u = u_matching = residual if u is None else u + residual
         if u is None:
             u = torch.zeros_like(raw1[:, :2], dtype=torch.float32)
@@ -372,11 +387,11 @@ class FlowLevel(nn.Module):
         if self.regularization is not None:
             u = handed_over(u)
             image2 = warp(frame2.images[level], u * self.pixels_per_unit)
-            u_regularized, hidden_regularization = self._regularize(frame1.images[level], image2, raw1, u)
+            maps = frame1.images[level], image2, raw1, u
+            u_regularized, hidden_regularization = self._regularize(self.regularization, *maps)
         return FlowEstimate(level, u_matching, u_subpixel, u_regularized, hidden_subpixel, hidden_regularization)
 
-    def _match(self, features1: Tensor, features2: Tensor, u: Tensor | None) -> Tensor:
-        unit = self.matching
+    def _match(self, unit: DescriptorMatching, features1: Tensor, features2: Tensor, u: Tensor | None) -> Tensor:
         if unit.normalized:
             features2 = normalize_features(features2)
         features2 = self._warp(features2, u)  # before the other is normalised, so that fewer maps are there at once
@@ -385,10 +400,15 @@ class FlowLevel(nn.Module):
         margin = reach(unit) + (unit.radius + 2) * unit.stride  # the enlargement of costs reaches two of them far
         return in_strips(unit, features1, features2, margin=margin, unit=unit.stride).float()
 
-    def _regularize(self, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        unit, u_mean = self.regularization, u.mean(dim=(2, 3), keepdim=True)
-        maps = image1, image2, features1, u
-        return in_strips(lambda *parts: unit(*parts, u_mean), *maps, margin=reach(unit) + unit.size // 2)
+    def _regularize(
+        self, unit: FlowRegularization, image1: Tensor, image2: Tensor, features1: Tensor, u: Tensor
+    ) -> tuple[Tensor, ...]:
+        u_mean, maps = u.mean(dim=(2, 3), keepdim=True), (image1, image2, features1, u)
+
+        def strip(*parts: Tensor) -> tuple[Tensor, ...]:
+            return unit(*parts, u_mean)
+
+        return in_strips(strip, *maps, margin=reach(unit) + unit.size // 2)
 
     def _warp(self, features: Tensor, u: Tensor | None) -> Tensor:
         if u is None or not self.warping:
@@ -454,7 +474,11 @@ class ConvexUpsampling(nn.Module):
 def half_size(size: tuple[int, int]) -> tuple[int, int]:
     """Half of a (height, width), rounded up to what the network takes."""
     larger = torch.sym_max if isinstance(size[0], torch.SymInt) else max  # an exported file may leave sizes free
-    return tuple(larger((side + SIZE_MULTIPLE) // (2 * SIZE_MULTIPLE) * SIZE_MULTIPLE, SMALLEST_SIZE) for side in size)
+
+    def half(side: int) -> Any:
+        return larger((side + SIZE_MULTIPLE) // (2 * SIZE_MULTIPLE) * SIZE_MULTIPLE, SMALLEST_SIZE)
+
+    return half(size[0]), half(size[1])
 
 
 def without_gradient():
@@ -478,7 +502,8 @@ class FramePyramid(NamedTuple):
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the frame."""
-        return tuple(SIZE_MULTIPLE * side for side in self.features[COARSEST_LEVEL].shape[-2:])
+        height, width = size_of(self.features[COARSEST_LEVEL])
+        return SIZE_MULTIPLE * height, SIZE_MULTIPLE * width
 
 
 class FlowEstimate(NamedTuple):
@@ -501,7 +526,7 @@ class FlowEstimate(NamedTuple):
         return self.outputs[-1]
 
 
-class LiteFlowNet(FlowNetwork):
+class LiteFlowNet(FeatureNetwork):
     """Any member of the family, built from its table of numbers.
 
     Weights are as PyTorch initialises them until some are loaded or trained.
@@ -548,7 +573,7 @@ class LiteFlowNet(FlowNetwork):
 
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
         with without_gradient():
-            half = self._encode(resize(frame, half_size(frame.shape[-2:])), mean, octaves - 1) if octaves else None
+            half = self._encode(resize(frame, half_size(size_of(frame))), mean, octaves - 1) if octaves else None
         image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
@@ -559,7 +584,7 @@ class LiteFlowNet(FlowNetwork):
                     if level in self.config.levels or level == 4:
                         source = image if level <= 4 else images[4]
                         images[level] = downsample(source, (height // 2 ** (level - 1), width // 2 ** (level - 1)))
-        return FramePyramid(images, self.netc(image.to(self.netc.levels[0][0].weight.dtype), self.config.finest_level), half)
+        return FramePyramid(images, self.netc(image.to(self.netc.dtype), self.config.finest_level), half)
 
     def flows(self, frame1: FramePyramid, frame2: FramePyramid, detach: bool = False) -> list[FlowEstimate]:
         """NetE: the estimates of all levels, coarsest first.
@@ -568,7 +593,9 @@ class LiteFlowNet(FlowNetwork):
             detach: cut the gradient where a flow is handed from unit to unit, so that each unit answers for its own
                 loss only. For training; the values do not change.
         """
-        start = None if frame1.half is None or frame2.half is None else self._start(frame1, frame2)
+        start = None
+        if frame1.half is not None and frame2.half is not None:
+            start = self._start(frame1, frame1.half, frame2.half)
         estimates: list[FlowEstimate] = []
         for level in self.config.levels:
             above = estimates[-1] if estimates else None
@@ -577,12 +604,12 @@ class LiteFlowNet(FlowNetwork):
             estimates.append(self.pseudo(estimates[-1], detach))
         return estimates
 
-    def _start(self, frame1: FramePyramid, frame2: FramePyramid) -> Tensor:
+    def _start(self, frame1: FramePyramid, half1: FramePyramid, half2: FramePyramid) -> Tensor:
         """u to start level 6 from: what the network finds in the frames at half their size. It carries no gradient."""
         with without_gradient():
-            u = self.flows(frame1.half, frame2.half)[-1].last
-        u = downsample(u, frame1.features[COARSEST_LEVEL].shape[-2:])
-        (height, width), (half_height, half_width) = frame1.size, frame1.half.size
+            u = self.flows(half1, half2)[-1].last
+        u = downsample(u, size_of(frame1.features[COARSEST_LEVEL]))
+        (height, width), (half_height, half_width) = frame1.size, half1.size
         return torch.cat((u[:, :1] * (width / half_width), u[:, 1:] * (height / half_height)), dim=1)
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, octaves: int | None = None) -> Tensor:
@@ -612,8 +639,9 @@ class LiteFlowNet(FlowNetwork):
         u, factor = estimate.last, 2 ** (estimate.level - 1)
         height, width = (factor * side for side in u.shape[-2:])
         if self.upsampling is not None:
-            hidden = estimate.hidden_subpixel, estimate.hidden_regularization
-            features = join_channels(*hidden, dtype=hidden[0].dtype)
+            subpixel, regularization = estimate.hidden_subpixel, estimate.hidden_regularization
+            assert subpixel is not None and regularization is not None  # `with_options` sees to it
+            features = join_channels(subpixel, regularization, dtype=subpixel.dtype)
             return resize_flow(self.upsampling(estimate.last * (FLOW_SCALE / self.upsampling.factor), features), size)
         scale = constant((FLOW_SCALE * size[1] / width, FLOW_SCALE * size[0] / height), u)
         return resize(u * scale.view(1, 2, 1, 1), size)

@@ -34,6 +34,7 @@ from ..ops import (
     join_channels,
     lengths,
     resize,
+    size_of,
     warp,
 )
 from .contract import FlowNetwork, Traits
@@ -44,12 +45,12 @@ from .liteflownet import (
     SLOPE,
     SMALLEST_SIZE,
     ConvexUpsampling,
+    Convolutions,
     FlowEstimate,
     conv,
     distance_layers,
     normalize_features,
     regularize,
-    run,
     trunk,
 )
 
@@ -90,7 +91,8 @@ class Pyramid(NamedTuple):
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) of the frame."""
-        return tuple(side * 2 ** (FINEST_LEVEL - 1) for side in self.features[FINEST_LEVEL].shape[-2:])
+        height, width = size_of(self.features[FINEST_LEVEL])
+        return height * 2 ** (FINEST_LEVEL - 1), width * 2 ** (FINEST_LEVEL - 1)
 
 
 def coarsest_level(size: tuple[int, int]) -> int:
@@ -104,14 +106,14 @@ class Encoder(nn.Module):
     def __init__(self, config: TiedConfig):
         super().__init__()
         width = config.features
-        self.stem = nn.ModuleList((conv(3, config.stem, 7, 2), conv(config.stem, width, 3, 2), conv(width, width, 3)))
-        self.stage = nn.ModuleList((conv(width, width, 3, 2), conv(width, width, 3)))
+        self.stem = Convolutions((conv(3, config.stem, 7, 2), conv(config.stem, width, 3, 2), conv(width, width, 3)))
+        self.stage = Convolutions((conv(width, width, 3, 2), conv(width, width, 3)))
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Mean-free image `(B, 3, H, W)` to features by level."""
-        features = {FINEST_LEVEL: run(self.stem, image)}
-        for level in range(FINEST_LEVEL + 1, coarsest_level(image.shape[-2:]) + 1):
-            features[level] = run(self.stage, features[level - 1])
+        features = {FINEST_LEVEL: self.stem(image)}
+        for level in range(FINEST_LEVEL + 1, coarsest_level(size_of(image)) + 1):
+            features[level] = self.stage(features[level - 1])
         return features
 
 
@@ -144,16 +146,16 @@ class Decoder(nn.Module):
 
         u = handed_over(u)
         costs = F.leaky_relu(correlate(normalized[0], warp(normalized[1], u), self.radius), SLOPE)
-        u_matching = u + self.matching_flow(run(self.matching, join_channels(costs, state, dtype=dtype))).float()
+        u_matching = u + self.matching_flow(self.matching(join_channels(costs, state, dtype=dtype))).float()
         u = handed_over(u_matching)
         seen = join_channels(features1, warp(features2, u), u / _FLOW_UNIT, dtype=dtype)
-        hidden_subpixel = run(self.subpixel, seen)
+        hidden_subpixel = self.subpixel(seen)
         u_subpixel = u + self.subpixel_flow(hidden_subpixel).float()
         u = handed_over(u_subpixel)
         difference = lengths(image1 - warp(image2, u))
         mean_free = (u - u.mean(dim=(2, 3), keepdim=True)) / _FLOW_UNIT
         projected = convolve_leaky(self.projection, features1, SLOPE)
-        hidden_regularization = run(self.regularization, join_channels(difference, mean_free, projected, dtype=dtype))
+        hidden_regularization = self.regularization(join_channels(difference, mean_free, projected, dtype=dtype))
         u_regularized = regularize(u, self.distance(hidden_regularization))
         keep, new = self.gate(join_channels(state, hidden_subpixel, hidden_regularization, dtype=dtype)).chunk(2, dim=1)
         state = torch.lerp(state, torch.tanh(new), torch.sigmoid(keep))
@@ -162,6 +164,9 @@ class Decoder(nn.Module):
 
 class LiteFlowNetTied(FlowNetwork):
     """See the module."""
+
+    mean1: Tensor
+    mean2: Tensor
 
     traits = Traits(size_multiple=SIZE_MULTIPLE, smallest_size=SMALLEST_SIZE, size_rule="resize", iterates=True)
 
@@ -177,7 +182,7 @@ class LiteFlowNetTied(FlowNetwork):
     def encode(self, frame: Tensor, mean: Tensor) -> Pyramid:
         """Images and features of one frame `(B, 3, H, W)` RGB in [0, 1]."""
         image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)
-        features = self.encoder(image.to(self.encoder.stem[0].weight.dtype))
+        features = self.encoder(image.to(next(self.encoder.parameters()).dtype))
         images = {}
         with full_precision(image):
             reduced = image.float()
@@ -200,13 +205,13 @@ class LiteFlowNetTied(FlowNetwork):
         for level in range(coarsest, FINEST_LEVEL - 1, -1):
             features1, features2 = frame1.features[level], frame2.features[level]
             if level < coarsest:
-                u, state = upscaled(u, features1.shape[-2:]), resize(state, features1.shape[-2:])
+                u, state = upscaled(u, size_of(features1)), resize(state, size_of(features1))
             normalized = normalize_features(features1), normalize_features(features2)
             maps = frame1.images[level], frame2.images[level], features1, features2
             for _ in range(iterations):
-                *outputs, state = self.decoder(maps, normalized, u, state, detach)
-                u = outputs[-1]
-                estimates.append(FlowEstimate(level, *(flow * (2 ** (level - 1) / FLOW_SCALE) for flow in outputs), state, None))
+                u_matching, u_subpixel, u, state = self.decoder(maps, normalized, u, state, detach)
+                unit = 2 ** (level - 1) / FLOW_SCALE
+                estimates.append(FlowEstimate(level, u_matching * unit, u_subpixel * unit, u * unit, state, None))
         return estimates
 
     def full_size(self, estimate: FlowEstimate, size: tuple[int, int]) -> Tensor:

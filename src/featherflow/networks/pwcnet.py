@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import check_frames, correlate, full_precision, resize_flow, warp
+from ..ops import check_frames, correlate, full_precision, resize_flow, size_of, warp
 from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
@@ -156,7 +156,7 @@ class PWCNet(FlowNetwork):
         Raises:
             InputError: for any other shape, size or dtype.
         """
-        frame_size = tuple(frame1.shape[-2:])
+        frame_size = size_of(frame1)
         flow = self.flows(frame1, frame2)[-1] * FLOW_SCALE
         with full_precision(flow):
             return resize_flow(flow, size or frame_size, unit=frame_size)

@@ -12,6 +12,7 @@ release.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from ..ops import (
     pixel_grid,
     pooled,
     resize_flow,
+    size_of,
     starting_flow,
 )
 from .contract import FlowNetwork, Traits
@@ -47,7 +49,7 @@ class RAFTConfig:
     #: RAFT-small: bottleneck blocks, a plain 3x3 GRU, no upsampling mask.
     small: bool = False
     #: Encoders: channels of the first layer and the three stages.
-    stages: tuple[int, ...] = (64, 64, 96, 128)
+    stages: tuple[int, int, int, int] = (64, 64, 96, 128)
     features: int = 256
     hidden: int = 128
     context: int = 128
@@ -57,7 +59,7 @@ class RAFTConfig:
     radius: int = 4
     #: Motion encoder: widths on the costs, on the flow, and of both joined (2 more channels hold the flow).
     cost_encoder: tuple[int, ...] = (256, 192)
-    flow_encoder: tuple[int, ...] = (128, 64)
+    flow_encoder: tuple[int, int] = (128, 64)
     motion: int = 126
     head: int = 256
 
@@ -68,7 +70,7 @@ RAFT_SMALL = RAFTConfig(
     cost_encoder=(96,), flow_encoder=(64, 32), motion=80, head=128,
 )  # fmt: skip
 
-NORMS = {
+NORMS: dict[str, Callable[[int], nn.Module]] = {
     "batch": nn.BatchNorm2d,
     "instance": nn.InstanceNorm2d,
     "none": lambda channels: nn.Identity(),
@@ -125,16 +127,18 @@ class Encoder(nn.Module):
 
     def __init__(self, config: RAFTConfig, channels_out: int, norm: str):
         super().__init__()
-        first, *widths = config.stages
+        first, width1, width2, width3 = config.stages
         block = BottleneckBlock if config.small else ResidualBlock
+
+        def stage(channels: int, width: int, stride: int) -> nn.Sequential:
+            return nn.Sequential(block(channels, width, norm, stride), block(width, width, norm, 1))
+
         self.conv1 = nn.Conv2d(3, first, 7, stride=2, padding=3)
         self.norm1 = NORMS[norm](first)
-        channels = first
-        for index, width in enumerate(widths, start=1):
-            stride = 1 if index == 1 else 2
-            self.add_module(f"layer{index}", nn.Sequential(block(channels, width, norm, stride), block(width, width, norm, 1)))
-            channels = width
-        self.conv2 = nn.Conv2d(channels, channels_out, 1)
+        self.layer1 = stage(first, width1, 1)
+        self.layer2 = stage(width1, width2, 2)
+        self.layer3 = stage(width2, width3, 2)
+        self.conv2 = nn.Conv2d(width3, channels_out, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """`(B, 3, H, W)` in [-1, 1] to `(B, channels_out, H/8, W/8)`."""
@@ -151,8 +155,9 @@ class MotionEncoder(nn.Module):
     def __init__(self, config: RAFTConfig):
         super().__init__()
         costs = CORRELATION_LEVELS * (2 * config.radius + 1) ** 2
-        self.convc1 = nn.Conv2d(costs, config.cost_encoder[0], 1)
-        self.convc2 = nn.Conv2d(*config.cost_encoder, 3, padding=1) if len(config.cost_encoder) > 1 else None
+        first, *second = config.cost_encoder
+        self.convc1 = nn.Conv2d(costs, first, 1)
+        self.convc2 = nn.Conv2d(first, second[0], 3, padding=1) if second else None
         self.convf1 = nn.Conv2d(2, config.flow_encoder[0], 7, padding=3)
         self.convf2 = nn.Conv2d(*config.flow_encoder, 3, padding=1)
         self.conv = nn.Conv2d(config.cost_encoder[-1] + config.flow_encoder[-1], config.motion, 3, padding=1)
@@ -287,7 +292,7 @@ class RAFT(FlowNetwork):
         features1, features2 = self.fnet(images).chunk(2)
         hidden, context = self.cnet(images.chunk(2)[0]).split((self.config.hidden, self.config.context), dim=1)
         hidden, context = torch.tanh(hidden), torch.relu(context)
-        grid = pixel_grid(*features1.shape[-2:], features1)
+        grid = pixel_grid(*size_of(features1), features1)
         flow = starting_flow(initial_flow, features1)
         with full_precision(features1):
             costs = Correlation(features1.float(), features2.float(), self.config.radius, self._on_lookup(features1))
@@ -339,8 +344,9 @@ class RAFT(FlowNetwork):
             InputError: for any other shape, size or dtype.
         """
         flow = self.flows(frame1, frame2, iterations, initial_flow, last_only=True)[-1].flow
+        assert flow is not None  # the last one is always enlarged
         with full_precision(flow):
-            return resize_flow(flow, size or tuple(frame1.shape[-2:]))
+            return resize_flow(flow, size or size_of(frame1))
 
 
 class Correlation:

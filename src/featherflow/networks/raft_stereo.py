@@ -30,6 +30,7 @@ from ..ops import (
     lookup_rows,
     pixel_grid,
     resize_flow,
+    size_of,
     starting_flow,
 )
 from .contract import FlowNetwork, Traits
@@ -301,7 +302,7 @@ class RAFTStereo(FlowNetwork):
         biases = [layer(torch.relu(x)).chunk(3, dim=1) for layer, x in zip(self.context_zqr_convs, contexts, strict=True)]
         along_rows = frame1.new_tensor((1.0, 0.0), dtype=torch.float32).view(1, 2, 1, 1)
         flow = starting_flow(initial_flow, features1) * along_rows
-        columns = pixel_grid(*features1.shape[-2:], features1)[:, 0]
+        columns = pixel_grid(*size_of(features1), features1)[:, 0]
         with full_precision(features1):
             levels = row_costs(features1.float(), features2.float())
         iterates = []
@@ -345,8 +346,9 @@ class RAFTStereo(FlowNetwork):
             InputError: for any other shape, size or dtype.
         """
         flow = self.flows(frame1, frame2, iterations, initial_flow, last_only=True)[-1].flow
+        assert flow is not None  # the last one is always enlarged
         with full_precision(flow):
-            return resize_flow(flow, size or tuple(frame1.shape[-2:]))
+            return resize_flow(flow, size or size_of(frame1))
 
 
 def row_costs(features1: Tensor, features2: Tensor) -> list[Tensor]:

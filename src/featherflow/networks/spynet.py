@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import check_frames, full_precision, resize_flow, warp
+from ..ops import check_frames, full_precision, resize_flow, size_of, warp
 from .contract import FlowNetwork, Traits
 
 LEVELS = 6
@@ -79,7 +79,7 @@ class SPyNet(FlowNetwork):
         """
         flow = self.flows(frame1, frame2)[-1]
         with full_precision(flow):
-            return resize_flow(flow, size or tuple(frame1.shape[-2:]))
+            return resize_flow(flow, size or size_of(frame1))
 
 
 def normalize(frame: Tensor) -> Tensor:

@@ -8,12 +8,13 @@ from .constant import constant
 from .convolution import convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, show_no_motion, starting_flow
-from .layout import channel_softmax, join_channels
+from .layout import channel_softmax, channels_last, join_channels
 from .lengths import lengths
 from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
 from .precision import full_precision
 from .resample import bilinear_upsampling_kernel, downsample, resize, resize_flow
+from .shapes import size_of
 from .strips import in_strips, reach, sum_in_strips
 from .upsample import convex_upsample
 from .warm_start import push_forward
@@ -23,6 +24,7 @@ __all__ = [
     "all_pairs",
     "bilinear_upsampling_kernel",
     "channel_softmax",
+    "channels_last",
     "check_frames",
     "check_iterations",
     "constant",
@@ -46,6 +48,7 @@ __all__ = [
     "resize",
     "resize_flow",
     "show_no_motion",
+    "size_of",
     "starting_flow",
     "sum_in_strips",
     "warp",

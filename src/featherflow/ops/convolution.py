@@ -1,12 +1,14 @@
 """A convolution and its leaky ReLU in one pass over memory, where PyTorch exposes it."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .graphs import in_graph
 
-_FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # oneDNN; only in builds for CPUs that have it
+_FUSED: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # oneDNN, where built in
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -35,6 +37,7 @@ def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
 
 
 def _convolve_leaky(x, weight, bias, stride, padding, dilation, groups, slope) -> Tensor:
+    assert _FUSED is not None  # nobody comes here otherwise
     return _FUSED(x, weight, bias, padding, stride, dilation, groups, "leaky_relu", [slope], "")
 
 

@@ -8,4 +8,4 @@ def in_graph() -> bool:
 
     A graph is to hold plain operators, whose names other engines know, and nothing that depends on how a map lies in memory.
     """
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]  # public, but not listed

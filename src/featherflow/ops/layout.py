@@ -3,10 +3,19 @@
 PyTorch's own operators answer correctly for either, but some are ten times slower for the one that they were not written for.
 """
 
+from typing import TypeVar
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .graphs import in_graph
+
+_Module = TypeVar("_Module", bound=nn.Module)
+
+
+def channels_last(module: _Module) -> _Module:
+    """`module` itself, its weights now channels-last."""
+    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # a form that its types lack
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -20,10 +29,10 @@ def join_channels(*maps: Tensor, dtype: torch.dtype) -> Tensor:
     Args:
         maps: `(B, C, H, W)`; C may differ.
     """
-    maps = [x.to(dtype) for x in maps]
-    if not any(is_channels_last(x) for x in maps):
-        return torch.cat(maps, dim=1)
-    return torch.cat([x.movedim(1, -1) for x in maps], dim=-1).movedim(-1, 1)
+    alike = [x.to(dtype) for x in maps]
+    if not any(is_channels_last(x) for x in alike):
+        return torch.cat(alike, dim=1)
+    return torch.cat([x.movedim(1, -1) for x in alike], dim=-1).movedim(-1, 1)
 
 
 def channel_softmax(x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Convolutions over large maps, strip by strip, so that what lies between the first layer and the last stays small."""
 
 from collections.abc import Callable
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,14 @@ LEAST = 500_000
 _STRIP = 250_000
 _SUMMED = 250_000  # the same for maps of any size, so that sums come out the same
 _LEAST_MARGINS = 8  # rows of a strip, in margins: what two strips both compute stays below a quarter
+
+
+@overload
+def in_strips(function: Callable[..., Tensor], *maps: Tensor, margin: int, unit: int = 1) -> Tensor: ...
+
+
+@overload
+def in_strips(function: Callable[..., tuple[Tensor, ...]], *maps: Tensor, margin: int, unit: int = 1) -> tuple[Tensor, ...]: ...
 
 
 def in_strips(
@@ -35,10 +44,12 @@ def in_strips(
     if batch * height * width < LEAST or height <= rows:
         return function(*maps)
     answers: list[Tensor] = []
+    several = False
     for top in range(0, height, rows):
         bottom = min(top + rows, height)
         first, last = max(top - margin, 0), min(bottom + margin, height)
         part = function(*(x[..., first:last, :] for x in maps))
+        several = isinstance(part, tuple)
         strips = part if isinstance(part, tuple) else (part,)
         factor = (last - first) // strips[0].shape[-2]
         if not answers:
@@ -47,7 +58,7 @@ def in_strips(
             ]
         for answer, strip in zip(answers, strips, strict=True):
             answer[..., top // factor : bottom // factor, :] = strip[..., (top - first) // factor : (bottom - first) // factor, :]
-    return tuple(answers) if isinstance(part, tuple) else answers[0]
+    return tuple(answers) if several else answers[0]
 
 
 def sum_in_strips(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -59,9 +70,10 @@ def sum_in_strips(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or in_graph():
         return function(x).sum(dim=(2, 3), keepdim=True)
     strips = x.split(max(_SUMMED // (x.shape[0] * x.shape[3]), 1), dim=2)
-    return sum(function(strip).sum(dim=(2, 3), keepdim=True) for strip in strips)
+    first, *rest = (function(strip).sum(dim=(2, 3), keepdim=True) for strip in strips)
+    return sum(rest, start=first)
 
 
 def reach(module: nn.Module) -> int:
     """Rows to each side from which "same" convolutions of stride 1, one after the other, take something."""
-    return sum(layer.padding[0] for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    return sum(int(layer.padding[0]) for layer in module.modules() if isinstance(layer, nn.Conv2d))

@@ -45,7 +45,7 @@ def correlate(features1: Tensor, features2: Tensor, radius: int, dtype: torch.dt
             reached=triton.next_power_of_2(_POSITIONS + 2 * radius),
             step=_CHANNELS,
             precision="ieee" if exact else "tf32",
-            num_warps=2,
+            num_warps=2,  # pyright: ignore[reportCallIssue]  # for the launcher, which Triton's types do not know
         )
     return costs
 
@@ -75,7 +75,7 @@ def local_convolution(flow: Tensor, filters: Tensor, dtype: torch.dtype) -> Tens
             size=size,
             all_channels=triton.next_power_of_2(channels),
             columns=_COLUMNS,
-            num_warps=2,
+            num_warps=2,  # pyright: ignore[reportCallIssue]  # for the launcher, which Triton's types do not know
         )
     return filtered
 
@@ -174,7 +174,7 @@ def _local_convolution(
     for dy in range(size):
         y2 = y + dy - size // 2
         width2 = tl.where((y2 >= 0) & (y2 < height), width, 0)
-        for dx in tl.static_range(size):
+        for dx in tl.static_range(size):  # pyright: ignore[reportGeneralTypeIssues]  # unrolled by the compiler, never iterated
             x2 = x + dx - size // 2
             some = (channel < channels) & ((x2 >= 0) & (x2 < width2))[None, :]
             neighbour = tl.load(start1 + y2 * row1 + x2[None, :] * column1, mask=some, other=0.0)

@@ -9,6 +9,7 @@ from fnmatch import filter as matching
 from pathlib import Path
 
 from ..errors import InputError
+from ..inference.defaults import device_named
 from .recipe import Recipe
 from .recipes import get_recipe
 
@@ -74,7 +75,7 @@ def train(
         generator = torch.Generator().manual_seed(numbers.seed)
         drawn = TextureBank.procedural(120, 448, generator, particles=20)
         bank = TextureBank.concat([TextureBank.from_folder(list(photos), 448), drawn])
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = str(device_named(device))
     weights = None
     if only and start is None:
         raise InputError("--only says what to take from the weights of --start, and there are none.")
@@ -87,17 +88,15 @@ def train(
         device=where,
         start=weights,
         data=roots,
-        shards=state_shards,
+        shards=None if state_shards is None else Path(state_shards),
         compile="inductor" if compile else None,
         threads=threads,
     )
-    watch = None
+    validator = None
     if validate is not None:
         watched = [validate] if isinstance(validate, str | Path) else list(validate)
         validator = Validator(watched, trainer.device, run / "pictures")
-
-        def watch(network):
-            return validator(network, trainer.samples)
+    watch = None if validator is None else lambda network: validator(network, trainer.samples)
 
     reports = []
     if tensorboard and trainer.processes.writes:

@@ -43,8 +43,9 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
             for module in network.modules():
-                if hasattr(module, "reset_parameters"):
-                    module.reset_parameters()
+                reset = getattr(module, "reset_parameters", None)  # what PyTorch calls it, in all layers that have weights
+                if callable(reset):
+                    reset()
         return
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -57,12 +58,13 @@ def initialize(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, DescriptorMatching | SubPixelRefinement | PseudoLevel):
             module.flow.weight.mul_(0.1)
-        if isinstance(module, SubPixelRefinement) and not network.config.matching:
-            compare(module.convs[0], generator)
+        if isinstance(module, SubPixelRefinement) and isinstance(network, LiteFlowNet) and not network.config.matching:
+            compare(next(iter(module.convs)), generator)
         if isinstance(module, ConvexUpsampling):
             enlarge_bilinearly(module)
         if isinstance(module, FlowRegularization | PseudoLevel | Decoder):
             last = module.distance[-1]
+            assert isinstance(last, nn.Conv2d) and last.bias is not None  # see `distance_layers`
             last.weight.mul_(0.3)
             last.bias.fill_(_OTHER_NEIGHBOURS)
             last.bias[len(last.bias) // 2] = 0.0
@@ -75,6 +77,7 @@ def enlarge_bilinearly(module: ConvexUpsampling) -> None:
     offsets = (fine + 0.5) / module.factor - 0.5  # of a fine pixel from the middle of its coarse one
     along = (1.0 - (torch.arange(-1, 2)[:, None] - offsets).abs()).clamp_min(0.0)  # (3, factor)
     weights = along[:, None, :, None] * along[None, :, None, :]  # (row, column, fine row, fine column)
+    assert module.logits.bias is not None  # as it is built
     module.logits.bias.copy_(weights.clamp_min(1e-4).log().flatten())
 
 
@@ -110,12 +113,14 @@ def msra(network: nn.Module, generator: torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.normal_(0.0, math.sqrt(2.0 / module.weight[0].numel()), generator=generator)
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
         elif isinstance(module, nn.ConvTranspose2d):
             kernel = bilinear_upsampling_kernel(module.in_channels)
             module.weight.zero_()
             module.weight[range(module.in_channels), range(module.in_channels)] = kernel[:, 0]
-            module.bias.zero_()
+            if module.bias is not None:
+                module.bias.zero_()
 
 
 _LEVEL = re.compile(r"(?<=nete\.level)\d")

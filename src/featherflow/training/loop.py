@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,12 +31,16 @@ from ..data.streams import ReadPairs, RenderedPairs, find_pools
 from ..errors import InputError, TrainingError
 from ..files import atomic_write
 from ..networks.liteflownet import LiteFlowNet
-from ..ops import lengths
+from ..ops import channels_last, lengths
 from .initialization import carry_over, initialize, msra
 from .optimizers import make_optimizer, trained
 from .processes import Processes
 from .recipe import Recipe
 from .shards import INDEX, read_shards, write_shards
+
+# In place and on many tensors at once. PyTorch documents none of them, its types have none, and its own optimisers live by them.
+_FOREACH: Any = torch
+_foreach_add, _foreach_div, _foreach_lerp = _FOREACH._foreach_add_, _FOREACH._foreach_div_, _FOREACH._foreach_lerp_
 
 if TYPE_CHECKING:
     from ..weights.info import WeightsInfo
@@ -71,7 +75,7 @@ class Trainer:
         scene: SceneConfig | None = None,
         device: str = "cpu",
         start: Mapping[str, Tensor] | None = None,
-        data: Mapping[str, str | os.PathLike] | None = None,
+        data: Mapping[str, str | os.PathLike[str]] | None = None,
         shards: Path | None = None,
         compile: str | None = None,
         threads: int = 4,
@@ -143,7 +147,7 @@ class Trainer:
             self.network.mean2.copy_(self.network.mean1)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not any(fnmatch(name, pattern) for pattern in recipe.frozen))
-        self.network.to(self.device, memory_format=torch.channels_last)
+        channels_last(self.network.to(self.device))
         self.narrow, self.twins = narrowed(self.network, self.dtype)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = make_optimizer(self.network, recipe)
@@ -249,17 +253,18 @@ class Trainer:
         with torch.no_grad():
             for parameter, twin in self.twins.items():
                 twin.copy_(parameter)
-        sums, figures = None, dict.fromkeys(("loss", "epe", "data_seconds", "seconds"), 0.0)
+        sums: list[Tensor] = []
+        figures = dict.fromkeys(("loss", "epe", "data_seconds", "seconds"), 0.0)
         for gradients, part in self.workers.map(self._differentiate, self.parts):
-            if sums is None:
+            if not sums:
                 sums = [gradient.to(torch.float32, copy=True) for gradient in gradients]
             else:
-                torch._foreach_add_(sums, [gradient.float() for gradient in gradients])
+                _foreach_add(sums, [gradient.float() for gradient in gradients])
             figures = {key: value + part[key] for key, value in figures.items()}
         totals = torch.tensor([*figures.values()], dtype=torch.float64, device=self.device)
         self.processes.add([totals])
         self.processes.add(sums)
-        torch._foreach_div_(sums, recipe.chunks)
+        _foreach_div(sums, recipe.chunks)
         figures = dict(zip(figures, (totals / recipe.chunks).tolist(), strict=True))
         parameters = trained(self.network)
         for parameter, gradient in zip(parameters, sums, strict=True):
@@ -287,13 +292,13 @@ class Trainer:
         recipe, network = self.stage, self.narrow
         pairs = self.chunk(self.step, index)
         rendered = time.monotonic()
-        frames = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
+        frame1, frame2 = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
         truth, valid, occluded = pairs.labels()
         weight = valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.in_stage)) * occluded.float())
         # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None, cache_enabled=False):
             sweeps = {"iterations": recipe.sweeps[self.step % len(recipe.sweeps)]} if recipe.sweeps else {}
-            loss, flow = self.objective(network, *frames, truth, weight, **sweeps)
+            loss, flow = self.objective(network, frame1, frame2, truth, weight, **sweeps)
         gradients = torch.autograd.grad(self.scaler.scale(loss), trained(network), materialize_grads=True)
         return gradients, {
             "loss": loss.item(),
@@ -307,7 +312,7 @@ class Trainer:
         keep = min(self.recipe.ema, (1 + self.step) / (10 + self.step))
         state = self.network.state_dict()
         floating = [name for name, value in state.items() if value.is_floating_point()]
-        torch._foreach_lerp_([self.average[n] for n in floating], [state[n] for n in floating], 1.0 - keep)
+        _foreach_lerp([self.average[n] for n in floating], [state[n] for n in floating], 1.0 - keep)
 
     def averaged_network(self) -> torch.nn.Module:
         """A copy of the network with the averaged weights, in evaluation mode, with the attribute `weights_info`."""
@@ -409,7 +414,7 @@ class Trainer:
             torch.save({"step": self.step, "parts": parts}, file)
         return path
 
-    def _summary(self, window: list[dict[str, float]], seconds: float) -> dict[str, float]:
+    def _summary(self, window: list[dict[str, float]], seconds: float) -> dict[str, float | str]:
         """A line of the log: means over the steps of the window."""
         means = {key: sum(figures[key] for figures in window) / len(window) for key in ("loss", "norm", "epe")}
         stage = {"stage": self.stage_name} if self.stage_name else {}
@@ -469,7 +474,7 @@ def narrowed(network: torch.nn.Module, dtype: torch.dtype | None) -> tuple[torch
     if dtype is None:
         return network, {}
     layers = [module for module in network.modules() if type(module) in (torch.nn.Conv2d, torch.nn.ConvTranspose2d)]
-    twins = {
+    twins: dict[torch.nn.Parameter, Tensor] = {
         parameter: torch.nn.Parameter(parameter.detach().to(dtype), requires_grad=parameter.requires_grad)
         for layer in layers
         for parameter in layer.parameters(recurse=False)

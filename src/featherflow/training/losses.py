@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..networks.liteflownet import COARSEST_LEVEL, FLOW_SCALE, FlowEstimate
-from ..ops import bilinear_upsampling_kernel, downsample, full_precision, resize, resize_flow
+from ..ops import bilinear_upsampling_kernel, downsample, full_precision, resize, resize_flow, size_of
 
 
 class Loss(Protocol):
@@ -101,14 +101,14 @@ class MultilevelLoss:
         total = truth.new_zeros(())
         summed, label_weight, finer = truth * weight, weight, None
         for estimate in reversed(estimates):  # the label of a level is that of the next finer one, reduced
-            summed, label_weight = (F.adaptive_avg_pool2d(x, estimate.last.shape[-2:]) for x in (summed, label_weight))
+            summed, label_weight = (F.adaptive_avg_pool2d(x, size_of(estimate.last)) for x in (summed, label_weight))
             label, level_weight = summed / label_weight.clamp_min(1e-6), weight_of(estimate, self.level_weights)
             if estimate.level == finer:
                 level_weight /= 2
             finer = estimate.level
             for u in estimate.outputs:
                 total = total + level_weight * robust_error(u * FLOW_SCALE, label, label_weight, self.epsilon, self.exponent)
-        last = full_size(estimates[-1], truth.shape[-2:])
+        last = full_size(estimates[-1], size_of(truth))
         return total + self.full_weight * robust_error(last, truth, weight, self.epsilon, self.exponent), last
 
 
@@ -145,13 +145,13 @@ class PaperLoss:
         total = truth.new_zeros(())
         for estimate in estimates:
             level_weight = weight_of(estimate, self.level_weights)
-            label, known = paper_label(truth, valid, estimate.last.shape[-2:])
+            label, known = paper_label(truth, valid, size_of(estimate.last))
             for u in estimate.outputs:
                 total = total + level_weight * self.penalty(u, label, known)
         last = estimates[-1].last
         if self.full_weight and estimates[-1].level <= 3:
             total = total + self.full_weight * self.penalty(enlarge(last, 2 ** (estimates[-1].level - 1)), truth, valid)
-        return total, resize(last * FLOW_SCALE, truth.shape[-2:])
+        return total, resize(last * FLOW_SCALE, size_of(truth))
 
     def penalty(self, u: Tensor, label: Tensor, known: Tensor) -> Tensor:
         """Sum over pixels, divided by the pairs of the batch."""
@@ -198,10 +198,10 @@ class PyramidLoss:
 
     def judge(self, flows: list[Tensor], truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of flows in the network's unit, coarsest first, and the last one at full size [px]."""
-        size = tuple(truth.shape[-2:])
+        size = size_of(truth)
         total = truth.new_zeros(())
         for flow, level_weight in zip(flows, self.level_weights[-len(flows) :], strict=True):
-            label, label_weight = reduce_label(truth, weight, flow.shape[-2:])
+            label, label_weight = reduce_label(truth, weight, size_of(flow))
             pixels = flow * (self.unit or size[1] / flow.shape[-1])
             total = total + level_weight * robust_error(pixels, label, label_weight, self.epsilon, self.exponent)
         last = resize_flow(flows[-1] * self.unit, size, unit=size) if self.unit else resize_flow(flows[-1], size)
@@ -227,7 +227,7 @@ class SequenceLoss:
     def __call__(self, network, frame1, frame2, truth, weight):
         options = {"iterations": self.iterations} if self.iterations else {}
         iterates = network.flows(*directions(frame1, frame2, truth), **options)
-        flows = [getattr(iterate, "flow", iterate).float() for iterate in iterates]
+        flows = [(iterate.flow if network.traits.accepts_initial_flow else iterate).float() for iterate in iterates]
         with full_precision(truth):
             return self.judge(flows, truth, weight)
 

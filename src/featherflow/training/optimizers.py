@@ -80,8 +80,9 @@ class MuonAdamW(torch.optim.Optimizer):
         beta1, beta2 = group["betas"]
         for parameter in parameters:
             state = self.state[parameter]
-            state["momentum"].lerp_(parameter.grad, 1.0 - beta1)
-            state["square"].lerp_(parameter.grad.square(), 1.0 - beta2)
+            gradient = gradient_of(parameter)
+            state["momentum"].lerp_(gradient, 1.0 - beta1)
+            state["square"].lerp_(gradient.square(), 1.0 - beta2)
             mean = state["momentum"] / (1.0 - beta1 ** state["step"])
             deviation = (state["square"] / (1.0 - beta2 ** state["step"])).sqrt_().add_(group["eps"])
             yield parameter, mean.div_(deviation)
@@ -90,14 +91,20 @@ class MuonAdamW(torch.optim.Optimizer):
         """Updates of all layers, those of one shape in one product of matrices."""
         alike: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
         for parameter in parameters:
-            self.state[parameter]["momentum"].lerp_(parameter.grad, 1.0 - group["momentum"])
+            self.state[parameter]["momentum"].lerp_(gradient_of(parameter), 1.0 - group["momentum"])
             alike[parameter.flatten(1).shape].append(parameter)
         for shape, layers in alike.items():
-            updates = [p.grad.lerp(self.state[p]["momentum"], group["momentum"]) for p in layers]
+            updates = [gradient_of(p).lerp(self.state[p]["momentum"], group["momentum"]) for p in layers]
             # A factor that gives each update the root mean square of Adam's, about 0.2 per entry at equal rates.
             matrices = orthogonalize(torch.stack([update.flatten(1) for update in updates])).mul_(0.2 * math.sqrt(max(shape)))
             for parameter, update, matrix in zip(layers, updates, matrices, strict=True):
                 yield parameter, matrix.view(update.shape)
+
+
+def gradient_of(parameter: nn.Parameter) -> Tensor:
+    """The gradient of a parameter that has one."""
+    assert parameter.grad is not None  # `step` leaves the others out
+    return parameter.grad
 
 
 def orthogonalize(matrices: Tensor, steps: int = 5) -> Tensor:

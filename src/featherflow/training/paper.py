@@ -118,6 +118,8 @@ def fine_tuning(
     network: str | None = None,
 ) -> Recipe:
     """On from FlyingThings3D to a benchmark."""
+    loss = before.loss
+    assert isinstance(loss, PaperLoss)  # as in all recipes of this file
     return replace(
         before,
         name=name,
@@ -130,7 +132,7 @@ def fine_tuning(
         # stage are ours.
         stages=(Stage("fine-tuning", 600_000, 5e-5), Stage("again", 200_000, 1e-5)),
         halve_at=(200_000, 300_000, 400_000, 500_000),
-        loss=replace(before.loss, exponent=0.4),
+        loss=replace(loss, exponent=0.4),
         augmentation=augmentation,
     )
 

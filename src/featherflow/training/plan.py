@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import networks
+from ..ops import channels_last
 from .initialization import initialize
 from .loop import autocast_dtype
 from .optimizers import make_optimizer, trained
@@ -43,7 +44,7 @@ def plan(recipe: Recipe, device: str = "cpu") -> list[StagePlan]:
     for index, stage in enumerate(recipe.schedule()):
         network = networks.build(stage.network, **stage.options)
         initialize(network, torch.Generator().manual_seed(0))
-        network.to(device, memory_format=torch.channels_last).train()
+        channels_last(network.to(device)).train()
         make_optimizer(network, stage)  # an unknown optimiser is an error now, not hours later
         parameters = sum(parameter.numel() for parameter in trained(network))
         copies = 4 + _COPIES[stage.optimizer]
@@ -75,10 +76,10 @@ def kept_bytes(network: torch.nn.Module, recipe: Recipe, device: str) -> int:
         return tensor
 
     size, where = (1, 3, recipe.height, recipe.width), torch.device(device)
-    frames = [torch.rand(size, device=where).contiguous(memory_format=torch.channels_last) for _ in range(2)]
+    frame1, frame2 = (torch.rand(size, device=where).contiguous(memory_format=torch.channels_last) for _ in range(2))
     truth, weight = torch.zeros(1, 2, *size[2:], device=where), torch.ones(1, 1, *size[2:], device=where)
     dtype = autocast_dtype(recipe.precision, where)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast(where.type, dtype, enabled=dtype is not None, cache_enabled=False):
-            recipe.loss(network, *frames, truth, weight)
+            recipe.loss(network, frame1, frame2, truth, weight)
     return sum(size for size, _ in storages.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from dataclasses import replace
+from typing import Any
 
 from ..errors import InputError
 from .losses import Loss, PyramidLoss, SequenceLoss
@@ -15,7 +16,7 @@ __all__ = ["RECIPES", "Recipe", "Stage", "get_recipe"]
 _OPTIONS = {"normalized_matching": True, "octaves": 1}
 
 
-def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: object) -> Recipe:
+def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: Any) -> Recipe:
     """A recipe for a network beside the LiteFlowNet family: AdamW, which all of them were trained with in some form."""
     return Recipe(f"modern/{network}", network, loss=loss, optimizer="adamw", learning_rate=learning_rate, **numbers)
 

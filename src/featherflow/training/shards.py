@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -98,7 +99,7 @@ def _without_tensors(value: object, tensors: list[Tensor]) -> object:
     return value
 
 
-def _with_tensors(value: object, tensors: list[Tensor]) -> object:
+def _with_tensors(value: Any, tensors: list[Tensor]) -> Any:
     if not isinstance(value, dict):
         return value
     ((kind, content),) = value.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,8 @@ class Validator:
         self.device, self.pictures = str(device), pictures
 
     def __call__(self, network: torch.nn.Module, samples: int = 0) -> dict[str, float]:
-        """End-point errors [px], aggregator `per_image`, after `samples` pairs of training."""
+        """End-point errors [px], aggregator `per_image`, after `samples` pairs of training; NaN of a group of
+        which nothing is known."""
         method = Estimator(network, dtype="float32", engine="torch")
         results = evaluate({"network": method}, self.datasets).results
         if self.pictures is not None:
@@ -37,7 +39,8 @@ class Validator:
             for group, example in self._first_pairs().items():
                 drawn = comparison(example, method(example.frame1, example.frame2))
                 write_image(self.pictures / f"{samples:09d}-{group}.png", drawn)
-        return {result.group: round(result.figures["per_image"]["epe"], 4) for result in results}
+        errors = {result.group: result.figures["per_image"]["epe"] for result in results}
+        return {group: math.nan if error is None else round(error, 4) for group, error in errors.items()}
 
     def _first_pairs(self) -> dict[str, Example]:
         first = {}
@@ -50,6 +53,7 @@ class Validator:
 
 def comparison(example: Example, flow: np.ndarray) -> np.ndarray:
     """Frame 1, the flow and the true flow side by side, both flows in the scale of the true one; `(H, 3 W, 3)` uint8."""
-    truth = np.where(example.valid[..., None], example.flow, np.nan)
+    flow_there, valid = example.truth()
+    truth = np.where(valid[..., None], flow_there, np.nan)
     scale = automatic_scale(truth)
     return np.concatenate([eight_bits(example.frame1), flow_to_rgb(flow, scale), flow_to_rgb(truth, scale)], axis=1)

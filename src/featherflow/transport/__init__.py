@@ -1,6 +1,7 @@
 """What a flow is for: pictures between frames, steady clips, small motions made large, points followed through a clip."""
 
-from .interpolation import interpolate, interpolate_video
+from .frame_rates import as_rate, interpolate_video
+from .interpolation import interpolate
 from .magnification import magnify, magnify_video
 from .stabilisation import Similarity, StabilisationResult, global_motion, stabilise_video
 from .tracking import Tracks, TracksResult, grid, points_of, track, track_video
@@ -11,6 +12,7 @@ __all__ = [
     "StabilisationResult",
     "Tracks",
     "TracksResult",
+    "as_rate",
     "global_motion",
     "grid",
     "interpolate",

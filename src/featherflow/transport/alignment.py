@@ -26,21 +26,28 @@ def adopt_neighbours(first: Tensor, second: Tensor, motion: Tensor, shown: Tenso
     Flows end a few pixels beside the edges of what moves; the pictures know better. Arguments and answer as `align`.
     """
 
-    def misfit(motion: Tensor) -> Tensor:
-        difference = warp_backward(first, -t * motion)[0] - warp_backward(second, (1 - t) * motion)[0]
-        return _smooth(difference.square().mean(dim=1, keepdim=True), _SMALL_WINDOW)
-
-    height, width = motion.shape[-2:]
-    best = misfit(motion)
+    best = misfit(first, second, motion, t)
     share = torch.where(shown > 0.5, _CLEARLY, _MUCH)
     for reach in _REACHES:
         for dx, dy in ((reach, 0), (-reach, 0), (0, reach), (0, -reach)):
-            around = F.pad(motion, (reach,) * 4, mode="replicate")
-            candidate = around[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
-            found = misfit(candidate)
+            candidate = beside(motion, dx, dy)
+            found = misfit(first, second, candidate, t)
             better = found + _NOISE < share * best
             motion, best = torch.where(better, candidate, motion), torch.where(better, found, best)
     return motion
+
+
+def beside(field: Tensor, dx: int, dy: int) -> Tensor:
+    """The values that stand so many pixels to the right and below, the outermost ones beyond the border."""
+    height, width = field.shape[-2:]
+    around = F.pad(field, (abs(dx), abs(dx), abs(dy), abs(dy)), mode="replicate")
+    return around[..., abs(dy) + dy : abs(dy) + dy + height, abs(dx) + dx : abs(dx) + dx + width]
+
+
+def misfit(first: Tensor, second: Tensor, motion: Tensor, t: float) -> Tensor:
+    """What two frames differ by along a motion, on the grid of time t: squared, mean over colours and a window, `(B, 1, H, W)`."""
+    difference = warp_backward(first, -t * motion)[0] - warp_backward(second, (1 - t) * motion)[0]
+    return _smooth(difference.square().mean(dim=1, keepdim=True), _SMALL_WINDOW)
 
 
 def align(first: Tensor, second: Tensor, motion: Tensor, shown: Tensor, t: float = 0.0, steps: int = STEPS) -> Tensor:

@@ -1,11 +1,8 @@
-"""Pictures between two frames, and clips with more of them."""
+"""Pictures between two frames."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from fractions import Fraction
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,37 +10,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import Range, as_batch
-from ..inference import Estimator
-from ..video import (
-    THRESHOLD,
-    VideoJobResult,
-    change,
-    check_clip_outputs,
-    check_threshold,
-    open_clip,
-    steps,
-    video_job,
-)
-from .alignment import adopt_neighbours, align
+from ..frames import as_batch
+from .alignment import adopt_neighbours, align, beside, misfit
 from .warping import fill_holes, splat_sums, visibility, warp_backward
-
-FACTORS = (2, 4, 8)
 
 # Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
 _LOOK = 5.0  # per unit of brightness difference, on the scale [0, 1]
 _WAY_BACK = 4.0
 _ENOUGH = 0.25  # of a pixel's worth from either frame; where less arrives, there is a hole
-_DOUBLES = 0.08  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
-_SHARPEST = 4.0
+_DOUBLES = 0.25  # of brightness; where the frames differ by more, on average around a pixel, one of them is taken
+_GRADUALLY, _SHARPEST = 0.08, 4.0
+_UNSEEN = 0.05  # share of a frame that seems not to show a place, for that may be wrong; both frames err apart
+# Motions that are tried at each pixel: its own and, where both frames show the place, those so far beside it [px]. One along which
+# the frames differ by more than along the best counts less, by exp(-more / (noise + spread * best)), in squared brightness on the
+# scale [0, 1]: where one motion fits it is alone, and where none does they are averaged.
+_PLACES = ((0, 0), *((x, y) for r in (4, 8, 16) for x, y in ((r, 0), (-r, 0), (0, r), (0, -r))))
+_NOISE, _SPREAD, _SEEN = 1e-4, 4.0, 4.0
+_OWN = 1e-4  # at least, so that something is left where the own motion fits badly and no other counts
 _EARLIER = 0.5  # log odds by which the earlier frame is taken where nothing else decides, so that the choice is the same all over
 
 
 def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: Sequence[float] = (0.5,)) -> list[np.ndarray]:
     """What lies between two frames.
 
-    The motion at time t is that of the pixels of both frames that pass there, splatted; along it, both frames are fetched and
-    blended by nearness in time. A frame that does not show a place, by the disagreement of the two flows, is left out there.
+    The motion at time t is that of the pixels of both frames that pass there, splatted; along it and along those beside it, both
+    frames are fetched and blended by nearness in time, each motion counting by how well the frames agree along it. A frame that
+    does not show a place, by the disagreement of the two flows, hardly counts there, and where the frames differ much one wins.
 
     Args:
         frame1, frame2: frames as `featherflow.estimate` takes them.
@@ -79,7 +71,18 @@ class Between:
         """
         if not 0 <= t <= 1:
             raise InputError(f"A time between two frames lies from 0 to 1, got {t}.")
-        # What passes at time t: its motion over the whole interval, and whether frame 1 and frame 2 show it.
+        motion, shown1, shown2 = self._passing(t)
+        misfits = [misfit(self.first, self.second, beside(motion, *place), t) for place in _PLACES]
+        least = torch.stack(misfits).amin(dim=0)
+        total, count = torch.zeros_like(self.first), torch.zeros_like(shown1)
+        for place, found in zip(_PLACES, misfits, strict=True):
+            weight = torch.exp((least - found) / (_NOISE + _SPREAD * least))
+            weight = weight + _OWN if place == (0, 0) else weight * (_SEEN * shown1 * shown2).clamp_max(1)
+            total, count = total + weight * self._along(beside(motion, *place), shown1, shown2, t), count + weight
+        return (total / count).clamp(0, 1)
+
+    def _passing(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """What passes at time t: its motion over the whole interval, and whether frame 1 and frame 2 show it."""
         one = torch.ones_like(self.seen_in_first)
         passing = splat_sums(_weighed(self.weights[0], self.flow, one, self.seen_in_second), t * self.flow)
         passing = passing + splat_sums(_weighed(self.weights[1], -self.backward, self.seen_in_first, one), (1 - t) * self.backward)
@@ -87,17 +90,21 @@ class Between:
         passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
         motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
         shown = shown1 * shown2
-        motion = align(self.first, self.second, adopt_neighbours(self.first, self.second, motion, shown, t), shown, t)
+        motion = adopt_neighbours(self.first, self.second, motion, shown, t)
+        return align(self.first, self.second, motion, shown, t), shown1, shown2
+
+    def _along(self, motion: Tensor, shown1: Tensor, shown2: Tensor, t: float) -> Tensor:
+        """The picture at time t if this were the motion."""
         image1, inside1 = warp_backward(self.first, -t * motion, "bicubic")
         image2, inside2 = warp_backward(self.second, (1 - t) * motion, "bicubic")
-        share1 = (1 - t) * (shown1 * inside1 + 1e-3)
-        share2 = t * (shown2 * inside2 + 1e-3)
+        share1 = (1 - t) * (shown1 * inside1 + _UNSEEN)
+        share2 = t * (shown2 * inside2 + _UNSEEN)
         # Where both show the place and yet differ, one of them is wrong, and half of each would be a half transparent double.
-        apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown * inside1 * inside2)
-        decided = 1 + ((apart - _DOUBLES) / _DOUBLES).clamp(0, _SHARPEST)
+        apart = _around((image1 - image2).abs().mean(dim=1, keepdim=True) * shown1 * shown2 * inside1 * inside2)
+        decided = 1 + ((apart - _DOUBLES) / _GRADUALLY).clamp(0, _SHARPEST)
         first_rather = torch.sigmoid(decided * (_around(share1).log() - _around(share2).log() + (decided - 1) * _EARLIER))
         share1 = torch.where(decided > 1, first_rather, share1 / (share1 + share2))
-        return (share1 * image1 + (1 - share1) * image2).clamp(0, 1)
+        return share1 * image1 + (1 - share1) * image2
 
 
 def _trust(own: Tensor, other: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
@@ -124,76 +131,3 @@ def as_picture(image: Tensor, dtype: np.dtype | type = np.uint8) -> np.ndarray:
 def depth_of(frame) -> type:
     """The type of pictures made of a frame: uint16 of an array of that type, else uint8."""
     return np.uint16 if getattr(frame, "dtype", None) == np.uint16 else np.uint8
-
-
-def interpolate_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
-    *,
-    factor: int = 2,
-    cuts: float = THRESHOLD,
-    start: float | None = None,
-    end: float | None = None,
-    fps: float | None = None,
-    codec: str | None = None,
-    crf: int | None = None,
-    sound: bool = True,
-    overwrite: bool = False,
-    value_range: Range | None = None,
-    estimator: Estimator | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
-) -> VideoJobResult:
-    """A clip with `factor` times as many pictures a second; its own frames keep their times, depth and colours, with the sound.
-
-    The codec decides how near its own frames stay to what they were: ffv1 and PNG files change nothing. The last frame is held as
-    long as it was, so that the clip keeps its length.
-
-    Args:
-        factor: 2, 4 or 8.
-        cuts: likeness below which two frames are two scenes, see `featherflow.video.change`, and the nearer one is repeated.
-            0: never.
-        others: as `featherflow.video.flow_video`.
-
-    Raises:
-        InputError: for another factor; others as `featherflow.video.flow_video`.
-    """
-    if factor not in FACTORS:
-        raise InputError(f"The factor must be one of {', '.join(map(str, FACTORS))}, got {factor}.")
-    check_threshold(cuts)
-    clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
-    check_clip_outputs(clip, [("the video", output)], overwrite, factor)
-    estimator = Estimator() if estimator is None else estimator
-    found, held = 0, None
-
-    def items():
-        nonlocal found, held
-        for step in steps(clip, estimator, backward=True):
-            times = [Fraction(k, factor) for k in range(1, factor)]
-            yield step.first.time, step.first.image
-            between = change(step.first.image, step.second.image, step.flow, cuts)
-            if between.breaks or between.kind == "same":
-                found += between.breaks
-                pictures = [(step.first if t < Fraction(1, 2) else step.second).image for t in times]
-            else:
-                pictures = interpolate(step.first.image, step.second.image, step.flow, step.backward, times)
-            for t, picture in zip(times, pictures, strict=True):
-                yield step.first.time + t * (step.second.time - step.first.time), picture
-        yield step.second.time, step.second.image
-        held = step.second.duration or step.second.time - step.first.time
-
-    total = None if clip.expected is None else (clip.expected - 1) * factor + 1
-    result = video_job(
-        clip,
-        items(),
-        lambda picture: picture,
-        output,
-        estimator,
-        codec=codec,
-        crf=crf,
-        sound=sound,
-        finer=factor,
-        hold=lambda: held,
-        total=total,
-        progress=progress,
-    )
-    return replace(result, cuts=found)

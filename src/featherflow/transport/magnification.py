@@ -91,7 +91,7 @@ def _carry(image: Tensor, carried: Tensor, limit: float | None) -> tuple[Tensor,
     """An image with each pixel carried so far [px], and whether the limit held anything back."""
     length = carried.norm(dim=1, keepdim=True)
     held_back = limit is not None and bool((length > limit).any())
-    if held_back:
+    if limit is not None and held_back:
         carried = carried * (limit / length.clamp_min(1e-6)).clamp_max(1)
     arrived, share = splat(carried, carried, importance=carried.norm(dim=1, keepdim=True))
     # What is stretched leaves cracks through which the background shows; a median closes them.
@@ -108,20 +108,24 @@ class _Band:
     """Motion that goes to and fro between two frequencies [Hz]: the difference of two first-order low-pass filters."""
 
     def __init__(self, low: float, high: float, time: Fraction):
-        self.frequencies, self.time, self.levels = (low, high), time, [0.0, 0.0]
+        self.frequencies, self.time = (low, high), time
+        self.levels: list[Tensor | None] = [None, None]
 
     def filtered(self, field: Tensor, time: Fraction) -> Tensor:
         """The part of a field at a time [s], later than the one before."""
         step, self.time = float(time - self.time), time
         for index, frequency in enumerate(self.frequencies):
             share = 1 - math.exp(-2 * math.pi * frequency * step)
-            self.levels[index] = self.levels[index] + share * (field - self.levels[index])
-        return self.levels[1] - self.levels[0]
+            level = self.levels[index]
+            self.levels[index] = share * field if level is None else level + share * (field - level)
+        slow, fast = self.levels
+        assert slow is not None and fast is not None  # now at the latest
+        return fast - slow
 
 
 def magnify_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     factor: float = 5.0,
     limit: float = LIMIT,
@@ -165,7 +169,8 @@ def magnify_video(
 
     def items():
         nonlocal found, lost, held
-        reference = before = None
+        reference: np.ndarray | None = None
+        before: np.ndarray | None = None
         for picture in ahead(clip):
             held = picture.duration
             flow = None
@@ -173,7 +178,11 @@ def magnify_video(
                 flow = estimator(picture.image, reference)
                 if change(picture.image, reference, flow, cuts).breaks:
                     flow = None
-                    if before is reference or change(before, picture.image, estimator(before, picture.image), cuts).breaks:
+                    if (
+                        before is None
+                        or before is reference
+                        or change(before, picture.image, estimator(before, picture.image), cuts).breaks
+                    ):
                         found += 1
                     else:  # the same scene, of which too little is left where it was
                         lost += 1

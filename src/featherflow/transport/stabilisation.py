@@ -139,7 +139,8 @@ def smooth_path(motions: list[Similarity | None], times: np.ndarray, seconds: fl
         edges = [0, *breaks, len(motions) + 1]
         parts = [smooth_path(motions[a : b - 1], times[a:b], seconds) for a, b in itertools.pairwise(edges)]
         return [correction for part in parts for correction in part]
-    path = list(itertools.accumulate(motions, lambda so_far, motion: motion @ so_far, initial=Similarity()))
+    whole = [motion for motion in motions if motion is not None]  # all of them
+    path = list(itertools.accumulate(whole, lambda so_far, motion: motion @ so_far, initial=Similarity()))
     turns = np.array([p.turn for p in path])
     values = np.stack((np.log(np.abs(turns)) + 1j * np.unwrap(np.angle(turns)), [p.shift for p in path]), axis=1)
     corrections = []
@@ -209,8 +210,8 @@ def apply(image: np.ndarray, correction: Similarity, zoom: float = 1.0) -> np.nd
 
 
 def stabilise_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     smoothness: float = 1.0,
     crop: float = 0.2,

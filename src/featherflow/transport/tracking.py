@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from ..video import (
     steps,
     video_job,
 )
+
+#: `(N, 2)`, x and y [px].
+Points: TypeAlias = "Sequence[Sequence[float]] | np.ndarray"
 
 #: A point whose way there and back ends farther from its start is lost (the tolerance of `featherflow.flow.occlusion`).
 _ALPHA, _BETA = 0.01, 0.5
@@ -96,7 +100,7 @@ def track(frames: Iterable, points: Sequence, estimator: Estimator | None = None
     return Tracks(np.stack([position for position, _ in states]), np.stack([confidence for _, confidence in states]))
 
 
-def follow(flows: Iterable[tuple[np.ndarray, np.ndarray]], points: Sequence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def follow(flows: Iterable[tuple[np.ndarray, np.ndarray]], points: Points) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Positions `(N, 2)` and confidences `(N,)` of points in each frame, the first included, along flows of both directions."""
     position = np.array(points, dtype=np.float64)
     if position.ndim != 2 or position.shape[1] != 2 or not np.isfinite(position).all():
@@ -130,11 +134,11 @@ def sample(field: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def track_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
-    video: str | os.PathLike | None = None,
-    points: Sequence | None = None,
+    video: str | os.PathLike[str] | None = None,
+    points: Points | None = None,
     spacing: int = 32,
     cuts: float = THRESHOLD,
     start: float | None = None,
@@ -166,10 +170,10 @@ def track_video(
     clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     check_clip_outputs(clip, [("the table", output), ("the video", video)], overwrite)
     estimator = Estimator() if estimator is None else estimator
-    points = grid(clip.width, clip.height, spacing) if points is None else _inside(points, clip.width, clip.height)
+    places = grid(clip.width, clip.height, spacing) if points is None else _inside(points, clip.width, clip.height)
     found, held = 0, None
     trail: deque[np.ndarray] = deque(maxlen=_TRAIL)
-    left = len(points)
+    left = len(places)
 
     def items():
         nonlocal held
@@ -184,9 +188,9 @@ def track_video(
                     nowhere = np.full_like(step.flow, np.nan)
                     yield nowhere, nowhere
                 else:
-                    yield step.flow, step.backward
+                    yield step.both()
 
-        states = follow(flows(), points)
+        states = follow(flows(), places)
         state = next(states)
         for index, following in enumerate(states):
             step = line.popleft()
@@ -227,7 +231,7 @@ def track_video(
     if cut_short is not None:
         raise cut_short
     return TracksResult(
-        **{field.name: getattr(result, field.name) for field in fields(result)}, table=str(output), points=len(points), left=left
+        **{field.name: getattr(result, field.name) for field in fields(result)}, table=str(output), points=len(places), left=left
     )
 
 
@@ -249,7 +253,7 @@ class TracksResult(VideoJobResult):
         )
 
 
-def _inside(points: Sequence, width: int, height: int) -> np.ndarray:
+def _inside(points: Points, width: int, height: int) -> np.ndarray:
     """The same points.
 
     Raises:
@@ -318,7 +322,7 @@ class _Json:
         self.file.write(b"\n]\n")
 
 
-def _table(path: str | os.PathLike):
+def _table(path: str | os.PathLike[str]):
     """The kind of table that a file name asks for."""
     kinds = {".csv": _Csv, ".json": _Json}
     if Path(path).suffix.lower() not in kinds:

@@ -3,13 +3,13 @@
 Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs of images are read without it.
 """
 
+from ..overlap import ahead, behind
 from .checking import ClipCheck, FrameCheck, check_clip
 from .cuts import THRESHOLD, Change, change, check_threshold, shows_motion
 from .jobs import DamagedClipError, Step, Stopped, VideoJobResult, check_clip_outputs, flow_video, steps, video_job, write_clip
 from .reading import Clip, Colour, Picture, Selection, open_clip
-from .threads import ahead, behind
 from .views import VIEWS, draw
-from .writing import CODECS, Sound, VideoWriter, check_format, video_writer
+from .writing import CODECS, Pace, Sound, VideoWriter, check_format, video_writer
 
 __all__ = [
     "CODECS",
@@ -21,6 +21,7 @@ __all__ = [
     "Colour",
     "DamagedClipError",
     "FrameCheck",
+    "Pace",
     "Picture",
     "Selection",
     "Sound",

@@ -16,10 +16,10 @@ from ..errors import InputError
 from ..files import atomic_write
 from ..flow import warp_error
 from ..inference import Estimator
+from ..overlap import ahead
 from .cuts import THRESHOLD, check_threshold
 from .jobs import Step, check_clip_outputs, steps
 from .reading import Clip, Picture, open_clip
-from .threads import ahead
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ class ClipCheck:
 
 
 def check_clip(
-    source: str | os.PathLike,
-    output: str | os.PathLike | None = None,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
-    flow_from: str | os.PathLike | None = None,
+    flow_from: str | os.PathLike[str] | None = None,
     cuts: float = THRESHOLD,
     start: float | None = None,
     end: float | None = None,
@@ -151,11 +151,11 @@ def _together(walk: Iterator[Step], edited: Clip | None) -> Iterator[tuple[Step,
 
 
 def _check(index: int, step: Step, first: Picture, second: Picture) -> FrameCheck:
-    error, compared = (float("nan"), 0.0) if step.is_cut else warp_error(first.image, second.image, step.flow, step.backward)
+    error, compared = (float("nan"), 0.0) if step.is_cut else warp_error(first.image, second.image, *step.both())
     return FrameCheck(index, round(float(first.time), 6), None if np.isnan(error) else error, round(compared, 4), step.is_cut)
 
 
-def _write(output: str | os.PathLike, frames: list[FrameCheck]) -> None:
+def _write(output: str | os.PathLike[str], frames: list[FrameCheck]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, asdict(frames[0]), lineterminator="\n")
     writer.writeheader()

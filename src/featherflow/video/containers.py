@@ -29,7 +29,7 @@ _PROTOCOLS = "pipe"
 _REFUSED = {b"#EXTM3U": "a playlist", b"ffconcat": "a list of files", b"<?xml": "a list of addresses", b"v=0": "an address"}
 
 
-def open_video(path: str | os.PathLike, name: str | None = None) -> av.container.InputContainer:
+def open_video(path: str | os.PathLike[str], name: str | None = None) -> av.container.InputContainer:
     """Open a video file, and nothing but it.
 
     Args:

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InputError
-from ..frames import eight_bits
+from ..frames import GREY, eight_bits
 
 #: Two frames less alike than this along the flow, from -1 to 1, are taken for two scenes. On real pairs of frames a network and DIS
 #: came to 0.79 and more on all but one, of smoke, and on pairs of different scenes to 0.26 and 0.59 at most.
@@ -96,7 +96,7 @@ def _small(frame: np.ndarray, step: int) -> np.ndarray:
 
     height, width = (max(side // step, 1) * min(step, side) for side in frame.shape[:2])
     small = np.asarray(Image.fromarray(eight_bits(frame[:height, :width])).reduce(step))
-    return small @ np.float32([0.299, 0.587, 0.114])
+    return small @ np.array(GREY, np.float32)
 
 
 def _motion(flow: np.ndarray, step: int) -> np.ndarray:

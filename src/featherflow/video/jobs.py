@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,11 +24,11 @@ from ..flow.trust import confidence as find_confidence
 from ..frames import Range, write_image
 from ..inference import Estimator
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
+from ..overlap import ahead, behind
 from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
-from .threads import ahead, behind
 from .views import CONFIDENCE, check_view, draw
-from .writing import Sound, VideoWriter, check_format, is_numbered, is_silent, video_writer
+from .writing import Pace, Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -58,6 +59,8 @@ class VideoJobResult:
     sound: bool = False
     #: Places where the scene changes or a frame shows nothing, for verbs that look for them.
     cuts: int | None = None
+    #: Frames that were left out because they repeat the one before, where that was asked for.
+    duplicates: int | None = None
     flow_dir: str | None = None
     #: Flow length drawn in full colour [px], at the end of the clip.
     scale_px: float | None = None
@@ -72,6 +75,8 @@ class VideoJobResult:
             details.append(f"{self.codec}{' with sound' if self.sound else ''}")
         if self.cuts:
             details.append(counted(self.cuts, "cut"))
+        if self.duplicates:
+            details.append(f"{counted(self.duplicates, 'repeated frame')} left out")
         return f"{Path(self.source).name} -> {where}: {counted(self.frames, 'frame')}, " + ", ".join(details)
 
 
@@ -86,9 +91,20 @@ class Step:
     #: The two are of two scenes, or one shows nothing; nothing can be followed from the one to the other.
     is_cut: bool = False
 
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """The flow and that back, of steps that were asked for it."""
+        assert self.backward is not None
+        return self.flow, self.backward
+
 
 def steps(
-    clip: Clip, estimator: Estimator | None = None, *, backward: bool = False, warm_start: bool = False, cuts: float = 0.0
+    clip: Clip,
+    estimator: Estimator | None = None,
+    *,
+    backward: bool = False,
+    warm_start: bool = False,
+    cuts: float = 0.0,
+    taken: Iterable[Picture] | None = None,
 ) -> Iterator[Step]:
     """Flow along a clip; frames are decoded in a thread of their own.
 
@@ -97,6 +113,7 @@ def steps(
         backward, warm_start: as `featherflow.stream`.
         cuts: likeness below which two frames are two scenes, see `change`; their flow is zero, and no flow before a cut starts one
             behind it. 0: never.
+        taken: what is taken of the clip. Default: all of it.
 
     Raises:
         InputError: at once for settings that cannot be used, later for a clip of fewer than two frames; others as `stream`.
@@ -104,11 +121,11 @@ def steps(
     line: deque[Picture] = deque()
 
     def images():
-        for picture in ahead(clip):
+        for picture in ahead(clip if taken is None else taken):
             line.append(picture)
             yield picture.image
 
-    def walk(flows: Iterator):
+    def walk(flows: Iterator[Any] | None) -> Iterator[Step]:
         any_yet = False
         while flows is not None:
             again = None
@@ -138,12 +155,13 @@ def write_clip(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
-    output: str | os.PathLike | None,
+    output: str | os.PathLike[str] | None,
     *,
     codec: str | None = None,
     crf: int | None = None,
+    bits: int | None = None,
     sound: bool = True,
-    finer: int = 1,
+    pace: Pace | None = None,
     hold: Callable[[], Fraction | None] = lambda: None,
     keeps_colour: bool = True,
     fewest: int = 1,
@@ -157,8 +175,8 @@ def write_clip(
         items: (time, anything ...) in order of time.
         picture: makes `(H, W, 3)` RGB of what follows the time, in the other thread.
         output: the video; None to run `picture` only.
-        codec, crf: as `video_writer`; sound: copy it.
-        finer: so many pictures for each frame of the clip.
+        codec, crf: as `video_writer`; bits: of a colour, at least; sound: copy it.
+        pace: how the times of the pictures follow from the clip's. Default: they are the same.
         hold: at the end, how long the last picture is shown [s]; None: as long as the one before.
         keeps_colour: the pictures have the clip's depth and colours; else they are 8 bit, BT.709.
         fewest: of a damaged clip, so many pictures are worth keeping; of fewer, nothing is kept.
@@ -168,8 +186,11 @@ def write_clip(
         Stopped: after Ctrl-C; DamagedClipError: for a clip whose end cannot be read; the video then holds all that was done before.
         FileError: for what cannot be written, and for a damaged clip of which nothing is kept.
     """
+    colour = clip.colour if keeps_colour else USUAL_COLOUR
+    colour = replace(colour, bits=max(bits or 0, colour.bits))
+    pace = pace or Pace(clip.selection.rate(clip.rate), clip.time_base)
     if output is not None:
-        check_format(output, codec, crf, clip.colour if keeps_colour else USUAL_COLOUR)
+        check_format(output, codec, crf, colour)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
     beginning = list(islice(items, fewest))
@@ -181,24 +202,30 @@ def write_clip(
     items = chain(beginning, items)
     shift = first[0] if clip.selection.start else Fraction(0)
     result = Written()
+
+    def heard(shift: Fraction) -> Sound | None:
+        if not sound or clip.audio is None or output is None or is_silent(output):
+            return None
+        return Sound(clip.audio, shift / pace.slower, pace.slower)
+
     with ExitStack() as opened:
 
         def write(time: Fraction, *what: object) -> None:
             image = picture(*what)
-            if output is not None:
+            if output is not None and image is not None:
                 if result.writer is None:
                     result.writer = opened.enter_context(
                         video_writer(
                             output,
                             image.shape[1],
                             image.shape[0],
-                            clip.selection.rate(clip.rate) * finer,
-                            clip.time_base / finer,
+                            pace.rate,
+                            pace.time_base,
                             codec,
-                            Sound(clip.audio, shift) if sound and clip.audio is not None and not is_silent(output) else None,
+                            heard(shift),
                             clip.pixel_aspect,
                             crf,
-                            clip.colour if keeps_colour else USUAL_COLOUR,
+                            colour,
                             clip.metadata,
                         )
                     )
@@ -232,7 +259,7 @@ class Written:
     """What `write_clip` wrote."""
 
     pictures: int = 0
-    writer: VideoWriter | None = None
+    writer: VideoWriter | StillsWriter | None = None
 
     @property
     def codec(self) -> str | None:
@@ -251,11 +278,11 @@ def _until_damage(items: Iterable[tuple], damage: list[FileError]) -> Iterator[t
 
 
 def flow_video(
-    source: str | os.PathLike,
-    output: str | os.PathLike | None = None,
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str] | None = None,
     *,
     view: str = "colour",
-    flow_dir: str | os.PathLike | None = None,
+    flow_dir: str | os.PathLike[str] | None = None,
     format: str = "flo",
     start: float | None = None,
     end: float | None = None,
@@ -354,26 +381,26 @@ def flow_video(
     def picture(index: int, step: Step) -> np.ndarray | None:
         hidden = trusted = None
         if occlusion:  # behind a cut, nothing of what was is shown
-            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(step.flow, step.backward)
+            hidden = np.ones(step.flow.shape[:2], bool) if step.is_cut else find_occlusion(*step.both())
         if trusts:
             trusted = _confidence(step)
         flow = step.flow
-        if min_confidence is not None:
+        if min_confidence is not None and trusted is not None:
             flow = np.where(trusted[..., None] >= min_confidence, flow, np.float32(np.nan))
         if folder is not None:
             held = confidence and format == "npz"
             write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", flow, confidence=trusted if held else None)
             if backward:
-                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.backward)
-            if occlusion:
+                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.both()[1])
+            if hidden is not None:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
-            if confidence and not held:
+            if trusted is not None and confidence and not held:
                 write_image(folder / f"{index:06d}_confidence.png", confidence_levels(trusted))
         if output is None:
             return None
-        lengths.include(step.flow)
+        scale = lengths.include(step.flow)
         flow = flow if hidden is None else np.where(hidden[..., None], np.float32(np.nan), flow)
-        return draw(view, step.first.shown, flow, lengths.value, trusted)
+        return draw(view, step.first.shown, flow, scale, trusted)
 
     total = None if clip.expected is None else max(clip.expected - 1, 1)
     result = video_job(
@@ -396,7 +423,7 @@ def flow_video(
         frames_per_second=round(result.frames / seconds, 3),
         cuts=found,
         flow_dir=None if folder is None else str(folder),
-        scale_px=None if output is None or view == CONFIDENCE else round(lengths.value, 3),
+        scale_px=None if output is None or view == CONFIDENCE or lengths.value is None else round(lengths.value, 3),
     )
 
 
@@ -404,12 +431,12 @@ def _confidence(step: Step) -> np.ndarray:
     """Of a step's flow; none across a cut."""
     if step.is_cut:
         return np.zeros(step.flow.shape[:2], np.float32)
-    return find_confidence(step.first.image, step.second.image, step.flow, step.backward)
+    return np.asarray(find_confidence(step.first.image, step.second.image, *step.both()))
 
 
 def check_clip_outputs(
     clip: Clip,
-    outputs: list[tuple[str, str | os.PathLike | None]],
+    outputs: list[tuple[str, str | os.PathLike[str] | None]],
     overwrite: bool | None,
     most: int = 1,
     makes_folders: bool = False,
@@ -432,9 +459,9 @@ def video_job(
     clip: Clip,
     items: Iterable[tuple],
     picture: Callable[..., np.ndarray | None],
-    output: str | os.PathLike | None,
+    output: str | os.PathLike[str] | None,
     estimator: Estimator,
-    **options: object,
+    **options: Any,
 ) -> VideoJobResult:
     """`write_clip` with its options, timed."""
     began = time.perf_counter()
@@ -460,6 +487,8 @@ class _Scale:
     def __init__(self, value: float | None, least: float):
         self.value, self.fixed, self.least = value, value is not None, least
 
-    def include(self, flow: np.ndarray) -> None:
+    def include(self, flow: np.ndarray) -> float:
+        """The scale, once this flow of the clip is counted."""
         if not self.fixed:
             self.value = max(self.value or 0.0, measured_scale(flow, self.least))
+        return self.value or self.least

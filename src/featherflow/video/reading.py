@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from ..errors import FileError, InputError, MissingExtraError
-from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, read_scaled, sequence_range
+from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, parse_size, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 
@@ -88,7 +88,7 @@ class Selection:
         if self.stride < 1:
             raise InputError(f"The stride is a whole number, 1 or more, got {self.stride}.")
 
-    def take(self, times: Iterator[tuple[Fraction, object]]) -> Iterator[tuple[Fraction, object]]:
+    def take(self, times: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
         """Of (time, anything) in order of time, those that are selected."""
         first, seen, tick = None, 0, -1
         for time, what in times:
@@ -272,7 +272,7 @@ class VideoClip(Clip):
             for time, frame in self.selection.take(self._to_the_end(frames)):
                 yield Picture(self._upright(frame), time, _duration(frame))
 
-    def _to_the_end(self, frames: Iterator[tuple[Fraction, object]]) -> Iterator[tuple[Fraction, object]]:
+    def _to_the_end(self, frames: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
         """The same frames, and an error where they end long before the file says."""
         time, last = Fraction(0), None
         for time, last in frames:
@@ -324,7 +324,7 @@ class VideoClip(Clip):
         best = max(streams, key=lambda stream: (bool(stream.disposition & _DEFAULT), (stream.width or 0) * (stream.height or 0)))
         return container, best
 
-    def _frames_from(self, start: Fraction | None) -> Iterator[tuple[Fraction, object]]:
+    def _frames_from(self, start: Fraction | None) -> Generator[tuple[Fraction, Any], None, None]:
         """(time, frame) from a keyframe at or before `start` on.
 
         Containers go where they think best: to a time of decoding, or of showing, or past the keyframe. What counts is the time of
@@ -346,7 +346,7 @@ class VideoClip(Clip):
         container, stream = self._opened()
         yield from _closing(container, self._decode(container, stream))
 
-    def _decode(self, container, stream) -> Iterator[tuple[Fraction, object]]:
+    def _decode(self, container, stream) -> Generator[tuple[Fraction, Any], None, None]:
         """(time, frame) in order of time; a frame without a time follows the one before at the usual rate."""
         time = None
         frames = iter(container.decode(stream))
@@ -412,7 +412,7 @@ def _turned(image: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
 
 
 def open_clip(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
     start: float | None = None,
     end: float | None = None,
@@ -425,7 +425,8 @@ def open_clip(
     """A clip by its name.
 
     Args:
-        source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard input.
+        source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard
+            input, or YUV4MPEG2 where no size is given.
         start, end: part to take [s]; stride: take every so manieth frame.
         fps: of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many
             are shown in a second (default 25).
@@ -444,7 +445,7 @@ def open_clip(
     selection = Selection(_fraction(start, "start"), _fraction(end, "end"), stride)
     if source == "-":
         _no_range(value_range)
-        return _pipe(selection, rate or USUAL_RATE, size, pixel_format)
+        return _pipe(selection, rate, size, pixel_format)
     if Path(source).is_dir() or is_pattern(source):
         found = stills(source)
         folders = len({still.path.parent for still in found})
@@ -475,14 +476,32 @@ def _no_range(value_range: Range | None) -> None:
         raise InputError("--range is for images deeper than 8 bit; a video says itself which numbers are black and white.")
 
 
-def _pipe(selection: Selection, rate: Fraction, size: str | None, pixel_format: str) -> VideoClip:
-    if size is None or not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", size):
-        raise InputError(f"Raw frames from a pipe need their size, as in --size 640x480; got {size}.")
+def _pipe(selection: Selection, rate: Fraction | None, size: str | None, pixel_format: str) -> VideoClip:
     av = require_av()
+    if size is None:
+        return _announced(selection, rate)
+    if parse_size(size) is None:
+        raise InputError(f"Raw frames from a pipe need their size, as in --size 640x480; got {size}.")
     if pixel_format not in av.video.format.names:
         raise InputError(f"FFmpeg knows no pixel format '{pixel_format}'; raw frames are often rgb24, bgr24, gray or yuv420p.")
-    options = {"video_size": size, "pixel_format": pixel_format, "framerate": str(rate)}
+    options = {"video_size": size, "pixel_format": pixel_format, "framerate": str(rate or USUAL_RATE)}
     return VideoClip("standard input", lambda: av.open(sys.stdin.buffer, format="rawvideo", options=options), selection, False)
+
+
+def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
+    """YUV4MPEG2 on standard input, which says its size and rate itself."""
+    av = require_av()
+    selection = Selection(selection.start, selection.end, selection.stride, fps)
+
+    def opener():
+        try:
+            return av.open(sys.stdin.buffer, format="yuv4mpegpipe")
+        except av.error.FFmpegError:
+            raise InputError(
+                "What comes on standard input is no YUV4MPEG2; raw frames from a pipe need their size, as in --size 640x480."
+            ) from None
+
+    return VideoClip("standard input", opener, selection, False)
 
 
 def _camera(number: int, selection: Selection) -> VideoClip:
@@ -494,8 +513,8 @@ def _camera(number: int, selection: Selection) -> VideoClip:
     return VideoClip(f"camera {number}", lambda: av.open(device, format=kind), selection, False)
 
 
-def require_av():
-    """The PyAV package.
+def require_av() -> Any:
+    """The PyAV package; its types know its streams only as one of several kinds, and not all of its modules.
 
     Raises:
         MissingExtraError: where it is not installed.

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..flow import draw_arrows, draw_confidence, flow_to_rgb
+from ..frames import GREY
 
 
 def colour(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
@@ -26,7 +27,7 @@ def side_by_side(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarra
 
 def overlay(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
     """The frame in grey where nothing moves, coloured by its motion where something does."""
-    grey = (frame @ np.array([0.299, 0.587, 0.114], np.float32))[..., None]
+    grey = (frame @ np.array(GREY, np.float32))[..., None]
     lengths = np.nan_to_num(np.hypot(flow[..., 0], flow[..., 1]), nan=np.inf)
     share = np.minimum(lengths / scale, 1)[..., None] ** 0.5 * 0.75
     tint = flow_to_rgb(flow, scale).astype(np.float32)
@@ -53,6 +54,7 @@ def draw(view: str, frame: np.ndarray, flow: np.ndarray, scale: float, confidenc
     """
     check_view(view)
     if view == CONFIDENCE:
+        assert confidence is not None  # whoever asks for it has it
         return draw_confidence(frame, confidence)
     return FLOW_VIEWS[view](frame, flow, scale)
 

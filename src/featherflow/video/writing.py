@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,10 @@ from ..files import atomic_write
 from ..frames import eight_bits, write_image
 from ..outputs import make_folder
 from .containers import open_video
+from .failures import writing_errors
 from .priority import usual_priority
 from .reading import USUAL_COLOUR, Colour, reading_errors, require_av
+from .stretching import StretchedSound
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +51,7 @@ CODECS = {
     "prores": Codec(("prores_ks",), {"profile": "3"}, "yuv422p10le", "yuv422p10le", even_sides=True),
     "ffv1": Codec(("ffv1",), {}, "bgr0", "gbrp16le"),
 }
-_ALL = CODECS | {"y4m": Codec(("rawvideo",))}
+_ALL = CODECS | {"y4m": Codec(("rawvideo",), deep_format="yuv420p10le")}
 _UNASKED = ("vp9", "av1", "mpeg4", "prores", "y4m")
 
 #: Container by suffix, and the codecs that it may hold.
@@ -68,10 +71,26 @@ _OF_THE_FILE = ("encoder", "major_brand", "minor_version", "compatible_brands", 
 
 @dataclass(frozen=True)
 class Sound:
-    """The audio streams of a file from `start` [s] on, as they are, for as long as the video lasts; `start` becomes time 0."""
+    """The audio streams of a file from `start` [s] on, for as long as the video lasts; `start` becomes time 0.
+
+    They are copied as they are, or where `slower` is more than 1, stretched to so many times their length, see `StretchedSound`.
+    """
 
     path: Path
     start: Fraction = Fraction(0)
+    slower: Fraction = Fraction(1)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the times of a video follow from those of the clip it is made from."""
+
+    #: Pictures per second, on average.
+    rate: Fraction
+    #: All times are multiples of it [s].
+    time_base: Fraction
+    #: So many times as long.
+    slower: Fraction = Fraction(1)
 
 
 class VideoWriter:
@@ -103,7 +122,8 @@ class VideoWriter:
         self.hold: Fraction | None = None
         self._size = (height, width)
         self._padding = (height % 2, width % 2) if kept.even_sides else (0, 0)
-        self._container = av.open(file, "w", format=kind)
+        # Where YUV4MPEG2 has more than 8 bit, FFmpeg asks for a nod: it is an extension, which all that matter read.
+        self._container = av.open(file, "w", format=kind, container_options={"strict": "unofficial"} if kind == _PIPE[0] else {})
         self._container.metadata.update({key: value for key, value in metadata.items() if key not in _OF_THE_FILE})
         options = {key: value for key, value in kept.options.items() if encoder != "libopenh264"} | _quality(crf, name)
         stream = self._container.add_stream(encoder, rate=rate.limit_denominator(100_000), options=options)
@@ -112,7 +132,7 @@ class VideoWriter:
         if kind == _PIPE[0]:
             self._time_base = 1 / rate.limit_denominator(100_000)
         stream.width, stream.height = width + self._padding[1], height + self._padding[0]
-        self._format = kept.deep_format if self.deep else kept.format
+        self._format = kept.deep_format if self.deep and kept.deep_format else kept.format
         stream.pix_fmt = self._format
         stream.time_base = stream.codec_context.time_base = self._time_base
         context = stream.codec_context
@@ -126,7 +146,9 @@ class VideoWriter:
         self._matrix = "BT2020" if wide else "ITU709"
         self._video, self._last, self._step = stream, None, 1 / rate
         self._packet = None
-        self._sound = _SoundCopy(self._container, sound, path) if sound is not None else None
+        self._sound = None
+        if sound is not None:
+            self._sound = (_SoundCopy if sound.slower == 1 else StretchedSound)(self._container, sound, path)
 
     @property
     def has_sound(self) -> bool:
@@ -173,8 +195,8 @@ class VideoWriter:
             self._mux(self._packet)
         if self._sound is not None:
             self._sound.copy_until(self.end + hold)
-            self._sound.close()
-        with _writing_errors(self.path):
+            self._sound.finish()
+        with writing_errors(self.path):
             self._container.close()
 
     def abandon(self) -> None:
@@ -186,7 +208,7 @@ class VideoWriter:
 
     def _encode(self, frame) -> None:
         opens = not self._video.codec_context.is_open
-        with _writing_errors(self.path), usual_priority() if opens else nullcontext():
+        with writing_errors(self.path), usual_priority() if opens else nullcontext():
             packets = self._video.encode(frame)
         for packet in packets:  # one is kept back, since how long the last is shown is known at the end only
             if self._packet is not None:
@@ -194,7 +216,7 @@ class VideoWriter:
             self._packet = packet
 
     def _mux(self, packet) -> None:
-        with _writing_errors(self.path):
+        with writing_errors(self.path):
             self._container.mux(packet)
 
 
@@ -204,7 +226,8 @@ class StillsWriter:
     codec, has_sound, deep = "png", False, True
 
     def __init__(self, path: Path):
-        self.path, self.written, self.end, self.hold = path, 0, Fraction(0), None
+        self.path, self.written, self.end = path, 0, Fraction(0)
+        self.hold: Fraction | None = None
 
     def write(self, image: np.ndarray, time: Fraction) -> None:
         """Add a picture `(H, W, 3)` RGB, uint8 or uint16."""
@@ -219,7 +242,7 @@ class StillsWriter:
 
 @contextmanager
 def video_writer(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     width: int,
     height: int,
     rate: Fraction,
@@ -263,17 +286,17 @@ def video_writer(
             raise
 
 
-def is_numbered(path: str | os.PathLike) -> bool:
+def is_numbered(path: str | os.PathLike[str]) -> bool:
     """Whether a name stands for PNG files with numbers."""
     return bool(re.fullmatch(r"[^%]*%0?\d*d[^%]*\.png", str(path), re.IGNORECASE))
 
 
-def is_silent(path: str | os.PathLike) -> bool:
+def is_silent(path: str | os.PathLike[str]) -> bool:
     """Whether what is written there holds no sound."""
     return str(path) == STANDARD_OUTPUT or is_numbered(path)
 
 
-def check_video_name(path: str | os.PathLike) -> None:
+def check_video_name(path: str | os.PathLike[str]) -> None:
     """Refuse names that are none of a video that can be written.
 
     Raises:
@@ -284,7 +307,7 @@ def check_video_name(path: str | os.PathLike) -> None:
         raise InputError(f"'{path}' is no video that can be written; its name must end in {endings}, or be numbered (%06d.png).")
 
 
-def check_format(path: str | os.PathLike, codec: str | None, crf: int | None, colour: Colour) -> None:
+def check_format(path: str | os.PathLike[str], codec: str | None, crf: int | None, colour: Colour) -> None:
     """Refuse what `video_writer` would refuse, before anything is computed.
 
     Raises:
@@ -339,8 +362,9 @@ def _choose(codec: str | None, colour: Colour, allowed: tuple[str, ...], path: P
 class _SoundCopy:
     """Packets of sound, from one container to another, no further than they are due."""
 
-    def __init__(self, container, sound: Sound, path: Path):
+    def __init__(self, container: Any, sound: Sound, path: Path):
         self.sound, self.path, self.container = sound, path, container
+        self.source: Any = None
         with reading_errors(str(sound.path)):
             self.source = open_video(sound.path)
         starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None]
@@ -359,7 +383,7 @@ class _SoundCopy:
         if sound.start:
             self._seek()
         self.packets = self._packets()
-        self.waiting = None
+        self.waiting: tuple[Fraction, Any] | None = None
 
     def _seek(self) -> None:
         """To where sound begins at or before the start: containers may land later than they are asked to."""
@@ -380,7 +404,7 @@ class _SoundCopy:
         self.source.close()
         self.source = open_video(self.sound.path)
 
-    def _packets(self):
+    def _packets(self) -> Iterator[tuple[Fraction, Any]]:
         demuxed = iter(self.source.demux(tuple(self.source.streams.audio)))
         while True:
             with reading_errors(str(self.sound.path)):
@@ -397,10 +421,11 @@ class _SoundCopy:
 
     def copy_until(self, time: Fraction) -> None:
         while True:
-            due, packet = self.waiting or next(self.packets, (None, None))
+            found = self.waiting or next(self.packets, None)
             self.waiting = None
-            if packet is None:
+            if found is None:
                 return
+            due, packet = found
             if due > time:
                 self.waiting = (due, packet)
                 return
@@ -408,20 +433,10 @@ class _SoundCopy:
             packet.pts -= shift
             packet.dts -= shift
             packet.stream = self.streams[packet.stream.index]
-            with _writing_errors(self.path):
+            with writing_errors(self.path):
                 self.container.mux(packet)
 
     def close(self) -> None:
         self.source.close()
 
-
-@contextmanager
-def _writing_errors(path: Path) -> Iterator[None]:
-    av = require_av()
-    try:
-        yield
-    except av.error.FFmpegError as error:
-        if error.errno is not None and isinstance(error, OSError) and error.filename is None and error.errno < 256:
-            raise OSError(error.errno, os.strerror(error.errno)) from None  # a full disk and its like, named by atomic_write
-        reason = (error.strerror or str(error)).splitlines()[0].lower()
-        raise FileError(f"cannot write {path}: {reason}") from None
+    finish = close

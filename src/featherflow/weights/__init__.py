@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import torch
 
     from ..networks import FlowNetwork
+    from .archive import fetch
+    from .importer import import_weights, import_weights_to
+    from .store import read_weights, save_weights
 
 #: The network for those who do not want to choose.
 DEFAULT_MODEL = "liteflownet2-slim"
@@ -30,7 +33,19 @@ _LAZY = {
     "fetch": "archive",
 }
 
-__all__ = ["DEFAULT_MODEL", "WeightsInfo", "available", "default_model", "describe", "load", *_LAZY]
+__all__ = [
+    "DEFAULT_MODEL",
+    "WeightsInfo",
+    "available",
+    "default_model",
+    "describe",
+    "fetch",
+    "import_weights",
+    "import_weights_to",
+    "load",
+    "read_weights",
+    "save_weights",
+]
 
 
 def __getattr__(name: str):
@@ -90,7 +105,7 @@ def default_model() -> str:
     return DEFAULT_MODEL
 
 
-def describe(file_or_name: str | os.PathLike) -> dict[str, object]:
+def describe(file_or_name: str | os.PathLike[str]) -> dict[str, object]:
     """All that is known about weights, given as a safetensors file or a name, as plain values.
 
     Raises:

@@ -59,7 +59,7 @@ def read_caffemodel(data: bytes, source: str) -> dict[str, CaffeLayer]:
     layers: dict[str, CaffeLayer] = {}
     count = 0
     try:
-        for field, wire, value in _fields(memoryview(data)):
+        for field, wire, _, value in _fields(memoryview(data)):
             if field in (_NEW_LAYER, _LEGACY_LAYER) and wire == _BYTES:
                 count += 1
                 layer = _layer(value, field == _LEGACY_LAYER, count, source)
@@ -85,32 +85,32 @@ def _equal(a: CaffeLayer, b: CaffeLayer) -> bool:
     return len(a.blobs) == len(b.blobs) and all(map(np.array_equal, a.blobs, b.blobs))
 
 
-def _layer(message: memoryview, legacy: bool, number: int, source: str) -> CaffeLayer:
+def _layer(message: memoryview, legacy: bool, position: int, source: str) -> CaffeLayer:
     name_field, type_field, blobs_field = (4, 5, 6) if legacy else (1, 2, 7)
     name, kind, blobs = "", "", []
     try:
-        for field, wire, value in _fields(message):
+        for field, wire, number, value in _fields(message):
             if field == name_field and wire == _BYTES:
                 name = _text(value)
             elif field == type_field and wire == _BYTES:
                 kind = _text(value)
             elif field == type_field and wire == _VARINT:
-                kind = _LEGACY_TYPES.get(value, f"V1 type {value}")
+                kind = _LEGACY_TYPES.get(number, f"V1 type {number}")
             elif field == blobs_field and wire == _BYTES:
                 blobs.append(_blob(value))
     except _Malformed as problem:
         name = name or _name(message, legacy)
-        if not name and number == 1:
+        if not name and position == 1:
             raise FileError(f"{source} is not a Caffe model: {problem}.") from problem
-        called = f"'{name}'" if name else f"number {number}"
+        called = f"'{name}'" if name else f"number {position}"
         raise FileError(f"{source} is damaged in layer {called}: {problem}.") from problem
-    return CaffeLayer(name or f"layer {number}", kind, tuple(blobs))
+    return CaffeLayer(name or f"layer {position}", kind, tuple(blobs))
 
 
 def _name(message: memoryview, legacy: bool) -> str:
     """Name of a layer whose message may be cut off or damaged, or an empty string."""
     try:
-        for field, wire, value in _fields(message):
+        for field, wire, _, value in _fields(message):
             if field == (4 if legacy else 1) and wire == _BYTES:
                 return _text(value)
     except _Malformed:
@@ -123,13 +123,13 @@ def _blob(message: memoryview) -> np.ndarray:
     shape: list[int] | None = None
     legacy: dict[int, int] = {}
     data = {5: bytearray(), 8: bytearray()}
-    for field, wire, value in _fields(message):
+    for field, wire, number, value in _fields(message):
         if field in data and wire in (_BYTES, _FIXED32 if field == 5 else _FIXED64):
             data[field] += value
         elif field == 7 and wire == _BYTES:
             shape = _shape(value)
         elif field in (1, 2, 3, 4) and wire == _VARINT:
-            legacy[field] = _signed(value)
+            legacy[field] = _signed(number)
     packed, dtype = (data[8], np.dtype("<f8")) if data[8] else (data[5], np.dtype("<f4"))
     count, odd = divmod(len(packed), dtype.itemsize)
     if odd:
@@ -144,14 +144,14 @@ def _blob(message: memoryview) -> np.ndarray:
 
 def _shape(message: memoryview) -> list[int]:
     dimensions: list[int] = []
-    for field, wire, value in _fields(message):
+    for field, wire, number, value in _fields(message):
         if field == 1 and wire == _VARINT:
-            dimensions.append(_signed(value))
+            dimensions.append(_signed(number))
         elif field == 1 and wire == _BYTES:
             position = 0
             while position < len(value):
-                number, position = _varint(value, position)
-                dimensions.append(_signed(number))
+                dimension, position = _varint(value, position)
+                dimensions.append(_signed(dimension))
         if len(dimensions) > _MOST_DIMENSIONS:
             raise _Malformed(f"a blob has more than {_MOST_DIMENSIONS} dimensions")
     return dimensions
@@ -189,8 +189,9 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
             raise _Malformed("a number is longer than 10 bytes")
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
-    """Field number, wire type and value of each field: a number for varints, else a slice of `message`."""
+def _fields(message: memoryview) -> Iterator[tuple[int, int, int, memoryview]]:
+    """Field number, wire type and value of each field: the number of a varint, else 0; and the slice of `message` that holds any
+    other value, empty for a varint."""
     position, end = 0, len(message)
     groups: list[int] = []
     while position < end:
@@ -198,9 +199,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         field, wire = tag >> 3, tag & 7
         if field == 0 or field >= 1 << 29:
             raise _Malformed(f"field number {field} does not exist")
-        value: int | memoryview
+        number, value = 0, message[:0]
         if wire == _VARINT:
-            value, position = _varint(message, position)
+            number, position = _varint(message, position)
         elif wire in (_BYTES, _FIXED32, _FIXED64):
             length = 4 if wire == _FIXED32 else 8
             if wire == _BYTES:
@@ -217,6 +218,6 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
         else:
             raise _Malformed(f"field {field} has wire type {wire}, which cannot stand here")
         if not groups:
-            yield field, wire, value
+            yield field, wire, number, value
     if groups:
         raise _Malformed("it ends within a group")

@@ -7,10 +7,11 @@ variable FEATHERFLOW_HOME names, or in the system's usual place for a program's 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
 from pathlib import Path
 from typing import NamedTuple
+
+import platformdirs
 
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
@@ -20,7 +21,7 @@ from .store import read_info
 BUNDLED = Path(__file__).parent / "bundled"
 
 #: Tag that stands behind a bare architecture. Without an entry, or without that file, the only one there is.
-DEFAULT_TAGS = dict.fromkeys(("liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural")
+DEFAULT_TAGS: dict[str, str] = dict.fromkeys(("liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural")
 
 #: How the name of a repository of the Hugging Face Hub begins.
 ON_THE_HUB = "hf://"
@@ -39,13 +40,7 @@ def user_folder() -> Path:
     """Where imported and fetched weights are kept. It may not exist yet."""
     if home := os.environ.get("FEATHERFLOW_HOME"):
         return Path(home).expanduser() / "weights"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return base / "featherflow" / "weights"
+    return platformdirs.user_data_path("featherflow", appauthor=False) / "weights"
 
 
 def checked_name(name: str) -> tuple[str, str]:

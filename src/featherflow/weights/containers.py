@@ -4,6 +4,7 @@ to disk, so names inside an archive cannot lead anywhere. What a wrapping may un
 from __future__ import annotations
 
 import lzma
+import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ class Contents(NamedTuple):
     name: str
 
 
-def read_contents(path: str | Path) -> Contents:
+def read_contents(path: str | os.PathLike[str]) -> Contents:
     """Bytes of a file, out of `.xz`, `.gz` or a tar archive that holds one `.caffemodel`; recognised by content, not by name.
 
     Raises:

@@ -73,7 +73,7 @@ class HubModel(ModelHubMixin, library_name="featherflow", tags=["optical-flow"],
     """
 
     def __init__(self, network: FlowNetwork):
-        info = getattr(network, "weights_info", None)
+        info = network.weights_info
         if not isinstance(info, WeightsInfo):
             raise InputError("Only a network whose weights say where they come from can be put on the Hub; see featherflow.load.")
         self.network, self.info = network, info

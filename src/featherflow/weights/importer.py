@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import networks
 from ..errors import FeatherflowError, WeightsError
-from ..networks.liteflownet import LiteFlowNetConfig
+from ..networks.liteflownet import LiteFlowNet, LiteFlowNetConfig
 from ..ops import bilinear_upsampling_kernel
 from . import catalogue, lineage, store
 from .caffe import read_caffemodel
@@ -36,7 +36,7 @@ class ImportedWeights(NamedTuple):
     remarks: list[str]
 
 
-def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWeights:
+def import_weights(file: str | os.PathLike[str] | Contents, name: str) -> ImportedWeights:
     """Weights of another release as the state dict of a network of ours.
 
     Reads official `.caffemodel` files, plain or in `.xz`, `.gz`, `.tar.gz`; `.pytorch` files of sniklaus' pytorch-liteflownet;
@@ -62,8 +62,9 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
         if own is not None:
             return own
     entries, official = _entries(contents)
-    if lineage.release_of(architecture):
-        return _lineage_weights(entries, contents, architecture, tag)
+    release = lineage.release_of(architecture)
+    if release is not None:
+        return _lineage_weights(release, entries, contents, architecture, tag)
     origin = OFFICIAL if official else recognize(normalize(entries))
     if origin is None:
         if problem := lineage.chosen(entries, architecture, contents.name):
@@ -88,7 +89,9 @@ def import_weights(file: str | os.PathLike | Contents, name: str) -> ImportedWei
     return ImportedWeights(state, info, remarks)
 
 
-def _lineage_weights(entries: Mapping[str, Tensor], contents: Contents, architecture: str, tag: str) -> ImportedWeights:
+def _lineage_weights(
+    release: lineage.Release, entries: Mapping[str, Tensor], contents: Contents, architecture: str, tag: str
+) -> ImportedWeights:
     """Weights of a network whose layers are called as in its official files."""
     if problem := lineage.chosen(entries, architecture, contents.name):
         origin = recognize(normalize(entries))
@@ -96,7 +99,6 @@ def _lineage_weights(entries: Mapping[str, Tensor], contents: Contents, architec
             known = " or ".join(origin.networks)
             problem = f"{contents.name} is a file of {origin.title}, which holds weights of {known}, not of {architecture}."
         raise WeightsError(problem)
-    release = lineage.release_of(architecture)
     state = {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in lineage.official_state(entries, architecture, contents.name).items()
@@ -117,7 +119,7 @@ def _source(contents: Contents) -> str:
 
 
 def import_weights_to(
-    file: str | os.PathLike | Contents, name: str, out: str | os.PathLike | None = None
+    file: str | os.PathLike[str] | Contents, name: str, out: str | os.PathLike[str] | None = None
 ) -> tuple[Path, ImportedWeights]:
     """`import_weights`, written as a safetensors file in float32.
 
@@ -163,7 +165,9 @@ def _entries(contents: Contents) -> tuple[dict[str, Tensor], bool]:
     return entries, True
 
 
-def _own_weights(contents: Contents, file: object, architecture: str, tag: str) -> ImportedWeights | None:
+def _own_weights(
+    contents: Contents, file: str | os.PathLike[str] | Contents, architecture: str, tag: str
+) -> ImportedWeights | None:
     """Our own file under another tag, or None where the file is not our own."""
     if isinstance(file, Contents):
         return None
@@ -197,6 +201,7 @@ class _Fit(NamedTuple):
 def _fit(entries: Mapping[str, Tensor], origin: Origin, architecture: str, source: str) -> _Fit:
     with torch.device("meta"):
         network = networks.build(architecture)
+    assert isinstance(network, LiteFlowNet)  # as all of `origin.networks` are
     config = network.config
     shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     fixed = {name for name, _ in network.named_buffers()}
@@ -232,7 +237,7 @@ def _chosen_fit(entries: Mapping[str, Tensor], origin: Origin, architecture: str
     fitting = [fit for fit in fits.values() if not fit.problem]
     best = max(fitting, key=lambda fit: len(fit.matched), default=None)
     asked = fits.get(architecture)
-    if asked is not None and not asked.problem and len(asked.matched) >= len(best.matched):
+    if asked is not None and not asked.problem and (best is None or len(asked.matched) >= len(best.matched)):
         return asked
     if best is not None:
         raise WeightsError(

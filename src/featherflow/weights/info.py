@@ -6,6 +6,7 @@ import dataclasses
 import json
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..errors import InputError, WeightsError, printable
 
@@ -87,7 +88,7 @@ class WeightsInfo:
             raise WeightsError(
                 f"{source} does not say which network it is for; `featherflow weights import` takes files from elsewhere."
             )
-        values: dict[str, object] = {}
+        values: dict[str, Any] = {}
         for spec in dataclasses.fields(cls):
             text = metadata.get(spec.name)
             if text is None:

@@ -125,7 +125,8 @@ def misfit(entries: Entries, architecture: str, source: str) -> str:
             return f"{source} lacks the entry '{name}' of {architecture}."
         if tuple(entries[name].shape) != shape:
             return f"Entry '{name}' of {source} has shape {tuple(entries[name].shape)}; {architecture} needs {shape}."
-    surplus = re.compile(release_of(architecture).surplus)
+    release = release_of(architecture)
+    surplus = re.compile(release.surplus if release else "")
     for name in entries:
         if name not in wanted and not surplus.fullmatch(name):
             return f"{source} holds an entry '{name}' that {architecture} does not have."
@@ -142,7 +143,7 @@ def chosen(entries: Entries, architecture: str, source: str) -> str:
     if ours and not problem:
         return ""
     likeness = {name: _likeness(entries, name) for release in RELEASES for name in release.networks}
-    nearest = max(likeness, key=likeness.get)
+    nearest = max(likeness, key=lambda name: likeness[name])
     if likeness[nearest] <= max(likeness.get(architecture, 0.0), 0.5):
         return problem
     advice = ", with something missing or changed" if misfit(entries, nearest, source) else f"; import it as '{nearest}'"

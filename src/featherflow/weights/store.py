@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
 from ..files import atomic_write
+from ..networks import FlowNetwork
 from .checkpoints import MOST_HEADER, check_header
 from .info import WeightsInfo
 
@@ -71,7 +72,7 @@ def check_state(shapes: Mapping[str, tuple[int, ...]], info: WeightsInfo, source
 
 
 def save_weights(
-    path: str | os.PathLike, state_dict: Mapping[str, Tensor], info: WeightsInfo, dtype: torch.dtype = torch.float16
+    path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], info: WeightsInfo, dtype: torch.dtype = torch.float16
 ) -> None:
     """Write weights and what is known about them. The file appears complete or not at all.
 
@@ -101,7 +102,7 @@ def save_weights(
         file.write(data)
 
 
-def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], WeightsInfo]:
+def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], WeightsInfo]:
     """State dict in float32 on the CPU, and what is known about it.
 
     Raises:
@@ -117,13 +118,13 @@ def read_weights(path: str | os.PathLike) -> tuple[dict[str, Tensor], WeightsInf
     return state, info
 
 
-def read_info(path: str | os.PathLike) -> WeightsInfo:
+def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
     """Metadata of a file, without reading its tensors. Raises as `read_weights` does."""
     with _opened(path) as file:
         return WeightsInfo.from_metadata(file.metadata(), str(path))
 
 
-def describe_file(path: str | os.PathLike) -> dict[str, object]:
+def describe_file(path: str | os.PathLike[str]) -> dict[str, object]:
     """Metadata and figures of a file: `WeightsInfo`'s fields, and parameters, stored types and size [bytes]."""
     state, info = read_weights(path)
     with _opened(path) as file:
@@ -139,7 +140,7 @@ def describe_file(path: str | os.PathLike) -> dict[str, object]:
     }
 
 
-def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> nn.Module:
+def with_weights(state_dict: Mapping[str, Tensor], info: WeightsInfo) -> FlowNetwork:
     """The network that `info` names, in evaluation mode, with these weights and the attribute `weights_info`."""
     with torch.device("meta"):  # no numbers are drawn that would be overwritten
         network = networks.build(info.architecture, **info.options)
@@ -155,7 +156,7 @@ def retagged(info: WeightsInfo, tag: str) -> WeightsInfo:
     return dataclasses.replace(info, tag=tag)
 
 
-def _opened(path: str | os.PathLike):
+def _opened(path: str | os.PathLike[str]):
     """An open safetensors file; whatever is wrong with it becomes one sentence."""
     from safetensors import SafetensorError, safe_open
 
@@ -176,7 +177,7 @@ def _opened(path: str | os.PathLike):
         raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _shape(file, name: str, path: str | os.PathLike) -> tuple[int, ...]:
+def _shape(file, name: str, path: str | os.PathLike[str]) -> tuple[int, ...]:
     view = file.get_slice(name)
     if view.get_dtype() not in _STORED_DTYPES:
         raise WeightsError(f"Tensor '{name}' of {path} is stored as {view.get_dtype()}; float16 or float32 was expected.")

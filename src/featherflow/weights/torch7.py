@@ -221,9 +221,10 @@ def convolutions(value: object, source: str, met: set[int] | None = None) -> lis
     if not isinstance(weight, np.ndarray) or not isinstance(bias, np.ndarray) or weight.dtype.kind != "f":
         raise WeightsError(f"{source} holds a convolution without weight or bias.")
     if weight.ndim == 2:
-        shape = [value.fields.get(key) for key in ("nOutputPlane", "nInputPlane", "kH", "kW")]
-        if not all(isinstance(side, int) and side > 0 for side in shape) or math.prod(shape) != weight.size:
-            numbers = [side if isinstance(side, int) else "?" for side in shape]  # tables that hold one another print without end
+        given = [value.fields.get(key) for key in ("nOutputPlane", "nInputPlane", "kH", "kW")]
+        shape = [side for side in given if isinstance(side, int) and side > 0]
+        if len(shape) < len(given) or math.prod(shape) != weight.size:
+            numbers = [side if isinstance(side, int) else "?" for side in given]  # tables that hold one another print without end
             raise WeightsError(f"{source} holds a convolution whose weight does not fit its numbers {numbers}.")
         weight = weight.reshape(shape)
     if weight.ndim != 4 or bias.shape != weight.shape[:1]:

@@ -8,11 +8,11 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import platformdirs
 from filelock import FileLock
 
 from ... import __version__
@@ -30,13 +30,7 @@ def folder() -> Path:
     """Where builds are kept: `engines` below FEATHERFLOW_HOME, or below the system's usual place for caches. May not exist yet."""
     if home := os.environ.get("FEATHERFLOW_HOME"):
         return Path(home).expanduser() / "engines"
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "featherflow" / "engines"
+    return platformdirs.user_cache_path("featherflow", appauthor=False, opinion=False) / "engines"
 
 
 def key(**facts: object) -> str:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property, lru_cache, partial
 from importlib import import_module
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from ...errors import EngineError, InputError, MissingExtraError
 from ...networks import FlowNetwork
+from ..few import Few
 from . import builds, compiled, int8, pytorch
 from .graphs import ExportWrapper, deepest
 from .identity import identity
@@ -141,38 +140,7 @@ def _conditions(dtype: str) -> str:
     return f"{dtype}, {usable_threads()} threads"
 
 
-class _Loaded:
-    """The last few builds that were loaded, by what they are made of. Of threads that want one at once, one makes it."""
-
-    MOST = 8
-
-    def __init__(self) -> None:
-        self.runners: OrderedDict[tuple, Runner] = OrderedDict()
-        self.making: dict[tuple, threading.Lock] = {}
-        self.lock = threading.Lock()
-
-    def get(self, key: tuple, make: Callable[[], Runner]) -> Runner:
-        with self.lock:
-            if key in self.runners:
-                self.runners.move_to_end(key)
-                return self.runners[key]
-            own = self.making.setdefault(key, threading.Lock())
-        with own:
-            with self.lock:
-                if key in self.runners:
-                    return self.runners[key]
-            try:
-                made = make()
-            finally:
-                self.making.pop(key, None)
-            with self.lock:
-                self.runners[key] = made
-                while len(self.runners) > self.MOST:
-                    self.runners.popitem(last=False)
-            return made
-
-
-_LOADED = _Loaded()
+_LOADED: Few[Runner] = Few(8)
 
 
 def _built(engine: str, task: Task) -> Runner:

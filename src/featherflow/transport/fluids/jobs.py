@@ -16,8 +16,8 @@ from ...flow.fields import as_field, as_mask
 from ...frames import Range, check_range, read_frames, read_image
 from ...inference.estimator import Estimator, kept_estimator
 from ...outputs import check_outputs
+from ...pairs import FramePair, find_pairs, folders_of
 from .field import Calibration, Kind, VelocityField, calibrated, on_grid
-from .pairs import FramePair, find_pairs, folders_of
 from .pictures import check_picture, draw_quiver, draw_vorticity
 from .validation import Validation, filled, rejected
 from .writing import SUFFIXES_OF_ALL, check_suffix, write_field, write_netcdf
@@ -133,13 +133,13 @@ def from_flow(
 
 
 def measure_files(
-    sources: Sequence[str | os.PathLike],
-    outputs: Sequence[str | os.PathLike] = (),
+    sources: Sequence[str | os.PathLike[str]],
+    outputs: Sequence[str | os.PathLike[str]] = (),
     *,
-    quiver: str | os.PathLike | None = None,
-    vorticity: str | os.PathLike | None = None,
+    quiver: str | os.PathLike[str] | None = None,
+    vorticity: str | os.PathLike[str] | None = None,
     pairing: str = "auto",
-    mask: str | os.PathLike | None = None,
+    mask: str | os.PathLike[str] | None = None,
     calibration: Calibration = PIXELS,
     spacing: int = SPACING,
     validation: Validation = USUAL,
@@ -198,10 +198,10 @@ def measure_files(
         if plan.vorticity is not None:
             draw_vorticity(plan.vorticity, field)
         results.append(_result(pair, field, seconds, [path for _, path in plan.named()] + of_all))
-    times = [pair.time for pair in pairs]
+    times = [pair.time for pair in pairs if pair.time is not None]
     for path in of_all:
         names = [f"{pair.first} {pair.second}" for pair in pairs]
-        write_netcdf(path, fields, None if None in times else times, names)
+        write_netcdf(path, fields, times if len(times) == len(pairs) else None, names)
     if progress:
         progress(len(pairs), len(pairs))
     return results
@@ -222,7 +222,7 @@ class _Plan:
                 return None if path is None else Path(path)
             return Path(path).with_name(f"{Path(path).stem}_{index:04d}{Path(path).suffix}")
 
-        return cls(tuple(numbered(path) for path in fields), numbered(quiver), numbered(vorticity))
+        return cls(tuple(path for path in map(numbered, fields) if path is not None), numbered(quiver), numbered(vorticity))
 
     def named(self) -> list[tuple[str, Path]]:
         named = [("the velocities", path) for path in self.fields]
@@ -231,7 +231,7 @@ class _Plan:
 
 def _measure_pair(
     pair: FramePair,
-    mask: str | os.PathLike | None,
+    mask: str | os.PathLike[str] | None,
     value_range: Range | None,
     calibration: Calibration,
     spacing: int,
@@ -253,7 +253,7 @@ def _measure_pair(
     return field, seconds
 
 
-def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequence[str | os.PathLike]) -> PairResult:
+def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequence[str | os.PathLike[str]]) -> PairResult:
     def figure(values: np.ndarray, summary: Callable) -> float | None:
         known = values[~np.isnan(values)]
         return float(f"{summary(known):.6g}") if known.size else None

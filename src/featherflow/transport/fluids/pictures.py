@@ -18,7 +18,7 @@ _LONG_SIDE = 7.0  # inches
 _MOST_ARROWS = 40  # along the longer side
 
 
-def check_picture(path: str | os.PathLike) -> None:
+def check_picture(path: str | os.PathLike[str]) -> None:
     """Raises `InputError` for a name that is none of a figure's, and `MissingExtraError` without Matplotlib."""
     if Path(path).suffix.lower() not in PICTURES:
         raise InputError(f"'{path}' is no figure that can be drawn; its name must end in one of {', '.join(PICTURES)}.")
@@ -28,7 +28,7 @@ def check_picture(path: str | os.PathLike) -> None:
         raise MissingExtraError("Figures need matplotlib; install it with: pip install 'featherflow[piv]'") from error
 
 
-def draw_quiver(path: str | os.PathLike, field: VelocityField) -> None:
+def draw_quiver(path: str | os.PathLike[str], field: VelocityField) -> None:
     """Arrows over the speed in colour; what was replaced is drawn in red. Of a fine grid, every so many arrows are drawn.
 
     Raises:
@@ -55,7 +55,7 @@ def draw_quiver(path: str | os.PathLike, field: VelocityField) -> None:
     _save(path, figure)
 
 
-def draw_vorticity(path: str | os.PathLike, field: VelocityField) -> None:
+def draw_vorticity(path: str | os.PathLike[str], field: VelocityField) -> None:
     """The vorticity in colours about zero, reaching to its 99th percentile. Raises as `draw_quiver`."""
     figure, axes = _figure(path, field)
     values = field.vorticity
@@ -69,7 +69,7 @@ def draw_vorticity(path: str | os.PathLike, field: VelocityField) -> None:
     _save(path, figure)
 
 
-def _figure(path: str | os.PathLike, field: VelocityField):
+def _figure(path: str | os.PathLike[str], field: VelocityField):
     check_picture(path)
     from matplotlib.figure import Figure
 
@@ -85,7 +85,7 @@ def _figure(path: str | os.PathLike, field: VelocityField):
     return figure, axes
 
 
-def _save(path: str | os.PathLike, figure) -> None:
+def _save(path: str | os.PathLike[str], figure) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lower()[1:], dpi=150)
     with atomic_write(path) as file:

@@ -27,7 +27,7 @@ SUFFIXES_OF_ONE, SUFFIXES_OF_ALL = (".csv", ".vti"), (".nc",)
 _NEEDED = {".nc": ("xarray", "h5netcdf"), ".vti": ("pyevtk.hl",)}
 
 
-def check_suffix(path: str | os.PathLike) -> str:
+def check_suffix(path: str | os.PathLike[str]) -> str:
     """The suffix of a file that can be written.
 
     Raises:
@@ -41,7 +41,7 @@ def check_suffix(path: str | os.PathLike) -> str:
     return suffix
 
 
-def write_field(path: str | os.PathLike, field: VelocityField) -> None:
+def write_field(path: str | os.PathLike[str], field: VelocityField) -> None:
     """Write one field as a table (`.csv`) or VTK image data (`.vti`), whole or not at all.
 
     Raises:
@@ -53,7 +53,7 @@ def write_field(path: str | os.PathLike, field: VelocityField) -> None:
 
 
 def write_netcdf(
-    path: str | os.PathLike, fields: Sequence[VelocityField], times: Sequence[float] | None = None, files: Sequence[str] = ()
+    path: str | os.PathLike[str], fields: Sequence[VelocityField], times: Sequence[float] | None = None, files: Sequence[str] = ()
 ) -> None:
     """Write fields of one grid as NetCDF, see `to_dataset`, whole or not at all.
 

@@ -1,4 +1,4 @@
-"""Decoding, estimation and encoding at the same time, in bounded memory."""
+"""Reading, computing and writing at the same time, in bounded memory: what comes first and last runs in threads of its own."""
 
 from __future__ import annotations
 
@@ -27,13 +27,25 @@ def ahead(items: Iterable, most: int = 2) -> Iterator:
 def behind(work: Callable, most: int = 2) -> Iterator[Callable]:
     """A function that leaves `work` to a thread of its own, in order, and waits only while more than `most` calls are due.
 
-    All calls are done when the block ends. What a call raises is raised by a later one, or at the end of the block.
+    All calls are done when the block ends. What a call raises is raised by a later one, or at the end of the block, and those that
+    are due by then are not begun.
     """
     worker = ThreadPoolExecutor(1, "behind")
     waiting: deque = deque()
+    failed = False
+
+    def step(*arguments) -> None:
+        nonlocal failed
+        if failed:
+            return
+        try:
+            work(*arguments)
+        except BaseException:
+            failed = True
+            raise
 
     def hand_over(*arguments) -> None:
-        waiting.append(worker.submit(work, *arguments))
+        waiting.append(worker.submit(step, *arguments))
         while len(waiting) > most:
             waiting.popleft().result()
 

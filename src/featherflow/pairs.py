@@ -1,4 +1,4 @@
-"""Which particle images belong together: double frames by name or in turn, series, lists, files of many pages."""
+"""Which images belong together: double frames by name or in turn, series, lists, files of many pages."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from ...errors import FileError, InputError
-from ...frames import IMAGE_SUFFIXES, Still, page_count
-from ...sequences import natural_order, stills
+from .errors import FileError, InputError
+from .frames import IMAGE_SUFFIXES, Still, page_count
+from .sequences import natural_order, stills
 
 PAIRINGS = ("auto", "ab", "double", "series")
 
 # run_0001_a, B0001b, image3-A; run_img1, 0001_frame2.
 _LETTER = re.compile(r"(.*(?:[\d_\-. ]))([ab])", re.IGNORECASE | re.DOTALL)
 _NUMBER = re.compile(r"(.*(?:img|image|frame)_?)([12])", re.IGNORECASE | re.DOTALL)
-_COLUMNS = ("frame1", "frame2", "mask", "time")
+#: What a list may say of a pair beside its two frames, for what takes no other columns.
+COLUMNS = ("mask", "time")
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,20 @@ class FramePair:
     mask: Path | None = None
     #: When the pair was taken [s].
     time: float | None = None
+    #: What files made of it are called, without their endings.
+    output: str | None = None
 
 
-def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto") -> list[FramePair]:
+def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto", columns: Sequence[str] = COLUMNS) -> list[FramePair]:
     """Pairs of frames.
 
     Args:
         sources: two image files; or one of: a folder, a glob pattern, a file of several pictures (TIFF of many pages), a folder
-            with the folders `a` and `b` in it, or a list `.csv` of columns frame1, frame2 and, if wanted, mask and time [s], with
-            names relative to the list.
+            with the folders `a` and `b` in it, or a list `.csv` with the columns frame1 and frame2, whose names are relative to the
+            list.
         pairing: of one source but a list. "ab": by names that differ in a and b, or img1 and img2, at their ends; "double": 1-2,
             3-4, in natural order; "series": 1-2, 2-3; "auto": "ab" where all names come in such pairs, else "series".
+        columns: what a list may have beside the two: mask (a file), time [s], output.
 
     Raises:
         InputError: for frames that do not come in pairs, a list that cannot be understood, or another pairing.
@@ -54,14 +58,15 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto") -> l
         for path in map(Path, sources):
             if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and page_count(path) > 1:
                 raise InputError(f"'{path}' holds several pictures; name it alone to take them as a sequence.")
-        return [FramePair(*(Still(Path(source)) for source in sources))]
+        first, second = (Still(Path(source)) for source in sources)
+        return [FramePair(first, second)]
     if len(sources) != 1:
         raise InputError(
             f"Name two frames, or one folder, quoted glob, file of several pictures or list (.csv); got {len(sources)}."
         )
     source = Path(sources[0])
     if source.suffix.lower() == ".csv" and not source.is_dir():
-        return _listed(source)
+        return _listed(source, columns)
     halves = _halves(source)
     if halves is not None:
         return halves
@@ -77,7 +82,7 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto") -> l
     return [FramePair(first, second) for first, second in pairwise(frames)]
 
 
-def folders_of(sources: Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+def folders_of(sources: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
     """The folders and glob patterns that `find_pairs` looks through, in which a picture more would be a frame more."""
     return [*sources, *(folder for folder in (_named_a_and_b(Path(sources[0])) or {}).values())] if len(sources) == 1 else []
 
@@ -122,7 +127,7 @@ def _by_name(frames: list[Still], must: bool) -> list[FramePair] | None:
     return [FramePair(entry["first"], entry["second"]) for entry in marked.values()]
 
 
-def _listed(path: Path) -> list[FramePair]:
+def _listed(path: Path, extra: Sequence[str]) -> list[FramePair]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader]
@@ -132,21 +137,20 @@ def _listed(path: Path) -> list[FramePair]:
         raise FileError(f"'{path}' cannot be read as a list: {getattr(error, 'strerror', None) or error}.") from None
     rows = [(number, [cell.strip() for cell in row]) for number, row in rows if any(cell.strip() for cell in row)]
     rows = [(number, row) for number, row in rows if not row[0].startswith("#")]
-    columns = list(_COLUMNS)
+    expected = " and, if wanted, ".join(["frame1, frame2", " and ".join(extra)] if extra else ["frame1, frame2"])
+    columns = known = ["frame1", "frame2", *extra]
     if rows and "frame1" in [cell.lower() for cell in rows[0][1]]:
         columns = [cell.lower() for cell in rows.pop(0)[1]]
-        if "frame2" not in columns or not set(columns) <= set(_COLUMNS):
-            raise InputError(
-                f"'{path}' has the columns {', '.join(columns)}; expected frame1, frame2 and, if wanted, mask and time."
-            )
+        if "frame2" not in columns or not set(columns) <= set(known):
+            raise InputError(f"'{path}' has the columns {', '.join(columns)}; expected {expected}.")
     if not rows:
         raise InputError(f"'{path}' lists no pairs.")
-    return [_row(path, number, columns, row) for number, row in rows]
+    return [_row(path, number, columns, row, expected) for number, row in rows]
 
 
-def _row(path: Path, number: int, columns: list[str], row: list[str]) -> FramePair:
+def _row(path: Path, number: int, columns: list[str], row: list[str], expected: str) -> FramePair:
     if len(row) > len(columns) or len(row) < 2:
-        raise InputError(f"'{path}', line {number}, has {len(row)} columns; expected frame1, frame2 and, if wanted, mask and time.")
+        raise InputError(f"'{path}', line {number}, has {len(row)} columns; expected {expected}.")
     entry = dict(zip(columns, row, strict=False))  # what is left out at the end of a line is empty
     names = [entry.get(name, "") for name in ("frame1", "frame2")]
     if not all(names):
@@ -156,4 +160,5 @@ def _row(path: Path, number: int, columns: list[str], row: list[str]) -> FramePa
     except ValueError:
         raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
     mask = path.parent / entry["mask"] if entry.get("mask") else None
-    return FramePair(*(Still(path.parent / name) for name in names), mask=mask, time=time)
+    first, second = (Still(path.parent / name) for name in names)
+    return FramePair(first, second, mask, time, entry.get("output") or None)

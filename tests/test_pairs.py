@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from featherflow.errors import FileError, InputError
-from featherflow.transport.fluids import find_pairs
+from featherflow.pairs import find_pairs
 
 
 def image(value=0):

@@ -69,7 +69,7 @@ class _Job:
         return self.frame1.shape[0] * self.frame1.shape[1]
 
 
-class Estimator:
+class PairQueue:
     """The queues and their threads, each with a worker process.
 
     Jobs leave a queue in the order in which they came, except that a job takes those of its own kind with it: up to
@@ -93,7 +93,7 @@ class Estimator:
         computes = [compute] * 2 if compute else [self._by(worker) for worker in self._workers]
         self._queues: tuple[deque[_Job], deque[_Job]] = (deque(), deque())
         self._threads = [
-            threading.Thread(target=self._run, args=pair, name="featherflow-estimator", daemon=True)
+            threading.Thread(target=self._run, args=pair, name="featherflow-queue", daemon=True)
             for pair in zip(self._queues, computes, strict=True)
         ]
         for thread in self._threads:
@@ -199,7 +199,8 @@ class Estimator:
             return
         self._observe(options, len(batch), seconds)
         for index, job in enumerate(batch):
-            flow, backward, confidence = (*(array[index] for array in found), None, None)[:3]
+            flow, *others = (array[index] for array in found)
+            backward, confidence = (*others, None, None)[:2]
             job.result.set_result(Estimate(flow, backward, seconds / len(batch), confidence))
 
 
@@ -213,6 +214,6 @@ def _told(error: Exception, options: Options) -> Exception:
 
 
 def _on_gpu(device: str | None) -> bool:
-    import torch
+    from ..inference.defaults import device_named
 
-    return torch.cuda.is_available() if device is None else not device.startswith("cpu")
+    return device_named(device).type != "cpu"
