@@ -189,7 +189,8 @@ def _log(data: bytes, folder: Path) -> object:
     from featherflow.training.loop import Trainer
 
     (folder / "log.jsonl").write_bytes(data)
-    return Trainer._forget_lines_after(SimpleNamespace(folder=folder), 20)
+    Trainer._forget_lines_after(SimpleNamespace(folder=folder), 20)
+    return (folder / "log.jsonl").read_bytes()
 
 
 @functools.cache

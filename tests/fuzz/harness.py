@@ -9,7 +9,7 @@ With both, each reader has its part of the time, and what one does not need goes
 where the system has a file system there (`/dev/shm`), since a disk takes longer than most readers.
 
 Reports for each reader: inputs, how many were still read, the slowest [s], and growth of the process's memory [MiB]. An exception
-that is not ours, or an input of more than 5 s, ends it with an exit code of 1 and the command that repeats it.
+that is not ours, or an input of more than 5 s of a processor, ends it with an exit code of 1 and the command that repeats it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from featherflow.errors import FeatherflowError, printable
 from .corpus import Reader, readers
 
 _IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # None: where the system puts temporary files
-SLOWEST = 5.0  # s that one input may take
+SLOWEST = 5.0  # s of a processor that one input may take
+_HANGS = 60.0  # s on the clock: more is no busy machine
 _DIGIT = re.compile(rb"[0-9]")
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1)
 
@@ -105,7 +106,7 @@ def run(name: str, reader: Reader, seed: int, first: int, count: int | None, sec
         while (count is None or figures.inputs < count) and (seconds is None or time.monotonic() - started < seconds):
             number = first + figures.inputs
             data = mutated(reader.seeds, number, seed)
-            begun = time.monotonic()
+            begun, busy = time.monotonic(), time.process_time()
             try:
                 figures.read += reader.read(data, folder) is not None
             except FeatherflowError as error:
@@ -113,11 +114,11 @@ def run(name: str, reader: Reader, seed: int, first: int, count: int | None, sec
                     figures.fault = f"a message that is not safe to print: {str(error)[:200]!r}"
             except Exception as error:
                 figures.fault = f"{type(error).__name__}: {str(error)[:200]}"
-            took = time.monotonic() - begun
+            took, waited = time.process_time() - busy, time.monotonic() - begun
             figures.inputs += 1
             figures.slowest = max(figures.slowest, took)
-            if took > SLOWEST:
-                figures.fault = figures.fault or f"{took:.1f} s"
+            if took > SLOWEST or waited > _HANGS:
+                figures.fault = figures.fault or f"{took:.1f} s of a processor in {waited:.1f} s"
             if figures.fault:
                 figures.fault += f" (python -m fuzz.harness --only '{name}' --seed {seed} --first {number} --inputs 1)"
                 break

@@ -53,3 +53,13 @@ def test_the_harness_finds_what_is_wrong():
     assert "KeyError" in figures.fault and "--first" in figures.fault
     number = figures.inputs - 1
     assert len(harness.mutated((bytes(40),), number, 0)) < 10
+
+
+def test_the_harness_finds_what_is_slow(monkeypatch):
+    monkeypatch.setattr(harness, "SLOWEST", 0.05)
+
+    def read(data, folder):
+        return sum(range(20_000_000)) if len(data) < 10 else None
+
+    figures = harness.run("a", harness.Reader(read, (bytes(40),)), seed=0, first=0, count=1000, seconds=None)
+    assert "of a processor" in figures.fault and "--first" in figures.fault
