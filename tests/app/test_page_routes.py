@@ -97,7 +97,7 @@ def test_a_truth_that_cannot_be_used(client, name, data, said):
 def test_only_the_latest_results_are_kept():
     def result(size):
         field = np.zeros((size, size, 2), np.float32)
-        return Result(field, field, field, field, None, None, 1.0)
+        return Result(field, field, field, field, field[..., 0], None, None, 1.0)
 
     results = Results(max_pixels=100)
     names = [results.add(result(10)) for _ in range(5)]

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cv2")
 
-SIZES = ((16, 16), (24, 24), (32, 32), (48, 48), (640, 16), (1000, 17))
+SIZES = ((16, 16), (24, 24), (32, 32), (48, 48), (640, 16), (1000, 17), (16, 640), (48, 300))
 METHODS = ("farneback", "dis", "dis-fast", "dis-ultrafast", "deepflow", "pcaflow", "tvl1", "rlof", "sparse-to-dense")
 
 CODE = """

@@ -175,7 +175,7 @@ def test_command_line(tmp_path, shared_data, capsys):
     with pytest.raises(SystemExit) as left:
         main(["data", "check", "kitti2012", str(root)])
     assert not left.value.code
-    assert "kitti2012, split training: 1 pairs of the 194" in capsys.readouterr().out
+    assert "kitti2012, split training: 1 pair of the 194" in capsys.readouterr().out
     (root / "training/colored_0/000045_11.png").unlink()
     with pytest.raises(SystemExit) as left:
         main(["data", "check", "kitti2012", str(root)])

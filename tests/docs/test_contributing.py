@@ -57,5 +57,5 @@ def test_the_steps_lead_to_a_network_a_reader_and_a_verb(tmp_path):
     command = [sys.executable, "-c", USE]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert "one-motion" in done.stdout and "numbered, split all: 1 pairs" in done.stdout and "6.40 px" in done.stdout
+    assert "one-motion" in done.stdout and "numbered, split all: 1 pair" in done.stdout and "6.40 px" in done.stdout
     np.testing.assert_array_equal(read_flow(tmp_path / "out.flo"), truth)

@@ -50,6 +50,10 @@ def _made_by(factory: str) -> Method:
 
 def _rlof(grey1: np.ndarray, grey2: np.ndarray) -> np.ndarray:
     cv2 = _cv2()
+    if grey1.shape[0] > grey1.shape[1]:
+        # OpenCV 5 loses the motion of upright frames, all of it in narrow ones; on their sides they are as good as others.
+        on_side = _rlof(np.ascontiguousarray(grey1.T), np.ascontiguousarray(grey2.T))
+        return np.ascontiguousarray(on_side.transpose(1, 0, 2)[..., ::-1])
     # It takes images of three channels only.
     images = [cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR) for grey in (grey1, grey2)]
     return _contrib("calcOpticalFlowDenseRLOF")(*images, None)

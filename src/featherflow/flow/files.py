@@ -27,7 +27,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Literal
+from typing import IO, Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -397,13 +397,10 @@ def _write_npy(path: Path, field: np.ndarray, unknown: np.ndarray) -> bytes:
 
 
 def _write_npz(path: Path, field: np.ndarray, unknown: np.ndarray, confidence: np.ndarray | None = None) -> bytes:
-    arrays = {"flow": field, "valid": ~unknown} if unknown.any() else {"flow": field}
+    arrays: dict[str, Any] = {"flow": field, "valid": ~unknown} if unknown.any() else {"flow": field}
     arrays |= {} if confidence is None else {"confidence": confidence}
     buffer = io.BytesIO()
-    if unknown.any():
-        np.savez_compressed(buffer, flow=field, valid=~unknown)
-    else:
-        np.savez_compressed(buffer, flow=field)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
