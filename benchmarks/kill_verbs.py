@@ -75,6 +75,9 @@ def verbs(place: Path) -> dict[str, Verb]:
             ("data", "pack", str(place / "clip"), "-o", "a.st", "--drawn", "4", "--particles", "1", "--size", "64"), "content"
         ),
         "export": Verb(("export", "liteflownetx", *network, "-o", "a.xml", "--height", "64", "--width", "64"), "content"),
+        "export torchscript": Verb(
+            ("export", "liteflownetx", *network, "-o", "a.pt", "--height", "64", "--width", "64"), "content"
+        ),
         "engine build": Verb(("estimate", *small, "-o", "a.flo", "--engine", "onnx", "--dtype", "float32"), "content"),
         "train": Verb(("train", "modern/liteflownetx", "--run", ".", "--samples", "4", *sets), "read"),
     }
@@ -179,7 +182,7 @@ def _read(path: Path) -> object:
     if path.suffix == ".pt":
         import torch
 
-        return sorted(torch.load(path, weights_only=True))
+        return sorted(torch.load(path, weights_only=True)) if path.stem == "checkpoint" else torch.jit.load(path).code
     return path.suffix
 
 
