@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import gzip
 import io
 import json
@@ -59,6 +61,17 @@ def _weights(data: bytes, folder: Path) -> object:
     return read_weights(folder / "a.safetensors")
 
 
+def _weights_seed(folder: Path) -> bytes:
+    """A whole file of ours, of a network as small as its options can make it."""
+    from featherflow.networks import untrained
+    from featherflow.weights.store import WeightsInfo, save_weights
+
+    options = {"features": ((1,),) * 6, "matching": (), "subpixel": (1,), "regularization": (), "expanded_features": 1}
+    network = untrained("liteflownetx", **options)
+    save_weights(folder / "seed", network.state_dict(), WeightsInfo("liteflownetx", "a", options=options))
+    return (folder / "seed").read_bytes()
+
+
 def _import(name: str, architecture: str) -> Callable[[bytes, Path], object]:
     def read(data: bytes, _: Path) -> object:
         from featherflow.weights.containers import unwrap
@@ -67,6 +80,14 @@ def _import(name: str, architecture: str) -> Callable[[bytes, Path], object]:
         return import_weights(unwrap(data, name), architecture)
 
     return read
+
+
+def _named_state() -> dict[str, torch.Tensor]:
+    """Tensors with the names of SPyNet's and some of their shapes, so that the search for what fits goes to its end."""
+    from featherflow.weights.lineage import shapes
+
+    some = list(shapes("spynet").items())[:12]
+    return {name: torch.zeros(shape if len(shape) == 1 else (1,) * len(shape)) for name, shape in some}
 
 
 def _saved(value: object, **options) -> bytes:
@@ -168,13 +189,18 @@ def _log(data: bytes, folder: Path) -> object:
     from featherflow.training.loop import Trainer
 
     (folder / "log.jsonl").write_bytes(data)
-    return Trainer._forget_lines_after(SimpleNamespace(folder=folder), 20)
+    Trainer._forget_lines_after(SimpleNamespace(folder=folder), 20)
+    return (folder / "log.jsonl").read_bytes()
+
+
+@functools.cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """One event loop for all inputs: to make one takes longer than to read a form."""
+    return asyncio.new_event_loop()
 
 
 def _form(data: bytes, _: Path) -> object:
     """The body of a request, as JSON and as a form."""
-    import asyncio
-
     from fastapi import HTTPException
     from starlette.datastructures import Headers
 
@@ -183,12 +209,14 @@ def _form(data: bytes, _: Path) -> object:
     class Request:
         headers = Headers({"content-type": "multipart/form-data; boundary=b"})
 
-    for read in (lambda: _from_json(bytearray(data)), lambda: asyncio.run(_from_form(Request, bytearray(data), 1 << 20))):
+    found = []
+    form = _from_form(Request, bytearray(data), 1 << 20)
+    for read in (lambda: _from_json(bytearray(data)), lambda: _loop().run_until_complete(form)):
         try:
-            read()
+            found.append(read())
         except HTTPException as error:
             assert 400 <= error.status_code < 500
-    return None
+    return found or None
 
 
 def _video(data: bytes, folder: Path) -> object:
@@ -204,7 +232,7 @@ def _video_seed(folder: Path, kind: str, codec: str) -> bytes:
     with av.open(str(folder / "seed"), "w", format=kind) as container:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
-        for seed in range(4):
+        for seed in range(3):
             noise = np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
         container.mux(stream.encode(None))
@@ -222,8 +250,7 @@ def readers(folder: Path) -> dict[str, Reader]:
         _image,
         (*map(_picture, ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")), _picture("JPEG", progressive=True)),
     )
-    metadata = {"format": "featherflow 1", "architecture": "liteflownetx", "tag": "a", "options": "{}", "samples_seen": "5"}
-    found["weights"] = Reader(_weights, (save({"a.weight": torch.zeros(2, 3)}, metadata),))
+    found["weights"] = Reader(_weights, (_weights_seed(folder),))
     found["checkpoints"] = Reader(
         _entries,
         (
@@ -232,8 +259,10 @@ def readers(folder: Path) -> dict[str, Reader]:
             _saved({"a.weight": torch.zeros(2, 3)}, _use_new_zipfile_serialization=False),
         ),
     )
+    named = _named_state()
     found["import"] = Reader(
-        _import("a.pth", "spynet"), (save({"a.weight": torch.zeros(2, 3)}), _saved({"model": {"a": torch.zeros(2)}}))
+        _import("a.pth", "spynet"),
+        (save({"a.weight": torch.zeros(2, 3)}), save(named), _saved({"model": {"a": torch.zeros(2)}}), _saved(named)),
     )
     found["archives"] = Reader(_unwrapped, (_tar(), gzip.compress(_tar()), lzma.compress(_tar())))
     found["torch7"] = Reader(_torch7, (_torch7_seed(),))

@@ -35,7 +35,7 @@ def test_the_seeds_are_read(readers, name, tmp_path):
     """Else the fuzzing would try nothing but one early refusal."""
     if name not in readers:
         pytest.skip("its extra is not installed")
-    refused = {"checkpoints": 1, "import": 2, "weights": 1}.get(name, 0)  # those that end at the last check, by tensors or names
+    refused = {"checkpoints": 1, "import": 4}.get(name, 0)  # those that end at the last check, by tensors or names
     for seed in readers[name].seeds:
         try:
             readers[name].read(seed, tmp_path)
@@ -53,3 +53,13 @@ def test_the_harness_finds_what_is_wrong():
     assert "KeyError" in figures.fault and "--first" in figures.fault
     number = figures.inputs - 1
     assert len(harness.mutated((bytes(40),), number, 0)) < 10
+
+
+def test_the_harness_finds_what_is_slow(monkeypatch):
+    monkeypatch.setattr(harness, "SLOWEST", 0.05)
+
+    def read(data, folder):
+        return sum(range(20_000_000)) if len(data) < 10 else None
+
+    figures = harness.run("a", harness.Reader(read, (bytes(40),)), seed=0, first=0, count=1000, seconds=None)
+    assert "of a processor" in figures.fault and "--first" in figures.fault

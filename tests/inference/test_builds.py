@@ -159,8 +159,9 @@ def test_a_full_disk_is_one_sentence(monkeypatch):
     def work(folder):
         raise RuntimeError("basic_ios::clear: iostream error")
 
-    with pytest.raises(FileError, match="disk is full"):
+    with pytest.raises(FileError, match="disk is full") as error:
         builds.build("name", work)
+    assert ".featherflow-" not in str(error.value)  # the place is named, not the temporary folder in it
     assert left() == []
 
 

@@ -93,7 +93,7 @@ def _build(name: str, make: Callable[[Path], dict]) -> Path:
     temporary, target = temporary_path(folder(), "folder"), folder() / name
     try:
         temporary.mkdir()
-        with full_disk_told(temporary):
+        with full_disk_told(folder()):
             record = make(temporary)
             digests = {path.name: _digest(path) for path in sorted(temporary.iterdir())}
             (temporary / _RECORD).write_bytes(_sealed(record, digests))
