@@ -143,6 +143,7 @@ class VideoWriter:
         context.color_trc = colour.transfer if colour.transfer != 2 else 1
         context.colorspace = 0 if self._is_rgb else 9 if wide else 1
         context.color_range = 2 if self._is_rgb else 1  # all numbers, or 16 to 235
+        self._colour = context.color_primaries, context.color_trc, context.colorspace, context.color_range
         self._matrix = "BT2020" if wide else "ITU709"
         self._video, self._last, self._step = stream, None, 1 / rate
         self._packet = None
@@ -177,6 +178,8 @@ class VideoWriter:
             frame = frame.reformat(format=self._format)
         else:
             frame = frame.reformat(format=self._format, dst_colorspace=self._matrix, dst_color_range="MPEG")
+        # ProRes writes into each picture what the frame says, not what the encoder was told.
+        frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range = self._colour
         frame.pts, frame.time_base = pts, self._time_base
         if self._sound is not None:
             self._sound.copy_until(time)
