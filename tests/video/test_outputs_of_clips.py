@@ -111,7 +111,19 @@ def test_a_note_where_depth_is_lost(tmp_path, caplog):
         Image.fromarray(image[..., 0]).save(tmp_path / f"{index}.png")
     with caplog.at_level(logging.WARNING):
         interpolate_video(tmp_path / "*.png", tmp_path / "out.mp4", estimator=Estimator(FAST), codec="vp9")
-    assert "16 bit, of which vp9 keeps 8" in caplog.text
+    assert caplog.text.count("16 bit, of which vp9 keeps 8") == 1
+
+
+@pytest.mark.parametrize("job", [interpolate_video, stabilise_video, magnify_video])
+@pytest.mark.parametrize(("largest", "value_range"), [(4000, None), (4000, (0, 4095)), (65535, None)])
+def test_a_note_where_numbers_are_scaled(tmp_path, caplog, job, largest, value_range):
+    """12 bit in files of 16 come out in all 16; numbers of 16 bit stay what they are."""
+    for index, image in enumerate(deep(3)):
+        numbers = (image[..., 0].astype(float) * largest / image.max()).astype(np.uint16)
+        Image.fromarray(numbers).save(tmp_path / f"{index}.png")
+    with caplog.at_level(logging.WARNING):
+        job(tmp_path / "?.png", tmp_path / "out/%d.png", estimator=Estimator(FAST), value_range=value_range)
+    assert caplog.text.count("holds numbers from 0 to 4095, which become 0 to 65535") == (largest == 4000)
 
 
 @pytest.mark.parametrize("output", ["out.mkv", "out/%04d.png"])

@@ -133,6 +133,7 @@ class Clip(ABC):
         audio: file whose sound belongs to the clip, or None.
         files: what is read.
         colour: how numbers stand for colours.
+        scaled: the numbers of the source that became 0 and 65535, where they were others.
         metadata: what the source says of itself: title, artist, creation_time, ...
         repeatable: whether it can be iterated again from the beginning.
     """
@@ -147,6 +148,7 @@ class Clip(ABC):
     audio: Path | None = None
     files: tuple[Path, ...] = ()
     colour = USUAL_COLOUR
+    scaled: Range | None = None
     metadata: Mapping[str, str] = MappingProxyType({})
     repeatable = True
     selection: Selection
@@ -196,6 +198,8 @@ class ImageClip(Clip):
         first = read_scaled(self.stills[0][1], self._common, self._given)
         self.height, self.width = first.shape[:2]
         self.colour = Colour(8 * first.itemsize)
+        black_and_white = value_range or self._common or (0.0, 1.0)
+        self.scaled = black_and_white if self.colour.bits > 8 and black_and_white != (0, 65535) else None
 
     def __iter__(self) -> Iterator[Picture]:
         for time, still, length in self.stills:

@@ -114,6 +114,8 @@ class VideoWriter:
         av = require_av()
         kind, allowed = _container(path)
         name, encoder, self.deep = _choose(codec, colour, allowed, path)
+        if colour.bits > 8 and not self.deep:
+            _log.warning("note: the clip has %d bit, of which %s keeps 8; av1, prores and ffv1 keep more.", colour.bits, name)
         os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would greet on standard error
         kept = _ALL[name]
         self.path, self.codec = path, name
@@ -357,8 +359,6 @@ def _choose(codec: str | None, colour: Colour, allowed: tuple[str, ...], path: P
         able = [name for name in allowed if _ALL[name].deep_format and any(e in available for e in _ALL[name].encoders)]
         cure = f"take --codec {able[0]}" if able else "take a name that ends in .mkv"
         raise InputError(f"The clip is HDR of {colour.bits} bit, of which {found[0][0]} keeps 8 in '{path}'; {cure}.")
-    if deep:
-        _log.warning("note: the clip has %d bit, of which %s keeps 8; av1, prores and ffv1 keep more.", colour.bits, found[0][0])
     return *found[0], False
 
 
