@@ -6,14 +6,17 @@ import numpy as np
 import pytest
 from clips import moving, read_clip
 from helpers import run_command
-from PIL import Image
+from PIL import Image, features
 
 import featherflow
+from featherflow.errors import InputError
 from featherflow.flow import read_flow
-from featherflow.frames import Still, page_count, read_image
+from featherflow.frames import Still, decode_image, page_count, read_image
+from featherflow.pairs import find_pairs
 from featherflow.video import open_clip
 
 pytest.importorskip("cv2")
+NEEDS_AVIF = pytest.mark.skipif(not features.check("avif"), reason="needs a Pillow that knows AVIF")
 
 
 def animation(path, **options):
@@ -52,18 +55,49 @@ def test_estimate_takes_them_as_sequences(tmp_path, suffix, capsys):
     assert "holds 4 pictures; name it alone" in capsys.readouterr().err
 
 
-def test_an_animated_gif_is_no_frame_of_a_pair(tmp_path, capsys):
-    path = tmp_path / "moving.gif"
+@pytest.mark.parametrize("suffix", [".gif", pytest.param(".avif", marks=NEEDS_AVIF)])
+def test_an_animation_is_no_frame_of_a_pair(tmp_path, capsys, suffix):
+    path = tmp_path / f"moving{suffix}"
     animation(path, duration=80)
+    assert page_count(path) == 4
     assert run_command("estimate", path, path, "-o", tmp_path / "x.flo", "--model", "dis") == 2
     assert "holds 4 pictures; name it alone" in capsys.readouterr().err and not (tmp_path / "x.flo").exists()
 
 
-def test_a_folder_of_sequences_is_no_sequence(tmp_path, capsys):
-    for name in ("a.tif", "b.tif"):
-        animation(tmp_path / name)
+@NEEDS_AVIF
+def test_an_animated_avif_is_a_sequence_and_a_clip(tmp_path):
+    path = tmp_path / "moving.avif"
+    animation(path, duration=80, quality=95)
+    assert run_command("estimate", path, "-o", tmp_path / "flows", "--model", "dis") == 0
+    assert len(list((tmp_path / "flows").iterdir())) == 3
+    pytest.importorskip("av")
+    assert [picture.time for picture in open_clip(path)] == [Fraction(80 * k, 1000) for k in range(4)]
+
+
+@pytest.mark.parametrize("suffix", [*LOSSLESS, ".gif"])
+def test_no_reader_takes_a_sequence_for_a_frame(tmp_path, suffix):
+    path = tmp_path / f"moving{suffix}"
+    animation(path)
+    for read in (
+        lambda: featherflow.estimate(path, str(path), model="dis"),
+        lambda: next(iter(featherflow.stream([path, path], model="dis"))),
+        lambda: read_image(path),
+        lambda: find_pairs([path, path]),
+    ):
+        with pytest.raises(InputError, match=r"moving.* holds 4 pictures"):
+            read()
+    if suffix != ".gif":  # which the service takes from nobody
+        with pytest.raises(InputError, match="frame1 holds 4 pictures"):
+            decode_image(path.read_bytes(), "frame1")
+    assert read_image(Still(path, 2)).shape == (64, 96, 3)
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_a_folder_of_sequences_is_no_sequence(tmp_path, capsys, suffix):
+    for name in "ab":
+        animation(tmp_path / f"{name}{suffix}")
     assert run_command("estimate", tmp_path, "-o", tmp_path / "flows", "--model", "dis") == 2
-    assert "a.tif' holds 4 pictures" in capsys.readouterr().err
+    assert f"a{suffix}' holds 4 pictures" in capsys.readouterr().err
 
 
 def test_what_is_no_sequence_is_one_picture(tmp_path, capsys):

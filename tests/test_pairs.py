@@ -56,7 +56,7 @@ def test_pages_of_one_file(tmp_path):
     pages = [(pair.first.page, pair.second.page) for pair in find_pairs([tmp_path / "run.tif"], "double")]
     assert pages == [(0, 1), (2, 3)]
     assert len(find_pairs([tmp_path / "run.tif"])) == 3
-    with pytest.raises(InputError, match="several pictures"):
+    with pytest.raises(InputError, match="holds 4 pictures"):
         find_pairs([tmp_path / "run.tif", tmp_path / "run.tif"])
 
 

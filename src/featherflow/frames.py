@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 #: Shares of R, G and B in the brightness of a colour, by ITU-R BT.601.
 GREY = (0.299, 0.587, 0.114)
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp", ".avif")
 
 _SMALLEST_FRAME = 16  # px
 _BITS = (8, 10, 12, 14, 16)  # that cameras store in 16
@@ -38,8 +38,8 @@ _BITS = (8, 10, 12, 14, 16)  # that cameras store in 16
 #: Pillow's names of the formats that `decode_image` takes; Pillow knows others, one of which starts a program.
 STRANGER_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "PPM")
 
-#: Formats in which several pictures are a sequence; in others (JPEG of a phone) they are views of one.
-_SEQUENCE_FORMATS = ("PNG", "WEBP", "TIFF", "GIF")
+#: Formats whose several pictures are views (JPEG of a phone) or layers of one; those of all others are a sequence.
+_OF_ONE = ("MPO", "PSD")
 
 _log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def read_image(path: str | os.PathLike[str] | Still) -> np.ndarray:
     """Read an image file as `(H, W, 3)` uint8 RGB, upright; alpha is dropped, grey repeated, and what is deeper reduced to 8 bit.
 
     Raises:
-        FileError: if the file is missing, empty, truncated or no image that Pillow can read.
+        FileError: if the file is missing, empty, truncated or no image that Pillow can read; InputError: if it is a sequence.
     """
     return _to_bytes(_read(path), f"'{path}'")
 
@@ -98,8 +98,7 @@ def read_frames(
 
 def read_images(sources: Sequence[str | os.PathLike[str] | Still]) -> list[np.ndarray]:
     """As `read_frames`, each reduced to 8 bit: `(H, W, 3)` uint8."""
-    frames = read_frames(sources)
-    return [eight_bits(frame) for frame in frames]
+    return [eight_bits(frame) for frame in read_frames(sources)]
 
 
 def read_scaled(source: str | os.PathLike[str] | Still, common: Range | None, value_range: Range | None = None) -> np.ndarray:
@@ -145,13 +144,13 @@ def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = 
         max_pixels: most pixels, width times height.
 
     Raises:
-        LimitError: for more pixels than `max_pixels`; FileError: for what is no such image, or damaged.
+        LimitError: for more pixels than `max_pixels`; FileError: for what is no such image, or damaged; InputError: for a sequence.
     """
     return _to_bytes(_decode(io.BytesIO(data), name, len(data), STRANGER_FORMATS, max_pixels), name)
 
 
 def page_count(path: str | os.PathLike[str]) -> int:
-    """How many pictures of a sequence a file holds: 1 for most, more for animated PNG, WebP and GIF and TIFF of several pages."""
+    """How many pictures of a sequence a file holds: 1 for most, more for animations and TIFF of several pages."""
     return len(page_times(path))
 
 
@@ -165,26 +164,31 @@ def page_times(path: str | os.PathLike[str]) -> list[float]:
 
     path = Path(path)
     with _opening(path) as file, _decoding(f"'{path}'", path.stat().st_size, file), Image.open(file) as image:
-        count = getattr(image, "n_frames", 1) if image.format in _SEQUENCE_FORMATS else 1
-        if count == 1 or (image.format == "TIFF" and not _are_frames(image, count)):
-            return [0.0]
-        times = []
-        for page in range(count):
+        times = [0.0] * _count(image)
+        for page in range(len(times) if len(times) > 1 else 0):
             image.seek(page)
-            if image.format in ("PNG", "WEBP"):
-                image.load()  # only then is its time known
-            times.append(float(image.info.get("duration") or 0) / 1000)
+            if image.format != "TIFF":
+                image.load()  # only then do animations tell their times
+            times[page] = float(image.info.get("duration") or 0) / 1000
         return times
 
 
-def _are_frames(image, count: int) -> bool:
-    """Whether the pages of a TIFF are frames: of one size, and none a smaller copy of another (tag 254)."""
-    size = image.size
-    for page in range(count):
-        image.seek(page)
-        if image.size != size or image.tag_v2.get(254, 0) & 1:
-            return False
-    return True
+def _count(image) -> int:
+    """Pictures of a sequence in an open file; pages of a TIFF are one if of one size, and none a smaller copy (tag 254)."""
+    count, size = 1 if image.format in _OF_ONE else getattr(image, "n_frames", 1), image.size
+    if image.format == "TIFF" and count > 1:
+        for page in range(count):
+            image.seek(page)
+            if image.size != size or image.tag_v2.get(254, 0) & 1:
+                count = 1
+        image.seek(0)
+    return count
+
+
+def check_single(name: str, count: int) -> None:
+    """Refuse a file of several pictures where one frame is meant, with `InputError`; whatever reads a frame does so."""
+    if count > 1:
+        raise InputError(f"{name} holds {count} pictures; name it alone to take them as a sequence (featherflow estimate, video).")
 
 
 def _read(source: str | os.PathLike[str] | Still) -> np.ndarray:
@@ -250,7 +254,9 @@ def _decode(
     with _decoding(name, size, file), Image.open(file, formats=formats) as image:
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise LimitError(f"{name} has {image.width}x{image.height} pixels; at most {max_pixels} in all are taken here.")
-        if page:
+        if page is None:
+            check_single(name, _count(image))
+        elif page:
             image.seek(page)
         if formats is None and page is None and _deep_colour(image, file):
             deep = _read_deep_colour(file, name)

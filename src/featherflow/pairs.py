@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .errors import FileError, InputError
-from .frames import IMAGE_SUFFIXES, Still, page_count
+from .frames import IMAGE_SUFFIXES, Still, check_single, page_count
 from .sequences import natural_order, stills
 
 PAIRINGS = ("auto", "ab", "double", "series")
@@ -57,8 +57,8 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto", colu
         raise InputError(f"The pairing must be one of {', '.join(PAIRINGS)}, got '{pairing}'.")
     if len(sources) == 2:
         for path in map(Path, sources):
-            if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and page_count(path) > 1:
-                raise InputError(f"'{path}' holds several pictures; name it alone to take them as a sequence.")
+            if path.is_file():
+                check_single(f"'{path}'", page_count(path))
         first, second = (Still(Path(source)) for source in sources)
         return [FramePair(first, second)]
     if len(sources) != 1:

@@ -18,7 +18,7 @@ from pathlib import Path
 from .errors import FileError, InputError
 from .flow import SUFFIXES
 from .flow.trust import check_confidence
-from .frames import IMAGE_SUFFIXES, Range, Still, check_range, page_count
+from .frames import IMAGE_SUFFIXES, Range, Still, check_range, check_single, page_count
 from .inference.settings import EstimationSettings
 from .outputs import FLOW_FORMATS, check_outputs, names_folder
 from .pairs import FramePair, find_pairs, folders_of
@@ -280,10 +280,8 @@ def _neighbours(frames: Sequence[str | os.PathLike]) -> list[tuple[FramePair, Pa
     if len(frames) != 2:
         raise InputError(f"Name two frames, or one folder or quoted glob of frames, or --pairs; got {len(frames)}.")
     for path in map(Path, frames):
-        if path.is_file() and path.suffix.lower() in (*IMAGE_SUFFIXES, ".gif") and path.stat().st_size:
-            count = page_count(path)
-            if count > 1:
-                raise InputError(f"'{path}' holds {count} pictures; name it alone to take them as a sequence.")
+        if path.is_file() and path.stat().st_size:
+            check_single(f"'{path}'", page_count(path))
     first, second = (Still(Path(path)) for path in frames)
     return [(FramePair(first, second), Path())]
 

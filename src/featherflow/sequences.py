@@ -10,9 +10,7 @@ from pathlib import Path
 from statistics import median_low
 
 from .errors import FileError, InputError
-from .frames import IMAGE_SUFFIXES, Still, page_count
-
-_OF_PAGES = (".tif", ".tiff", ".webp")
+from .frames import IMAGE_SUFFIXES, Still, check_single, page_count
 
 
 def natural_order(path: str | os.PathLike[str]) -> tuple:
@@ -52,8 +50,7 @@ def stills(source: str | os.PathLike[str]) -> list[Still]:
     if len(found) < 2:
         raise InputError(f"'{source}' holds {len(found)} image(s); two or more are needed.")
     found.sort(key=natural_order)
-    if found[0].suffix.lower() in _OF_PAGES and (count := page_count(found[0])) > 1:
-        raise InputError(f"'{found[0]}' holds {count} pictures; name it alone to take them as a sequence.")
+    check_single(f"'{found[0]}'", page_count(found[0]))  # before anything is computed; the others as they are read
     return [Still(path) for path in found]
 
 

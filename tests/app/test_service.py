@@ -84,6 +84,20 @@ def test_json_and_form_are_the_same(client):
     assert form.content == json.content and json.status_code == 200
 
 
+def test_base64_as_people_write_it(client, flow):
+    plain = as_json(PAIR)
+    assert any(text.endswith("=") for text in plain.values()) and any(mark in "".join(plain.values()) for mark in "+/")
+    for written in (
+        lambda text: f"data:image/png;base64,{text}",
+        lambda text: text.rstrip("="),
+        lambda text: text.replace("+", "-").replace("/", "_").rstrip("="),
+        lambda text: f"data:;base64,{text[:76]}\r\n{text[76:]}",
+    ):
+        answer = client.post("/v1/flow", json={name: written(text) for name, text in plain.items()})
+        assert answer.status_code == 200
+        np.testing.assert_array_equal(decode_flow("x.flo", answer.content), flow)
+
+
 def test_backward_brings_the_occlusion(client, flow):
     answer = client.post("/v1/flow", files=PAIR, params={"backward": True}, headers={"Accept": "application/x-npz"})
     arrays = np.load(io.BytesIO(answer.content))
@@ -124,6 +138,14 @@ def claims(width: int, height: int) -> bytes:
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n"
 
+
+def animation() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(FIRST).save(file, format="TIFF", save_all=True, append_images=[Image.fromarray(SECOND)])
+    return file.getvalue()
+
+
+ANIMATION = animation()
 REFUSED = {
     "text": ({"files": PAIR | {"frame1": b"no picture"}}, 422, "frame1 cannot be read as an image"),
     "nothing in it": ({"files": PAIR | {"frame2": b""}}, 422, "it is empty"),
@@ -144,6 +166,8 @@ REFUSED = {
     "deep JSON": ({"content": b"[" * 100_000, "headers": {"Content-Type": "application/json"}}, 422, "JSON"),
     "a list": ({"json": [1, 2]}, 422, "JSON object"),
     "no base64": ({"json": {"frame1": "#", "frame2": "#"}}, 422, "base64"),
+    "no base64 in a data URL": ({"json": dict.fromkeys(PAIR, "data:image/png,abcd")}, 422, "base64"),
+    "an animation": ({"files": PAIR | {"frame2": ANIMATION}}, 422, "frame2 holds 2 pictures"),
     "a number": ({"json": {"frame1": 1, "frame2": 2}}, 422, "base64"),
     "unknown model": ({"files": PAIR, "params": {"model": "raft"}}, 422, "'raft'"),
     "unknown parameter": ({"files": PAIR, "params": {"modle": "dis"}}, 422, "'modle'"),

@@ -97,6 +97,25 @@ def test_a_cover_picture_is_not_the_clip(tmp_path):
     assert (clip.width, clip.height, len(list(clip))) == (96, 64, 6)
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+def test_a_larger_still_beside_the_clip_is_not_the_clip(tmp_path, suffix):
+    """One picture as a stream like any other, first and larger, not marked as a cover."""
+    path = tmp_path / f"still{suffix}"
+    with av.open(str(path), "w") as container:
+        still = container.add_stream("mjpeg", rate=25)
+        still.width, still.height, still.pix_fmt = 300, 300, "yuvj420p"
+        video = container.add_stream("mpeg4", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        container.mux(still.encode(av.VideoFrame.from_ndarray(np.full((300, 300, 3), 99, np.uint8), format="rgb24")))
+        container.mux(still.encode(None))
+        for image in moving(12):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+    clip = open_clip(path)
+    assert (clip.width, clip.height, len(list(clip))) == (96, 64, 12)
+    assert len(list(open_clip(path, start=0.2))) == 7
+
+
 @pytest.mark.parametrize("name", ["take: one.mkv", "2024-11-14T22:57:44.mkv", "take[1].mkv", "50%d.mkv", "http:x.mkv"])
 def test_names_are_names(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -73,6 +73,34 @@ def test_the_numbers_of_bt2020_come_back(hdr):
     assert np.abs(shown.astype(int).mean(axis=(0, 1)) - deep()[0].mean(axis=(0, 1))).max() < 150
 
 
+@pytest.mark.parametrize("transfer", [16, 18])
+@pytest.mark.parametrize("told", ["by frames", "by the container"])
+def test_hdr_of_prores_is_read_as_such(tmp_path, transfer, told):
+    """PQ and HLG stay when what we write, and what says its colours in the container alone, is read."""
+    if "prores_ks" not in av.codecs_available:
+        pytest.skip("needs an encoder of ProRes")
+    path, colour = tmp_path / "hdr.mov", Colour(10, 9, transfer)
+    if told == "by frames":
+        with video_writer(path, 96, 64, Fraction(25), Fraction(1, 25), colour=colour) as writer:
+            writer.write(deep(1)[0], Fraction(0))
+        assert facts(path) == (9, transfer, 9, "yuv422p10le")
+    else:
+        with av.open(str(path), "w") as container:
+            video = container.add_stream("prores_ks", rate=25)
+            video.width, video.height, video.pix_fmt = 96, 64, "yuv422p10le"
+            context = video.codec_context
+            context.color_primaries, context.color_trc, context.colorspace, context.color_range = 9, transfer, 9, 1
+            frame = av.VideoFrame.from_ndarray(deep(1)[0], format="rgb48le")
+            frame = frame.reformat(format="yuv422p10le", dst_colorspace="BT2020", dst_color_range="MPEG")
+            frame.colorspace = 2
+            container.mux([*video.encode(frame), *video.encode(None)])
+        assert facts(path)[:3] == (2, 2, 2)
+    clip = open_clip(path)
+    assert clip.colour == colour
+    shown = next(iter(clip)).image.astype(int)
+    assert np.abs(shown.mean(axis=(0, 1)) - deep(1)[0].mean(axis=(0, 1))).max() < 300
+
+
 def test_flow_pictures_of_hdr_are_ordinary_ones(hdr, tmp_path):
     flow_video(hdr, tmp_path / "out.mp4", view="side-by-side", estimator=Estimator(FAST))
     assert facts(tmp_path / "out.mp4") == (1, 1, 1, "yuv420p")
@@ -83,7 +111,19 @@ def test_a_note_where_depth_is_lost(tmp_path, caplog):
         Image.fromarray(image[..., 0]).save(tmp_path / f"{index}.png")
     with caplog.at_level(logging.WARNING):
         interpolate_video(tmp_path / "*.png", tmp_path / "out.mp4", estimator=Estimator(FAST), codec="vp9")
-    assert "16 bit, of which vp9 keeps 8" in caplog.text
+    assert caplog.text.count("16 bit, of which vp9 keeps 8") == 1
+
+
+@pytest.mark.parametrize("job", [interpolate_video, stabilise_video, magnify_video])
+@pytest.mark.parametrize(("largest", "value_range"), [(4000, None), (4000, (0, 4095)), (65535, None)])
+def test_a_note_where_numbers_are_scaled(tmp_path, caplog, job, largest, value_range):
+    """12 bit in files of 16 come out in all 16; numbers of 16 bit stay what they are."""
+    for index, image in enumerate(deep(3)):
+        numbers = (image[..., 0].astype(float) * largest / image.max()).astype(np.uint16)
+        Image.fromarray(numbers).save(tmp_path / f"{index}.png")
+    with caplog.at_level(logging.WARNING):
+        job(tmp_path / "?.png", tmp_path / "out/%d.png", estimator=Estimator(FAST), value_range=value_range)
+    assert caplog.text.count("holds numbers from 0 to 4095, which become 0 to 65535") == (largest == 4000)
 
 
 @pytest.mark.parametrize("output", ["out.mkv", "out/%04d.png"])

@@ -411,7 +411,7 @@ def _refusal(description: str) -> dict[str, Any]:
 
 
 _FILE = {"type": "string", "format": "binary"}
-_TEXT = {"type": "string", "format": "byte", "description": "an image file in base64"}
+_TEXT = {"type": "string", "format": "byte", "description": "an image file in base64 or as a data URL of it"}
 
 
 def _object(frame: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ _CLOSE = {"Connection": "close"}
 #: Most quotes, colons, commas and brackets of a body in JSON; three fields need 20.
 _MOST_MARKS = 100
 _SPACE = re.compile(r"\s")
-
+_DATA_URL = re.compile(r"\s*data:[^,]{0,200};base64,", re.IGNORECASE)
+_URL_SAFE = str.maketrans("-_", "+/")
 
 #: Clips that may come in at a time, and how slowly [bytes/s].
 MOST_CLIPS, SLOWEST = 2, 256 * 1024
@@ -184,9 +185,19 @@ def _from_json(body: bytearray) -> dict[str, Upload]:
         try:
             if not isinstance(text, str):
                 raise TypeError
-            if _SPACE.search(text):  # base64 in lines, as `base64` and MIME write it
-                text = "".join(text.split())
-            files[name] = Upload("", base64.b64decode(text, validate=True))
+            files[name] = Upload("", _from_base64(text))
         except (binascii.Error, ValueError, TypeError):
             raise HTTPException(422, f"The field '{name}' must be a text in base64.") from None
     return files
+
+
+def _from_base64(text: str) -> bytes:
+    """Bytes of base64 as people write it: in lines, as a data URL, in either alphabet of RFC 4648, with or without its padding.
+
+    Raises `ValueError` for another text.
+    """
+    text = _DATA_URL.sub("", text, count=1)
+    if _SPACE.search(text):  # in lines, as `base64` and MIME write it
+        text = "".join(text.split())
+    text = text.rstrip("=").translate(_URL_SAFE)
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)

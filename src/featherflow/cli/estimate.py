@@ -41,7 +41,7 @@ def estimate(
     Parameters
     ----------
     frames
-        Two image files; or one folder, quoted glob or file of several pictures (animated PNG or WebP, TIFF of many pages), taken in
+        Two image files; or one folder, quoted glob or file of several pictures (an animation, TIFF of many pages), taken in
         natural order (2 before 10), each folder for itself.
     output
         Flow file: .flo, .png (KITTI), .pfm, .npz, .npy, .flo5 or .exr (STMap: *stmap.exr). For a sequence: a folder; its files

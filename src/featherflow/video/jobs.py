@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections import deque
@@ -29,6 +30,8 @@ from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .views import CONFIDENCE, check_view, draw
 from .writing import Pace, Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
+
+_log = logging.getLogger(__name__)
 
 _PAIRS_FOR_SCALE = 8
 _SMALLEST_FOR_ARROWS = 0.02  # px; arrows are scaled up to be seen, where colours would show noise
@@ -191,6 +194,9 @@ def write_clip(
     pace = pace or Pace(clip.selection.rate(clip.rate), clip.time_base)
     if output is not None:
         check_format(output, codec, crf, colour)
+        if clip.scaled and keeps_colour and (is_numbered(output) or codec == "ffv1"):
+            low, high = clip.scaled
+            _log.warning("note: '%s' holds numbers from %g to %g, which become 0 to 65535 in '%s'.", clip.name, low, high, output)
     damage: list[FileError] = []
     items = _until_damage(items, damage)
     beginning = list(islice(items, fewest))

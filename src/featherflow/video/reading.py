@@ -10,7 +10,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
@@ -133,6 +133,7 @@ class Clip(ABC):
         audio: file whose sound belongs to the clip, or None.
         files: what is read.
         colour: how numbers stand for colours.
+        scaled: the numbers of the source that became 0 and 65535, where they were others.
         metadata: what the source says of itself: title, artist, creation_time, ...
         repeatable: whether it can be iterated again from the beginning.
     """
@@ -147,6 +148,7 @@ class Clip(ABC):
     audio: Path | None = None
     files: tuple[Path, ...] = ()
     colour = USUAL_COLOUR
+    scaled: Range | None = None
     metadata: Mapping[str, str] = MappingProxyType({})
     repeatable = True
     selection: Selection
@@ -196,6 +198,8 @@ class ImageClip(Clip):
         first = read_scaled(self.stills[0][1], self._common, self._given)
         self.height, self.width = first.shape[:2]
         self.colour = Colour(8 * first.itemsize)
+        black_and_white = value_range or self._common or (0.0, 1.0)
+        self.scaled = black_and_white if self.colour.bits > 8 and black_and_white != (0, 65535) else None
 
     def __iter__(self) -> Iterator[Picture]:
         for time, still, length in self.stills:
@@ -225,6 +229,7 @@ class VideoClip(Clip):
 
     def __init__(self, name: str, opener, selection: Selection, repeatable: bool = True, path: Path | None = None):
         self.name, self.selection, self.repeatable, self._open = name, selection, repeatable, opener
+        self._index: int | None = None  # of the stream, once it is chosen
         container, stream = self._opened()
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
         self.time_base = Fraction(stream.time_base or 1 / self.rate)
@@ -312,7 +317,7 @@ class VideoClip(Clip):
                 yield found[0], found[1]
 
     def _opened(self):
-        """The container and its video stream: as FFmpeg chooses, the largest, the default one before all, and no cover picture."""
+        """The container and its video stream: as FFmpeg chooses, the largest, the default one before all, and no single picture."""
         with reading_errors(self.name):
             container = self._open()
         # Without a decoder a stream does not even know its size.
@@ -321,8 +326,26 @@ class VideoClip(Clip):
             what = "no video but a picture" if container.streams.video else "no video"
             container.close()
             raise FileError(f"'{self.name}' holds {what}.")
-        best = max(streams, key=lambda stream: (bool(stream.disposition & _DEFAULT), (stream.width or 0) * (stream.height or 0)))
-        return container, best
+        streams.sort(
+            key=lambda stream: (bool(stream.disposition & _DEFAULT), (stream.width or 0) * (stream.height or 0)), reverse=True
+        )
+        if self._index is None:
+            self._index = streams[0].index
+            if len(streams) > 1 and self.repeatable:
+                self._index = self._first_of_several([stream.index for stream in streams])
+        return container, container.streams[self._index]
+
+    def _first_of_several(self, indices: list[int]) -> int:
+        """Of video streams, best first, the first that holds more than one picture, else the best; a still may come unmarked."""
+        counts = dict.fromkeys(indices, 0)
+        with reading_errors(self.name), closing(self._open()) as container:
+            # A damaged file ends here early and without an error: decoding says where.
+            with suppress(Exception):
+                for packet in container.demux([container.streams[index] for index in indices]):
+                    counts[packet.stream.index] += bool(packet.size)
+                    if counts[indices[0]] > 1:
+                        break
+        return next((index for index in indices if counts[index] > 1), indices[0])
 
     def _frames_from(self, start: Fraction | None) -> Generator[tuple[Fraction, Any], None, None]:
         """(time, frame) from a keyframe at or before `start` on.
@@ -347,14 +370,22 @@ class VideoClip(Clip):
         yield from _closing(container, self._decode(container, stream))
 
     def _decode(self, container, stream) -> Generator[tuple[Fraction, Any], None, None]:
-        """(time, frame) in order of time; a frame without a time follows the one before at the usual rate."""
+        """(time, frame) in order of time; a frame without a time follows the one before at the usual rate.
+
+        What a frame does not say of its colours (those of ProRes may not), the container does, in MOV and MP4 in the atom `colr`.
+        """
         time = None
+        told = {name: int(getattr(stream.codec_context, name)) for name in _UNKNOWN}  # decoders may overwrite it
+        told = {name: value for name, value in told.items() if value != _UNKNOWN[name]}
         frames = iter(container.decode(stream))
         while True:
             with reading_errors(self.name, "" if time is None else f" after {float(time):.2f} s"):
                 frame = next(frames, None)
             if frame is None:
                 return
+            for name, value in told.items():
+                if int(getattr(frame, name)) == _UNKNOWN[name]:
+                    setattr(frame, name, value)
             if frame.pts is not None:
                 now = frame.pts * Fraction(frame.time_base) - self.origin
             else:
@@ -379,6 +410,7 @@ class VideoClip(Clip):
         return image
 
 
+_UNKNOWN = {"color_primaries": 2, "color_trc": 2, "colorspace": 2, "color_range": 0}  # as FFmpeg counts them
 _DEFAULT, _COVER = 0x1, 0x400  # FFmpeg's AV_DISPOSITION_DEFAULT and _ATTACHED_PIC
 
 

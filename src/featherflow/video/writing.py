@@ -114,6 +114,8 @@ class VideoWriter:
         av = require_av()
         kind, allowed = _container(path)
         name, encoder, self.deep = _choose(codec, colour, allowed, path)
+        if colour.bits > 8 and not self.deep:
+            _log.warning("note: the clip has %d bit, of which %s keeps 8; av1, prores and ffv1 keep more.", colour.bits, name)
         os.environ.setdefault("SVT_LOG", "1")  # libsvtav1 would greet on standard error
         kept = _ALL[name]
         self.path, self.codec = path, name
@@ -143,6 +145,7 @@ class VideoWriter:
         context.color_trc = colour.transfer if colour.transfer != 2 else 1
         context.colorspace = 0 if self._is_rgb else 9 if wide else 1
         context.color_range = 2 if self._is_rgb else 1  # all numbers, or 16 to 235
+        self._colour = context.color_primaries, context.color_trc, context.colorspace, context.color_range
         self._matrix = "BT2020" if wide else "ITU709"
         self._video, self._last, self._step = stream, None, 1 / rate
         self._packet = None
@@ -177,6 +180,8 @@ class VideoWriter:
             frame = frame.reformat(format=self._format)
         else:
             frame = frame.reformat(format=self._format, dst_colorspace=self._matrix, dst_color_range="MPEG")
+        # ProRes writes into each picture what the frame says, not what the encoder was told.
+        frame.color_primaries, frame.color_trc, frame.colorspace, frame.color_range = self._colour
         frame.pts, frame.time_base = pts, self._time_base
         if self._sound is not None:
             self._sound.copy_until(time)
@@ -354,8 +359,6 @@ def _choose(codec: str | None, colour: Colour, allowed: tuple[str, ...], path: P
         able = [name for name in allowed if _ALL[name].deep_format and any(e in available for e in _ALL[name].encoders)]
         cure = f"take --codec {able[0]}" if able else "take a name that ends in .mkv"
         raise InputError(f"The clip is HDR of {colour.bits} bit, of which {found[0][0]} keeps 8 in '{path}'; {cure}.")
-    if deep:
-        _log.warning("note: the clip has %d bit, of which %s keeps 8; av1, prores and ffv1 keep more.", colour.bits, found[0][0])
     return *found[0], False
 
 
