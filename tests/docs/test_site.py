@@ -76,7 +76,7 @@ def test_every_page_is_in_the_navigation():
 
 def test_every_command_has_a_page():
     verbs = {name for name in app if not name.startswith("-")}
-    assert verbs and verbs == {page.stem for page in (DOCS / "howto").glob("*.md")}
+    assert {page.stem for page in (DOCS / "howto").glob("*.md")} <= verbs <= {page.stem for page in DOCS.rglob("*.md")}
 
 
 def test_pictures_are_small_and_used():

@@ -528,7 +528,7 @@ def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
     def opener():
         try:
             return av.open(sys.stdin.buffer, format="yuv4mpegpipe")
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, ValueError, AttributeError):  # the latter two where nothing can be read there
             raise InputError(
                 "What comes on standard input is no YUV4MPEG2; raw frames from a pipe need their size, as in --size 640x480."
             ) from None
