@@ -9,7 +9,7 @@ left out.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,6 @@ from torch import Tensor
 
 #: Rows of a map that are filtered at a time: their windows stay in the processor's cache.
 _STRIP = 64
-
-_Place = TypeVar("_Place", bound=object)
 
 
 class Comparison(NamedTuple):

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import as_batches
+from ..frames import GREY, as_batches
 from . import algebra
 from .fields import Flow
 
@@ -198,7 +198,7 @@ def cues(first: Tensor, second: Tensor, flow: Tensor, backward: Tensor, top: int
 
 
 def _grey(image: Tensor) -> Tensor:
-    return (image * image.new_tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+    return (image * image.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
 
 
 def _length(vectors: Tensor) -> Tensor:

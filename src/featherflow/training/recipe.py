@@ -93,7 +93,7 @@ class Recipe:
     precision: str = "auto"
     ema: float = 0.999
 
-    #: For a network that sweeps each level with the same weights: how often, step by step in turn. None: as the network has it.
+    #: For a network that sweeps each level with the same weights: how often, step by step in turn. Empty: as the network has it.
     sweeps: tuple[int, ...] = ()
 
     #: What is minimised; in text form `loss.exponent=1`.
