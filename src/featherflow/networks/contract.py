@@ -99,6 +99,8 @@ class FlowNetwork(nn.Module):
 
     #: Of the class, or of the object where they depend on its numbers.
     traits: Traits
+    #: The table of numbers that the network was built from, where it has one: a frozen dataclass.
+    config: Any = None
     #: What is known about the weights, where they were loaded from a file.
     weights_info: Provenance | None = None
 

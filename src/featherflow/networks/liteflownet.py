@@ -534,7 +534,7 @@ class LiteFlowNet(FeatureNetwork):
 
     def __init__(self, config: LiteFlowNetConfig = LITEFLOWNET):
         super().__init__()
-        self.config = config
+        self.config: LiteFlowNetConfig = config
         self.register_buffer("mean1", torch.tensor(OFFICIAL_MEANS[0]))
         self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[1]))
         self.netc = NetC(config.features)

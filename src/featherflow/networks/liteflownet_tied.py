@@ -172,7 +172,7 @@ class LiteFlowNetTied(FlowNetwork):
 
     def __init__(self, config: TiedConfig = TiedConfig()):
         super().__init__()
-        self.config = config
+        self.config: TiedConfig = config
         self.register_buffer("mean1", torch.tensor(OFFICIAL_MEANS[0]))
         self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[0]))
         self.encoder = Encoder(config)
