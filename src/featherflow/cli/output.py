@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -97,6 +98,20 @@ def _valid(value: object) -> object:
 def _escaped(match: re.Match) -> str:
     code = ord(match[0])
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code < 0xDD00 else f"\\u{code:04x}"
+
+
+def keep_descriptors() -> None:
+    """Open the null device where standard input, output or error is closed.
+
+    Otherwise the next file that is opened gets its number, and what libraries print goes into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    if sys.stderr is None:  # what is printed to None goes to standard output
+        sys.stderr = open(os.devnull, "w")
 
 
 def hold_every_name() -> None:

@@ -358,7 +358,7 @@ class Trainer:
             TrainingError: after many steps in a row without a finite gradient; the last checkpoint is kept.
         """
         started = saved = validated = window_started = time.monotonic()
-        target = min(self.length, self.samples + samples if samples else self.length)
+        target = min(self.length, self.length if samples is None else self.samples + samples)
         window, bad = [], 0
         with _StopSignals() as stop, _Log(self.folder / "log.jsonl", report, self.processes.writes) as log:
 
@@ -398,6 +398,8 @@ class Trainer:
                     saved = time.monotonic()
                 if time.monotonic() - validated > validate_every:
                     judge()
+            if window:
+                log.write(self._summary(window, time.monotonic() - window_started))
             self.save()
             if self.shards is not None and self.processes.writes:
                 write_shards(self.shards, self.state())
