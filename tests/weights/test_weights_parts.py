@@ -44,7 +44,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_several_networks_are_named_and_one_is_chosen(form, pair):
     contents = saved(FORMS[form](*pair))
-    with pytest.raises(WeightsError, match="2 networks that spynet could take: 'student', 'teacher'.*--part student"):
+    with pytest.raises(WeightsError, match=r"2 networks that spynet could take: 'student', 'teacher'.*--part student"):
         import_weights(contents, NAME)
     for part, state in zip(("student", "teacher"), pair, strict=True):
         imported = import_weights(contents, NAME, part)

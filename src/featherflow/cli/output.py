@@ -121,8 +121,8 @@ def hold_every_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def parse_range(text: str | None) -> tuple[float, float] | None:
-    """LOW,HIGH as two numbers.
+def parse_range(text: str | None, what: str = "range", example: str = "0,4095") -> tuple[float, float] | None:
+    """LOW,HIGH as two numbers; `what` they are and an `example`, for the error.
 
     Raises:
         InputError: for another form.
@@ -132,7 +132,7 @@ def parse_range(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise InputError(f"A range is written as LOW,HIGH, for instance 0,4095; got '{text}'.") from None
+        raise InputError(f"A {what} is written as LOW,HIGH, for instance {example}; got '{text}'.") from None
     return low, high
 
 
