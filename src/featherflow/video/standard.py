@@ -14,7 +14,9 @@ def standard_input() -> BinaryIO:
     Raises:
         InputError: where the process has no standard input, or it is closed.
     """
-    return _bytes_of(sys.stdin, "standard input to read frames from")
+    if (raw := _bytes_of(sys.stdin)) is None:
+        raise InputError("There is no standard input to read frames from: it is closed.")
+    return raw
 
 
 def standard_output() -> BinaryIO:
@@ -23,11 +25,11 @@ def standard_output() -> BinaryIO:
     Raises:
         InputError: where the process has no standard output, or it is closed.
     """
-    return _bytes_of(sys.stdout, "standard output to write frames to")
-
-
-def _bytes_of(stream: IO[str] | None, what: str) -> BinaryIO:
-    raw = getattr(stream, "buffer", None)  # None too where a caller put something else in its place
-    if raw is None or raw.closed:
-        raise InputError(f"There is no {what}: it is closed.")
+    if (raw := _bytes_of(sys.stdout)) is None:
+        raise InputError("There is no standard output to write frames to: it is closed.")
     return raw
+
+
+def _bytes_of(stream: IO[str] | None) -> BinaryIO | None:
+    raw = getattr(stream, "buffer", None)  # None too where a caller put something else in its place
+    return None if raw is None or raw.closed else raw
