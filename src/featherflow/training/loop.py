@@ -189,8 +189,10 @@ class Trainer:
         if self.checkpoint.exists():
             try:
                 state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-            except Exception as error:
-                raise self._misfit(error) from error
+            except Exception as error:  # what PyTorch says of damage is long, and of its own making
+                raise TrainingError(
+                    f"The checkpoint '{self.checkpoint}' is damaged or cut short, or none of ours; without it the run begins anew."
+                ) from error
         elif self.shards is not None and (self.shards / INDEX).exists():
             state = read_shards(self.shards)
         else:

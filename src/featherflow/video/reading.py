@@ -472,7 +472,7 @@ def open_clip(
     Args:
         source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard
             input, or YUV4MPEG2 where no size is given.
-        start, end: part to take [s]; stride: take every so manieth frame.
+        start, end: part to take [s]; stride: take one frame of so many.
         fps: of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many
             are shown in a second (default 25).
         size, pixel_format: of raw frames, `"640x480"` and FFmpeg's name of how pixels are stored.
