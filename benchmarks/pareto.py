@@ -1,12 +1,12 @@
 """Speed and accuracy of many methods in one picture: milliseconds of one pair against the error on real pairs.
 
-    python benchmarks/pareto.py liteflownet2-slim liteflownet2-slim+1 liteflownet2 dis tvl1 --data PAIRS -o pareto.png --json pareto.json
+    python benchmarks/pareto.py liteflownet2-slim liteflownet2-slim+1 liteflownet2 dis --data PAIRS -o pareto.png --json pareto.json
     python benchmarks/pareto.py --from pareto.json -o pareto.png
 
-Times are those of `featherflow bench` (medians of rounds in which each method runs once, networks as they run by default), errors those
-of `featherflow evaluate`: EPE [px] per_image in each group, mean of the groups. `NAME+N` has N steps of refinement. Networks without
-weights, and peers, given as `--against "LABEL=COMMAND"` (see benchmarks/ptlflow_peer.py), have a time only and stand as a line. Names
-are bold of methods than which none is both faster and more accurate. Needs matplotlib.
+Times are those of `featherflow bench` (medians of rounds in which each method runs once, networks as they run by default), errors
+those of `featherflow evaluate`: EPE [px] per_image in each group, mean of the groups. `NAME+N` has N steps of refinement. Networks
+without weights, and peers, given as `--against "LABEL=COMMAND"` (see benchmarks/ptlflow_peer.py), have a time only and stand as a
+line. Names are bold of methods than which none is both faster and more accurate. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -31,7 +31,12 @@ import matplotlib.pyplot as plt
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", metavar="MODEL")
-    parser.add_argument("--data", action="append", default=[], help="as `featherflow evaluate` takes it: FOLDER of pairs, or NAME=ROOT of a benchmark")
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        help="as `featherflow evaluate` takes it: FOLDER of pairs, or NAME=ROOT of a benchmark",
+    )
     parser.add_argument("--against", action="append", default=[], metavar="LABEL=COMMAND")
     parser.add_argument("--size", default="1024x436")
     parser.add_argument("--dtype", default="auto")
@@ -64,7 +69,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, Any]:
     errors = evaluate({name: method_named(name, dtype=arguments.dtype) for name in names}, datasets) if datasets else None
     rows = []
     for timing in times.timings:
-        groups = {} if errors is None else {r.group: r.figures["per_image"]["epe"] for r in errors.results if r.model == timing.model}
+        groups = (
+            {} if errors is None else {r.group: r.figures["per_image"]["epe"] for r in errors.results if r.model == timing.model}
+        )
         mean = statistics.mean(groups.values()) if groups else None
         rows.append({"method": timing.model, "ms": timing.ms, "fastest_ms": timing.fastest_ms, "epe": mean, "groups": groups})
     plain = times.as_dict()

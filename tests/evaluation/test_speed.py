@@ -111,7 +111,12 @@ def test_candidates():
     ]
     refined = speed.candidates(["liteflownetx", "liteflownetx+2", "dis+1"])
     assert [c.name for c in refined] == ["liteflownetx torch float32", "liteflownetx+2 torch float32", "dis+1"]
-    for wrong in ({"models": ["raftt"]}, {"models": ["dis+0"]}, {"models": ["raft"], "engines": ["tpu"]}, {"models": ["raft"], "dtypes": ["int4"]}):
+    for wrong in (
+        {"models": ["raftt"]},
+        {"models": ["dis+0"]},
+        {"models": ["raft"], "engines": ["tpu"]},
+        {"models": ["raft"], "dtypes": ["int4"]},
+    ):
         with pytest.raises(InputError):
             speed.candidates(**wrong)
 

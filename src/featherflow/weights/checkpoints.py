@@ -12,7 +12,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -187,7 +187,7 @@ def check_floating(name: str, tensor: Tensor, source: str) -> None:
         raise WeightsError(f"Entry '{name}' of {source} must hold floating-point numbers, got {kind}.")
 
 
-def _holds(loaded: object, key: str) -> bool:
+def _holds(loaded: object, key: str) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping) and len(loaded[key]) > 0
 
 
