@@ -23,6 +23,7 @@ from .flow import occlusion as find_occlusion
 from .flow.trust import confidence_levels
 from .frames import Range, read_frames, write_image
 from .inference import Estimator
+from .inference.timing import Stopwatch, Times, said_before
 from .outputs import make_folder
 from .overlap import ahead, behind
 from .plans import FILES, FlowPlan, PairTask, plan_files
@@ -58,11 +59,7 @@ class FlowJobResult:
     def sentence(self) -> str:
         """One line for a person."""
         files = [name for name in (self.flow, self.picture, self.backward, self.occlusion, self.confidence) if name]
-        before = "".join(
-            f"{what} in {seconds:.2f} s, "
-            for what, seconds in (("loaded", self.load_seconds), ("engine ready", self.build_seconds))
-            if seconds >= 0.005
-        )
+        before = said_before(self.load_seconds, self.build_seconds)
         return (
             f"{Path(self.frame1).name} -> {Path(self.frame2).name}  {self.width}x{self.height} px, {self.model}, "
             f"{before}estimated in {self.seconds:.2f} s, mean length {self.mean_length_px:.2f} px, "
@@ -284,11 +281,9 @@ def _unwritten(path: str | os.PathLike, error: OSError) -> FileError:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was estimated for a pair, and the seconds that it and what had to come before it took."""
+    """What was estimated for a pair, and what that took."""
 
-    seconds: float
-    load_seconds: float
-    build_seconds: float
+    times: Times
     flow: np.ndarray
     backward: np.ndarray | None = None
     confidence: np.ndarray | None = None
@@ -302,8 +297,7 @@ class _Runner:
 
     def __init__(self, estimator: Estimator, plan: FlowPlan):
         self.estimator, self.both, self.trusted, self.value_range = estimator, plan.both, plan.trusted, plan.value_range
-        self.load_seconds, self.build_seconds = estimator.load_seconds, 0.0
-        self._ready: set[tuple[int, ...]] = set()
+        self._load_seconds = estimator.load_seconds  # counted for the first pair
         self._kept: dict[PairTask, _Found] = {}
 
     def read(self, tasks: Sequence[PairTask]) -> Iterator[tuple[PairTask, Frames | FeatherflowError | None]]:
@@ -333,22 +327,13 @@ class _Runner:
             return error
 
     def _estimate(self, frame1: np.ndarray, frame2: np.ndarray) -> _Found:
-        seconds, found = self._timed(frame1, frame2)
-        if self.estimator.settings.engine not in ("auto", "torch") and frame1.shape not in self._ready:
-            # The first run for a size builds the engine or loads what was built; what that took is what the second takes less.
-            first, (seconds, found) = seconds, self._timed(frame1, frame2)
-            self.build_seconds += max(first - seconds, 0.0)
-        self._ready.add(frame1.shape)
-        load, build, self.load_seconds, self.build_seconds = self.load_seconds, self.build_seconds, 0.0, 0.0
-        return _Found(seconds, load, build, *found)
-
-    def _timed(self, frame1: np.ndarray, frame2: np.ndarray) -> tuple[float, tuple[np.ndarray, ...]]:
-        started = time.perf_counter()
+        watch = Stopwatch(self._load_seconds)
         if self.both:
             found = self.estimator.both(frame1, frame2, confidence=self.trusted)
         else:
             found = (self.estimator(frame1, frame2),)
-        return time.perf_counter() - started, found
+        self._load_seconds = 0.0
+        return _Found(watch.read(), *found)
 
     def measure(self, tasks: Sequence[PairTask]) -> float:
         """One scale for all pictures [px]; pairs that cannot be read do not count."""
@@ -391,11 +376,11 @@ def _write(task: PairTask, found: _Found, plan: FlowPlan, model: str) -> FlowJob
         model,
         flow.shape[1],
         flow.shape[0],
-        round(found.seconds, 4),
+        found.times.seconds,
         round(float(length.mean()), 4),
         round(float(length.max()), 4),
         picture_scale_px=picture_scale,
-        load_seconds=round(found.load_seconds, 4),
-        build_seconds=round(found.build_seconds, 4),
+        load_seconds=found.times.load_seconds,
+        build_seconds=found.times.build_seconds,
         **{name: str(getattr(task, name)) for name in names if getattr(task, name) is not None},
     )

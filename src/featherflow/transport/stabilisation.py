@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -18,6 +17,7 @@ import torch
 from ..errors import FileError, InputError
 from ..frames import Range, as_batch
 from ..inference import Estimator
+from ..inference.timing import Stopwatch
 from ..video import (
     THRESHOLD,
     Step,
@@ -243,13 +243,13 @@ def stabilise_video(
     if not 0 < crop < 1:
         raise InputError(f"The crop is a share of the frame, between 0 and 1, got {crop}.")
     check_threshold(cuts)
-    began = time.perf_counter()
     clip = open_clip(source, start=start, end=end, fps=fps, value_range=value_range)
     if not clip.repeatable:
         raise InputError(f"Steadying reads a clip twice, which {clip.name} does not allow; save it to a file first.")
     check_clip_outputs(clip, [("the video", output)], overwrite)
     check_format(output, codec, crf, clip.colour)
     estimator = Estimator() if estimator is None else estimator
+    watch = Stopwatch(estimator.load_seconds)
     motions, times = [], []
     total = None if clip.expected is None else 2 * clip.expected - 1
     damage: FileError | None = None
@@ -284,6 +284,7 @@ def stabilise_video(
         lambda image, correction: apply(image, correction, zoom),
         output,
         estimator,
+        watch,
         codec=codec,
         crf=crf,
         sound=sound,
@@ -295,10 +296,7 @@ def stabilise_video(
         None if motion is None else b @ motion @ a.inverse()
         for motion, (a, b) in zip(motions, itertools.pairwise(corrections), strict=True)
     ]
-    seconds = time.perf_counter() - began
-    result = replace(
-        result, cuts=motions.count(None), seconds=round(seconds, 3), frames_per_second=round(result.frames / seconds, 3)
-    )
+    result = replace(result, cuts=motions.count(None))
     return StabilisationResult(
         **{field.name: getattr(result, field.name) for field in fields(result)},
         zoom=round(zoom, 4),

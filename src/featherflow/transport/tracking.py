@@ -249,7 +249,7 @@ class TracksResult(VideoJobResult):
         cuts = f" ({counted(self.cuts, 'cut')}, at each of which all are lost)" if self.cuts else ""
         return (
             f"{Path(self.source).name} -> {self.table}{shown}: {counted(self.points, 'point')} through "
-            f"{counted(self.frames, 'frame')}, {self.left} to the end{cuts}, {self.model}, {self.seconds:.1f} s"
+            f"{counted(self.frames, 'frame')}, {self.left} to the end{cuts}, {self.model}, {self.times()}"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from ..errors import FileError, InputError, counted
 from ..files import atomic_write
 from ..flow import warp_error
 from ..inference import Estimator
+from ..inference.timing import Stopwatch, said_before
 from ..overlap import ahead
 from .cuts import THRESHOLD, check_threshold
 from .jobs import DamagedClipError, Step, check_clip_outputs, steps
@@ -50,9 +50,13 @@ class ClipCheck:
     #: How many frames entered the mean.
     compared_frames: int
     cuts: int
+    #: All of it [s], without loading the weights and making an engine ready.
     seconds: float
     frames: tuple[FrameCheck, ...]
     output: str | None = None
+    #: Loading the weights, and building or loading an engine for the size [s].
+    load_seconds: float = 0.0
+    build_seconds: float = 0.0
 
     def sentence(self) -> str:
         """One line for a person."""
@@ -60,9 +64,10 @@ class ClipCheck:
         mean = "no" if self.warp_error is None else f"{self.warp_error:.6f}, mean over {self.compared_frames}"
         cuts = f", {self.cuts} cut{'s' if self.cuts > 1 else ''} left out" if self.cuts else ""
         written = f": {self.output}" if self.output else ""
+        before = said_before(self.load_seconds, self.build_seconds)
         return (
-            f"{Path(self.source).name}{along}  {self.width}x{self.height} px, {self.model}, {self.seconds:.1f} s, "
-            f"warp error {mean} of {len(self.frames)} pairs of frames{cuts}{written}"
+            f"{Path(self.source).name}{along}  {self.width}x{self.height} px, {self.model}, "
+            f"{before}{self.seconds:.1f} s, warp error {mean} of {len(self.frames)} pairs of frames{cuts}{written}"
         )
 
 
@@ -105,7 +110,7 @@ def check_clip(
     for which in (clip, origin):
         check_clip_outputs(which, [("the table", output)], None)
     estimator = Estimator() if estimator is None else estimator
-    began = time.perf_counter()
+    watch = Stopwatch(estimator.load_seconds)
     total = None if origin.expected is None else max(origin.expected - 1, 1)
     found: list[FrameCheck] = []
     walk = steps(origin, estimator, backward=True, cuts=cuts)
@@ -121,6 +126,7 @@ def check_clip(
         raise DamagedClipError(
             f"{str(damage).rstrip('.')}; what was made until then is kept: {counted(len(found), 'pair')} of frames in {output}."
         ) from None
+    times = watch.read()
     errors = [frame.warp_error for frame in found if frame.warp_error is not None]
     if output is not None:
         _write(output, found)
@@ -133,9 +139,11 @@ def check_clip(
         float(np.mean(errors)) if errors else None,
         len(errors),
         sum(frame.cut for frame in found),
-        round(time.perf_counter() - began, 3),
+        round(times.seconds, 3),
         tuple(found),
         None if output is None else str(output),
+        times.load_seconds,
+        times.build_seconds,
     )
 
 

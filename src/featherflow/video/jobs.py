@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -24,6 +23,7 @@ from ..flow.trust import check_confidence, confidence_levels
 from ..flow.trust import confidence as find_confidence
 from ..frames import Range, write_image
 from ..inference import Estimator
+from ..inference.timing import Stopwatch, said_before
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
 from ..overlap import ahead, behind
 from .cuts import THRESHOLD, change, check_threshold
@@ -55,6 +55,7 @@ class VideoJobResult:
     height: int
     #: Pictures written, or flows where no video was asked for.
     frames: int
+    #: All of it [s], without loading the weights and making an engine ready; and how many frames that are a second.
     seconds: float
     frames_per_second: float
     output: str | None = None
@@ -67,11 +68,19 @@ class VideoJobResult:
     flow_dir: str | None = None
     #: Flow length drawn in full colour [px], at the end of the clip.
     scale_px: float | None = None
+    #: Loading the weights, and building or loading an engine for the size [s].
+    load_seconds: float = 0.0
+    build_seconds: float = 0.0
+
+    def times(self) -> str:
+        """What it took, for a person."""
+        before = said_before(self.load_seconds, self.build_seconds)
+        return f"{before}{self.seconds:.1f} s, {self.frames_per_second:.2f} frames/s"
 
     def sentence(self) -> str:
         """One line for a person."""
         where = " and ".join(name for name in (self.output, self.flow_dir) if name)
-        details = [f"{self.width}x{self.height} px", self.model, f"{self.seconds:.1f} s, {self.frames_per_second:.2f} frames/s"]
+        details = [f"{self.width}x{self.height} px", self.model, self.times()]
         if self.scale_px is not None:
             details.append(f"full colour at {self.scale_px:.1f} px")
         if self.output:
@@ -366,7 +375,7 @@ def flow_video(
     walk = steps(clip, estimator, backward=both, warm_start=warm_start, cuts=cuts)  # refuses unusable settings
     folder = None if flow_dir is None else make_folder(flow_dir)
     lengths = _Scale(scale, _SMALLEST_FOR_ARROWS if view == "arrows" else SMALLEST_MEASURED_SCALE)
-    began = time.perf_counter()
+    watch = Stopwatch(estimator.load_seconds)
     if output is not None and scale is None and view != CONFIDENCE:
         with suppress(FileError):  # a clip that is damaged somewhere is followed until there
             for pair in clip.pairs(_PAIRS_FOR_SCALE):
@@ -374,8 +383,6 @@ def flow_video(
                 if not change(*pair, flow, cuts).breaks:
                     lengths.include(flow)
         lengths.fixed = lengths.value is not None
-    beforehand = time.perf_counter() - began
-
     found = 0
 
     def items():
@@ -415,6 +422,7 @@ def flow_video(
         picture,
         output,
         estimator,
+        watch,
         codec=codec,
         crf=crf,
         sound=sound,
@@ -422,11 +430,8 @@ def flow_video(
         total=total,
         progress=progress,
     )
-    seconds = beforehand + result.seconds
     return replace(
         result,
-        seconds=round(seconds, 3),
-        frames_per_second=round(result.frames / seconds, 3),
         cuts=found,
         flow_dir=None if folder is None else str(folder),
         scale_px=None if output is None or view == CONFIDENCE or lengths.value is None else round(lengths.value, 3),
@@ -467,23 +472,26 @@ def video_job(
     picture: Callable[..., np.ndarray | None],
     output: str | os.PathLike[str] | None,
     estimator: Estimator,
+    watch: Stopwatch | None = None,
     **options: Any,
 ) -> VideoJobResult:
-    """`write_clip` with its options, timed."""
-    began = time.perf_counter()
+    """`write_clip` with its options, timed; `watch`: of a job that began before."""
+    watch = Stopwatch(estimator.load_seconds) if watch is None else watch
     written = write_clip(clip, items, picture, output, **options)
-    seconds = time.perf_counter() - began
+    times = watch.read()
     return VideoJobResult(
         clip.name,
         estimator.model,
         clip.width,
         clip.height,
         written.pictures,
-        round(seconds, 3),
-        round(written.pictures / seconds, 3),
+        round(times.seconds, 3),
+        round(written.pictures / times.seconds, 3),
         None if output is None else str(output),
         written.codec,
         written.sound,
+        load_seconds=times.load_seconds,
+        build_seconds=times.build_seconds,
     )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from ...errors import EngineError, InputError, MissingExtraError
 from ...networks import FlowNetwork
 from ..few import Few
+from ..timing import making_ready
 from . import builds, compiled, int8, pytorch
 from .graphs import ExportWrapper, deepest
 from .identity import identity
@@ -105,11 +106,13 @@ def runner(engine: str, task: Task) -> Runner:
     Raises:
         MissingExtraError: for one that is not installed. EngineError: for one that cannot run the network.
     """
-    if engine in _BUILT:
-        return _built(engine, task)
-    if engine == "compile":
+    if engine == "torch":
+        return task.by_pytorch
+    with making_ready():
+        if engine in _BUILT:
+            return _built(engine, task)
+        compiled.prepare(task.network, task.spec)
         return partial(compiled.run, task.network, task.spec)
-    return task.by_pytorch
 
 
 def _kind(engine: str):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from ...flow import forward_backward_consistency
 from ...flow.fields import as_field, as_mask
 from ...frames import Range, check_range, read_frames, read_image
 from ...inference.estimator import Estimator, kept_estimator
+from ...inference.timing import Stopwatch, Times, said_before
 from ...outputs import check_outputs
 from ...pairs import FramePair, find_pairs, folders_of
 from .field import Calibration, Kind, VelocityField, calibrated, on_grid
@@ -49,18 +49,22 @@ class PairResult:
     #: Root mean square.
     vorticity_rms: float | None
     divergence_rms: float | None
-    #: Estimation alone [s].
+    #: Estimation alone [s], without reading, writing, loading the weights or building an engine.
     seconds: float
     files: tuple[str, ...]
+    #: Before the first pair, and 0 for the others: loading the weights, and building or loading an engine for the size [s].
+    load_seconds: float = 0.0
+    build_seconds: float = 0.0
 
     def sentence(self) -> str:
         """One line for a person."""
         kinds = (("replaced", self.replaced), ("rejected", self.rejected), ("masked", self.masked))
         others = "".join(f", {count} {name}" for name, count in kinds if count)
         speed = "no velocity" if self.mean_speed is None else f"mean speed {self.mean_speed:.4g}, largest {self.max_speed:.4g}"
+        before = said_before(self.load_seconds, self.build_seconds)
         return (
             f"{Path(self.frame1).name} -> {Path(self.frame2).name}  {self.nx}x{self.ny} points{others}; {speed} "
-            f"{self.velocity_unit}, {self.seconds:.2f} s: {', '.join(self.files)}"
+            f"{self.velocity_unit}, {before}{self.seconds:.2f} s: {', '.join(self.files)}"
         )
 
 
@@ -186,7 +190,7 @@ def measure_files(
     for index, (pair, plan) in enumerate(zip(pairs, plans, strict=True)):
         if progress:
             progress(index, len(pairs))
-        field, seconds = _measure_pair(pair, masks[index], value_range, calibration, spacing, validation, estimator)
+        field, times = _measure_pair(pair, masks[index], value_range, calibration, spacing, validation, estimator)
         if of_all:
             if fields and fields[0].u.shape != field.u.shape:
                 raise InputError(f"'{pair.first}' is of another size than the frames before it; {of_all[0]} holds one grid.")
@@ -197,7 +201,8 @@ def measure_files(
             draw_quiver(plan.quiver, field)
         if plan.vorticity is not None:
             draw_vorticity(plan.vorticity, field)
-        results.append(_result(pair, field, seconds, [path for _, path in plan.named()] + of_all))
+        times = replace(times, load_seconds=0.0 if results else round(estimator.load_seconds, 4))
+        results.append(_result(pair, field, times, [path for _, path in plan.named()] + of_all))
     times = [pair.time for pair in pairs if pair.time is not None]
     for path in of_all:
         names = [f"{pair.first} {pair.second}" for pair in pairs]
@@ -237,8 +242,8 @@ def _measure_pair(
     spacing: int,
     validation: Validation,
     estimator: Estimator,
-) -> tuple[VelocityField, float]:
-    """The velocities of a pair, and how long their estimation took [s]."""
+) -> tuple[VelocityField, Times]:
+    """The velocities of a pair, and what their estimation took."""
     frame1, frame2 = read_frames([pair.first, pair.second], value_range)
     if frame1.shape != frame2.shape:
         sizes = f"{frame1.shape[1]}x{frame1.shape[0]} and {frame2.shape[1]}x{frame2.shape[0]}"
@@ -246,14 +251,14 @@ def _measure_pair(
     covered = None
     if mask is not None:
         covered = as_mask(read_image(mask).max(axis=-1) < 128, frame1.shape[:2], f"the mask '{mask}'")
-    started = time.perf_counter()
+    watch = Stopwatch()
     flow, back = _flows(frame1, frame2, validation, estimator)
-    seconds = time.perf_counter() - started
+    times = watch.read()
     field = from_flow(flow, calibration=calibration, spacing=spacing, mask=covered, validation=validation, backward=back)
-    return field, seconds
+    return field, times
 
 
-def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequence[str | os.PathLike[str]]) -> PairResult:
+def _result(pair: FramePair, field: VelocityField, times: Times, files: Sequence[str | os.PathLike[str]]) -> PairResult:
     def figure(values: np.ndarray, summary: Callable) -> float | None:
         known = values[~np.isnan(values)]
         return float(f"{summary(known):.6g}") if known.size else None
@@ -278,6 +283,8 @@ def _result(pair: FramePair, field: VelocityField, seconds: float, files: Sequen
         rate_unit=field.calibration.rate_unit,
         vorticity_rms=figure(field.vorticity, rms),
         divergence_rms=figure(field.divergence, rms),
-        seconds=round(seconds, 4),
+        seconds=times.seconds,
         files=tuple(str(path) for path in files),
+        load_seconds=times.load_seconds,
+        build_seconds=times.build_seconds,
     )
