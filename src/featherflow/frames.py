@@ -158,6 +158,8 @@ def page_count(path: str | os.PathLike[str]) -> int:
 def page_times(path: str | os.PathLike[str]) -> list[float]:
     """How long each picture of a file is shown [s], 0 where it does not say.
 
+    Of a damaged file those behind the damage count as well, as long as the one before; what is wrong is told when they are read.
+
     Raises:
         FileError: as `read_image`.
     """
@@ -167,23 +169,43 @@ def page_times(path: str | os.PathLike[str]) -> list[float]:
     with _opening(path) as file, _decoding(f"'{path}'", path.stat().st_size, file), Image.open(file) as image:
         times = [0.0] * _count(image)
         for page in range(len(times) if len(times) > 1 else 0):
-            image.seek(page)
-            if image.format != "TIFF":
-                image.load()  # only then do animations tell their times
+            try:
+                image.seek(page)
+                if image.format != "TIFF":
+                    image.load()  # only then do animations tell their times
+            except Exception:  # decoders raise almost anything on damaged files
+                if page == 0:
+                    raise
+                times[page:] = [times[page - 1]] * (len(times) - page)
+                break
             times[page] = float(image.info.get("duration") or 0) / 1000
         return times
 
 
 def _count(image) -> int:
     """Pictures of a sequence in an open file; pages of a TIFF are one if of one size, and none a smaller copy (tag 254)."""
-    count, size = 1 if image.format in _OF_ONE else getattr(image, "n_frames", 1), image.size
-    if image.format == "TIFF" and count > 1:
-        for page in range(count):
-            image.seek(page)
-            if image.size != size or image.tag_v2.get(254, 0) & 1:
-                count = 1
-        image.seek(0)
-    return count
+    if image.format == "TIFF":
+        return _pages(image)
+    return 1 if image.format in _OF_ONE else getattr(image, "n_frames", 1)
+
+
+def _pages(image) -> int:
+    """As `_count`, of a TIFF; of one that is cut short, those that are there and the first that is not."""
+    size, page = image.size, 0
+    while True:
+        if image.size != size or image.tag_v2.get(254, 0) & 1:
+            page = 0
+            break
+        try:
+            image.seek(page + 1)
+        except EOFError:
+            break
+        except Exception:  # of what describes the next page
+            page += 1
+            break
+        page += 1
+    image.seek(0)
+    return page + 1
 
 
 def check_single(name: str, count: int) -> None:

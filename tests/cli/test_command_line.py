@@ -355,3 +355,15 @@ def test_names_that_are_too_long_are_one_sentence(tmp_path, capsys, place):
     assert run_command(*arguments, "--model", "horn-schunck") != 0
     error = capsys.readouterr().err.strip()
     assert "too long" in error and "\n" not in error and not (tmp_path / "x.flo").exists()
+
+
+def test_a_progress_bar_leaves_nothing_where_there_is_no_terminal(tmp_path, capfd):
+    write_frames(tmp_path, 3)
+    assert run_command("estimate", tmp_path, "-o", tmp_path / "flows", "--model", "horn-schunck") == 0
+    assert capfd.readouterr().err.count("\n") == 1  # the totals
+
+
+@pytest.mark.parametrize("height", [0, -3, 15])
+def test_a_network_is_not_exported_for_frames_that_cannot_be(height, tmp_path, capsys):
+    assert run_command("export", "liteflownet2-slim", "-o", tmp_path / "a.onnx", f"--height={height}") == 2
+    assert f"got 1024x{height}" in capsys.readouterr().err and not list(tmp_path.iterdir())

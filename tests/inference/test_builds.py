@@ -97,6 +97,16 @@ def _rewrite(change):
     return damage
 
 
+def _resealed(record):
+    """What some other program may have written, as if it were whole."""
+
+    def damage(place):
+        files = json.loads((place / builds._RECORD).read_text())["files"]
+        (place / builds._RECORD).write_bytes(builds._sealed(record, files))
+
+    return damage
+
+
 DAMAGE = {
     "empty record": lambda place: (place / builds._RECORD).write_bytes(b""),
     "cut record": lambda place: (place / builds._RECORD).write_bytes((place / builds._RECORD).read_bytes()[:20]),
@@ -106,6 +116,12 @@ DAMAGE = {
     "nested": lambda place: (place / builds._RECORD).write_text("[" * 100_000),
     "no checks": _rewrite(lambda content: content["record"].pop("checks")),
     "checks of another kind": _rewrite(lambda content: content["record"].update(checks={"float32, 1 threads": {"ms": "x"}})),
+    "checks that are no table": _resealed({"checks": ["float32, 1 threads"]}),
+    "a check without times": _resealed({"checks": {"float32, 1 threads": {}}}),
+    "a check of no time": _resealed({"checks": {"float32, 1 threads": {"ms": 1, "torch_ms": 0}}}),
+    "a check of words": _resealed({"checks": {"float32, 1 threads": {"ms": "a", "torch_ms": "b"}}}),
+    "a check of a huge number": _resealed({"checks": {"float32, 1 threads": {"ms": 10**400, "torch_ms": 1}}}),
+    "a list for a record": _resealed([]),
     "no record": _rewrite(lambda content: content.pop("record")),
     "files of another kind": _rewrite(lambda content: content.update(files=[1])),
     "empty model": lambda place: (place / "model").write_bytes(b""),
@@ -131,9 +147,12 @@ def test_a_damaged_build_is_built_again(kind):
 
 def test_checks_are_added():
     place = builds.build("name", lambda folder: {"checks": {}})
-    builds.record_check(place, "a", {"ms": 1.0})
-    builds.record_check(place, "b", {"ms": 2.0})
-    assert builds.read(place)["checks"] == {"a": {"ms": 1.0}, "b": {"ms": 2.0}}
+    builds.record_check(place, "a", {"ms": 1.0, "torch_ms": 3.0})
+    builds.record_check(place, "b", {"ms": 2.0, "torch_ms": 3.0})
+    assert builds.read(place)["checks"] == {
+        "a": {"ms": 1.0, "torch_ms": 3.0},
+        "b": {"ms": 2.0, "torch_ms": 3.0},
+    }
 
 
 def test_what_a_killed_program_left_is_removed():

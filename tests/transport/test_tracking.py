@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from clips import BACKGROUND_MOTION, DISC_MOTION, layered, layered_flow, read_clip, write_clip
+from clips import BACKGROUND_MOTION, DISC_MOTION, layered, layered_flow, moving, read_clip, write_clip
 from helpers import run_command
 
 from featherflow import Estimator
@@ -89,3 +89,10 @@ def test_bad_calls(tmp_path):
     with pytest.raises(InputError, match="pairs"):
         list(follow([], [[1.0, np.nan]]))
     assert run_command("tracks", tmp_path, "-o", tmp_path / "t.txt") == 2
+
+
+def test_a_point_left_of_the_frame_is_a_point(tmp_path, capsys):
+    write_clip(tmp_path / "clip.mkv", moving(3))
+    for words in (("--point", "-0.4,3"), ("--point=-0.4,3",), ("--point", "5,5", "--point", "-0.4,3")):
+        assert run_command("tracks", tmp_path / "clip.mkv", "-o", tmp_path / "a.csv", "--model", "dis", *words) == 2
+        assert "The point -0.4,3 lies outside of the frame" in capsys.readouterr().err

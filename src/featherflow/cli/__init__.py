@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_descriptors()
     hold_every_name()
     show_log(logging.WARNING)
+    warnings.filterwarnings("ignore", module="PIL")  # what it thinks of damaged images, which are refused in our own words
     respect_container()
     try:
         app(arguments, exit_on_error=False, print_error=False)

@@ -62,14 +62,14 @@ def export(
     beside = Path(output).with_suffix(".bin") if Path(output).suffix == ".xml" else None
     check_outputs([("the numbers of the network", beside), ("the network", output)], [network.weights or ""], overwrite=None)
 
-    size = None if height is None and width is None else (height or USUAL_SIZE[0], width or USUAL_SIZE[1])
+    size = tuple(usual if given is None else given for given, usual in zip((height, width), USUAL_SIZE, strict=True))
     result = write(
         named_network(model, network.weights, untrained),
         output,
         to,
         name=model,
         options=RunOptions(network.iterations, network.octaves),
-        size=size,
+        size=None if height is None and width is None else size,
         dynamic=dynamic,
         with_frames=with_frames,
         dtype=dtype,

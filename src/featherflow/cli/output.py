@@ -19,7 +19,8 @@ _LONGEST = 8000  # characters of a line
 
 @contextmanager
 def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int | None], None]]:
-    """A bar on standard error with speed and time left, shown for more than one item; gives a function of (done, total or None)."""
+    """A bar on standard error with speed and time left, on a terminal and for more than one item; gives a function of (done, total
+    or None)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
@@ -28,15 +29,16 @@ def show_progress(unit: str, quiet: bool = False) -> Iterator[Callable[[int, int
         def render(self, task: Task):
             return Text(f"{task.speed:.2f} {unit}/s" if task.speed else "")
 
+    console = Console(stderr=True)
     bar = Progress(
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(unit),
         Speed(""),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=quiet,
+        disable=quiet or not console.is_terminal,  # elsewhere nothing of it would be left but an empty line
     )
     task = None
 

@@ -15,7 +15,7 @@ def tracks(
     *,
     output: Annotated[str, Parameter(alias="-o")],
     video: str | None = None,
-    point: list[str] | None = None,
+    point: Annotated[list[str] | None, Parameter(allow_leading_hyphen=True)] = None,
     spacing: int = 32,
     cuts: float = 0.65,
     estimation: Estimation = ESTIMATION,

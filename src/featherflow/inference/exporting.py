@@ -158,13 +158,13 @@ def export(
         raise InputError("In int8 a file is calibrated for one size; leave --dynamic out and name height and width.")
     if dynamic and (with_frames or size is not None):
         raise InputError("A file with free height and width takes frames of the network's multiple as they are: no size, no bytes.")
+    if size is not None and min(size) < 16:
+        raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     network = named_network(model) if isinstance(model, str) else as_network(model)
     name = name or (model if isinstance(model, str) else type(network).__name__)
     enlarge = 1.0 if dynamic else usual_enlargement(network, size or USUAL_SIZE)
     if options.octaves is None and not dynamic:
         options = replace(options, octaves=usual_octaves(network.traits, size or USUAL_SIZE, enlarge))
-    if size is not None and min(size) < 16:
-        raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network, options) if dynamic else [size or USUAL_SIZE]
     fixed = deepcopy(network).requires_grad_(False)  # a file that asks for gradients hands on tensors that numpy refuses
     module = ExportWrapper(fixed, sizes[-1], options, enlarge=enlarge, bytes_in=with_frames, free=dynamic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ def reading_errors(name: str, where: str = "") -> Iterator[None]:
         if isinstance(error, FileError):
             raise
         reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].lower()
+        if error.errno == errno.EIO and Path(name).is_file():  # FFmpeg says so of headers that are cut, too
+            reason = "it is damaged or cut short, or its disk is"
         raise FileError(f"'{name}' cannot be read as a video{where}: {reason}.") from None
 
 

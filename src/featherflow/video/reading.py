@@ -25,6 +25,7 @@ from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 from .failures import reading_errors, require_av
+from .gif import is_cut_gif
 from .standard import standard_input
 
 _log = logging.getLogger(__name__)
@@ -282,7 +283,8 @@ class VideoClip(Clip):
     def _to_the_end(self, frames: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
         """The same frames, and an error where they end long before the file says."""
         time, last = Fraction(0), None
-        for time, last in frames:
+        is_cut = self.repeatable and any(map(is_cut_gif, self.files))
+        for time, last in _but_last(frames) if is_cut else frames:
             yield time, last
         # The last picture may stay for long; as many pictures as the file says are all there are.
         length = max((_duration(last) or 0) if last is not None else 0, 2 / self.rate)
@@ -291,6 +293,8 @@ class VideoClip(Clip):
                 f"'{self.name}' is cut short: it says that it lasts {float(self._declared):.2f} s, but its pictures end at "
                 f"{float(time):.2f} s."
             )
+        if is_cut:
+            raise FileError(f"'{self.name}' is cut short after {float(time):.2f} s: it ends within a picture.")
 
     def _all_there(self, end: Fraction) -> bool:
         """Whether a file holds as many packets of video as it says, the last of them shown at `end` [s]."""
@@ -390,7 +394,7 @@ class VideoClip(Clip):
         time = None
         told = {name: int(getattr(stream.codec_context, name)) for name in _UNKNOWN}  # decoders may overwrite it
         told = {name: value for name, value in told.items() if value != _UNKNOWN[name]}
-        frames = iter(container.decode(stream))
+        frames = _until_damage(container, stream)
         while True:
             with reading_errors(self.name, "" if time is None else f" after {float(time):.2f} s"):
                 frame = next(frames, None)
@@ -571,6 +575,38 @@ def _fraction(value: float | None, name: str) -> Fraction | None:
 def _chain(first, others):
     yield first
     yield from others
+
+
+def _until_damage(container, stream) -> Generator[Any, None, None]:
+    """Decoded frames; where one cannot be read, what the decoder still holds of those shown before it, and then the error."""
+    packet = None
+    try:
+        for packet in container.demux(stream):
+            yield from packet.decode()
+            packet = None
+    except Exception:
+        held: list[Any] = []
+        with suppress(Exception):
+            held += stream.codec_context.decode(None)
+        for frame in held:
+            if packet is None or None in (packet.pts, frame.pts) or frame.pts < packet.pts:
+                frame.time_base = stream.time_base  # which those of a packet have
+                yield frame
+        raise
+
+
+def _but_last(frames: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
+    """The same without the last, which is drawn in part; where an error says so, that stands in its place."""
+    held = None
+    try:
+        for item in frames:
+            if held is not None:
+                yield held
+            held = item
+    except FileError:
+        if held is not None:
+            yield held
+        raise
 
 
 def _closing(container, frames):

@@ -22,6 +22,8 @@ from ...files import atomic_write, full_disk_told, sweep, temporary_path
 _RECORD = "build.json"
 _LOCKS = ".locks"
 _CHUNK = 1 << 20
+_TIMES = {"ms", "torch_ms"}
+_LONGEST = 1e9  # ms
 # Exporters keep state of the process; threads that want different builds take turns.
 _making = threading.RLock()
 
@@ -61,7 +63,7 @@ def record_check(place: Path, conditions: str, check: dict) -> None:
     """Add to a build what was measured with it."""
     with _turn(place.name):
         record = read(place)
-        record["checks"][conditions] = check
+        record.setdefault("checks", {})[conditions] = check
         files = json.loads((place / _RECORD).read_text())["files"]
         with atomic_write(place / _RECORD) as file:
             file.write(_sealed(record, files))
@@ -134,7 +136,7 @@ def _sound(place: Path) -> dict | None:
     try:
         content = json.loads((place / _RECORD).read_bytes())
         record, files = content["record"], content["files"]
-        if content["seal"] != _seal(record, files) or not isinstance(record, dict):
+        if content["seal"] != _seal(record, files) or not all(map(_is_check, record.get("checks", {}).values())):
             return None
         for name, digest in files.items():
             status = (place / name).stat()
@@ -143,6 +145,11 @@ def _sound(place: Path) -> dict | None:
         return record
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+
+
+def _is_check(check: dict) -> bool:
+    """Whether what was measured with a build is a table whose times are times [ms]."""
+    return all(0 < value < _LONGEST for name, value in check.items() if name.endswith("ms")) and check.keys() >= _TIMES
 
 
 def _sealed(record: dict, files: dict[str, str]) -> bytes:
