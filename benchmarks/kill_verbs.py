@@ -4,7 +4,8 @@
     python benchmarks/kill_verbs.py --only train --seed 3
 
 Each command is run once in full, which gives its time and its files. Then it is killed (SIGKILL) again and again in one folder:
-every other time at any moment of that time, else within 50 ms of its first temporary file. After each kill all files under final
+every other time at any moment of that time, else within 50 ms of its first temporary file; with `--writing` always at one of the
+first `--moments` times at which a temporary file is seen, and only such kills count that left one. After each kill all files under final
 names are read: a half-written one is "torn". Then the command is run in full: it has to succeed, and temporary files that are there
 afterwards are "stale". Commands run in forked processes, so that the start of Python, in which nothing is written, takes no time.
 """
@@ -197,26 +198,31 @@ def _torn(verb: Verb, folder: Path, whole: Path) -> list[str]:
     return [name for name, path in _files(folder).items() if _code(_forked(lambda p=path, n=name: compare(p, whole / n), folder))]
 
 
-def kill(verb: Verb, kills: int, draw: random.Random) -> str:
-    """Kill a command so often; what was found, in one line."""
+def kill(verb: Verb, kills: int, draw: random.Random, writing: int = 0) -> str:
+    """Kill a command so often; what was found, in one line. `writing`: while it writes, at one of so many moments."""
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         began = time.monotonic()
         _run(verb.words, Path(first))
         seconds = time.monotonic() - began
-        torn, failed, stale, left, killed = [], 0, 0, 0, 0
-        while killed < kills:
+        torn, failed, stale, left, killed, tries = [], 0, 0, 0, 0, 0
+        while killed < kills and tries < 4 * kills:
+            tries += 1
             folder = Path(second)
             before = set(_temporary(folder))
-            number, early = _start(verb.words, folder), killed % 2 == 0
+            number, early = _start(verb.words, folder), bool(writing) or killed % 2 == 0
+            seen, moment = set(), draw.randint(1, max(writing, 1))  # a moment: another temporary file than before
             end = time.monotonic() + (4 * seconds if early else draw.uniform(0, seconds))
             over = False
-            while time.monotonic() < end and not over and not (early and set(_temporary(folder)) - before):
-                time.sleep(0.001)
+            while time.monotonic() < end and not over and not (early and len(seen) >= moment and seen & set(_temporary(folder))):
+                time.sleep(0 if writing else 0.001)
+                seen |= set(_temporary(folder)) - before
                 over = os.waitid(os.P_PID, number, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-            if early:
+            if early and not writing:
                 time.sleep(draw.uniform(0, 0.05))
             os.kill(number, signal.SIGKILL)
             if _code(number) != -signal.SIGKILL:  # it was done before
+                continue
+            if writing and not _temporary(folder):
                 continue
             killed += 1
             left += bool(_temporary(folder))
@@ -244,6 +250,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--only", action="append", help="a command; may be given several times")
+    parser.add_argument("--writing", action="store_true", help="kill while a temporary file is there")
+    parser.add_argument("--moments", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     _prepare()
@@ -251,7 +259,10 @@ def main() -> None:
         os.environ.setdefault("KILLS_LOG", f"{place}/log")
         found = verbs(Path(place))
         for name in arguments.only or found:
-            print(f"{name}: {kill(found[name], arguments.kills, random.Random(f'{arguments.seed} {name}'))}", flush=True)
+            print(
+                f"{name}: {kill(found[name], arguments.kills, random.Random(f'{arguments.seed} {name}'), arguments.moments * arguments.writing)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import numpy as np
 import png
 import pytest
 
-from featherflow.frames import read_image
+from featherflow.frames import read_frames, read_image
 from featherflow.png16 import decoded
 
 
@@ -36,3 +36,29 @@ def test_filters_of_opencv(tmp_path):
 def test_contents_that_are_too_short_are_an_error():
     with pytest.raises(ValueError):
         decoded(b"\x78\x9c\x03\x00\x00\x00\x00\x01", 4, 4, 3, False)
+
+
+def test_large_pictures_are_converted_in_bands(tmp_path, monkeypatch):
+    """Of the numbers in 64 bit that a conversion takes, few are held at a time, and the bands meet without a seam."""
+    from featherflow import frames
+
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 4096, (50, 40, 3), dtype=np.uint16)
+    whole = frames.to_unit(array, "a", (0.0, 4095.0))
+    monkeypatch.setattr(frames, "_BAND", 7 * 40 * 3)
+    assert np.array_equal(frames.to_unit(array, "a", (0.0, 4095.0)), whole)
+    assert np.allclose(whole, array / 4095)
+    assert frames.to_unit(array[:0], "a", (0.0, 4095.0)).shape == (0, 40, 3)
+
+
+def test_alpha_does_not_say_how_many_bits_a_colour_has(tmp_path):
+    """A camera's 12 bit in 16, and alpha that is opaque."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, 4096, (20, 30, 3), dtype=np.uint16)
+    colours[0, 0] = 4095
+    opaque = np.concatenate((colours, np.full((20, 30, 1), 65535, np.uint16)), axis=-1)
+    for name, array in (("rgb", colours), ("rgba", opaque)):
+        with open(tmp_path / f"{name}.png", "wb") as file:
+            png.Writer(30, 20, bitdepth=16, greyscale=False, alpha=array.shape[-1] == 4).write(file, array.reshape(20, -1))
+    plain, without = (read_frames([tmp_path / f"{name}.png"])[0] for name in ("rgb", "rgba"))
+    assert np.array_equal(plain, without) and plain.max() == 1

@@ -34,6 +34,7 @@ GREY = (0.299, 0.587, 0.114)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp", ".avif")
 
 _SMALLEST_FRAME = 16  # px
+_BAND = 1 << 22  # numbers that are converted at a time
 _BITS = (8, 10, 12, 14, 16)  # that cameras store in 16
 
 #: Pillow's names of the formats that `decode_image` takes; Pillow knows others, one of which starts a program.
@@ -215,10 +216,11 @@ def check_single(name: str, count: int) -> None:
 
 
 def _read(source: str | os.PathLike[str] | Still) -> np.ndarray:
-    """A picture as it is stored, upright: `(H, W)` or `(H, W, C)` of the file's own type."""
+    """A picture as it is stored, upright and without alpha: `(H, W)` or `(H, W, C)` of the file's own type."""
     still = source if isinstance(source, Still) else Still(Path(source))
     with _opening(still.path) as file:
-        return _decode(file, f"'{still}'", still.path.stat().st_size, page=still.page)
+        array = _decode(file, f"'{still}'", still.path.stat().st_size, page=still.page)
+    return array[..., :3] if array.ndim == 3 and array.shape[-1] == 4 else array
 
 
 @contextlib.contextmanager
@@ -443,7 +445,11 @@ def to_unit(array: np.ndarray, name: str, value_range: Range | None = None) -> n
             _check_unit(unit.min(), unit.max(), name)
         return unit.clip(0.0, 1.0)
     low, high = value_range
-    return ((array.astype(np.float64) - low) / (high - low)).clip(0.0, 1.0).astype(np.float32)
+    unit = np.empty(array.shape, np.float32)
+    rows = max(_BAND // max(array[:1].size, 1), 1)
+    for top in range(0, len(array), rows):  # in bands: of a whole large picture, numbers of 64 bit would take gigabytes
+        unit[top : top + rows] = ((array[top : top + rows].astype(np.float64) - low) / (high - low)).clip(0.0, 1.0)
+    return unit
 
 
 def as_batches(frames: Sequence[Any], names: Sequence[str], value_range: Range | None = None) -> list[Tensor]:

@@ -25,7 +25,8 @@ def decoded(packed: bytes, width: int, height: int, planes: int, interlaced: boo
     from PIL import Image
 
     mode, *parts = _BYTES[planes]
-    found = np.empty((height, width, planes, 2), np.uint8)
-    for place, part in enumerate(parts):
-        found[..., place] = np.asarray(Image.frombytes(mode, (width, height), packed, "zip", part, int(interlaced)))
-    return found.view(">u2")[..., 0].astype(np.uint16)
+    upper, lower = (Image.frombytes(mode, (width, height), packed, "zip", part, int(interlaced)) for part in parts)
+    found = np.asarray(upper).astype(np.uint16)
+    found <<= 8
+    found |= np.asarray(lower)
+    return found
