@@ -4,9 +4,9 @@
     python benchmarks/kill_verbs.py --only train --seed 3
 
 Each command is run once in full, which gives its time and its files. Then it is killed (SIGKILL) again and again in one folder:
-every other time at any moment of that time, else within 50 ms of its first temporary file; with `--writing` always at one of the
-first `--moments` times at which a temporary file is seen, and only such kills count that left one. After each kill all files under final
-names are read: a half-written one is "torn". Then the command is run in full: it has to succeed, and temporary files that are there
+every other time at any moment of that time, else within 50 ms of its first temporary file; with `--writing` always when one of its
+first `--moments` temporary files is there, and only kills count that left one. After each kill all files under final names are
+read: a half-written one is "torn". Then the command is run in full: it has to succeed, and temporary files that are there
 afterwards are "stale". Commands run in forked processes, so that the start of Python, in which nothing is written, takes no time.
 """
 
@@ -259,10 +259,8 @@ def main() -> None:
         os.environ.setdefault("KILLS_LOG", f"{place}/log")
         found = verbs(Path(place))
         for name in arguments.only or found:
-            print(
-                f"{name}: {kill(found[name], arguments.kills, random.Random(f'{arguments.seed} {name}'), arguments.moments * arguments.writing)}",
-                flush=True,
-            )
+            draw, writing = random.Random(f"{arguments.seed} {name}"), arguments.moments if arguments.writing else 0
+            print(f"{name}: {kill(found[name], arguments.kills, draw, writing)}", flush=True)
 
 
 if __name__ == "__main__":
