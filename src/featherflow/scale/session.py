@@ -63,7 +63,7 @@ class Session:
         """Number and outcome of items, as they come; of those whose workers died again and again there is none.
 
         Args:
-            alone: hand each worker one item at a time, and the next when that is done; else blocks of them, one ahead.
+            alone: hand each worker one item at a time, and the next when that is done; else of pairs blocks, one ahead.
 
         Raises:
             InputError: for workers that there is no room for. FeatherflowError: for a cluster that does not answer, or is lost.
@@ -222,6 +222,7 @@ def _outcomes(
     pairs = all(Item(tuple(sources), name).is_pair(job.verb) for _, sources, name in items)
     size = max(1, min(_LARGEST_BLOCK, len(items) // _BLOCKS) if pairs else math.ceil(len(items) / _MOST_BLOCKS))
     size = 1 if alone else size
+    ahead = 2 if pairs and not alone else 1  # a clip takes long, and should wait for the first worker that is free
     blocks = math.ceil(len(items) / size)
     rows = [{"number": number, "item": json.dumps([sources, name])} for number, sources, name in items]
     fewest, most = pool.workers
@@ -234,7 +235,7 @@ def _outcomes(
             fn_constructor_args=(job.as_dict(), pool.run, max(int(pool.cpus_per_worker), 1)),
             batch_size=size,
             compute=ray.data.ActorPoolStrategy(
-                min_size=min(fewest, blocks), max_size=most and min(most, blocks), max_tasks_in_flight_per_actor=1 if alone else 2
+                min_size=min(fewest, blocks), max_size=most and min(most, blocks), max_tasks_in_flight_per_actor=ahead
             ),
             num_cpus=pool.cpus_per_worker,
             num_gpus=pool.gpus_per_worker or None,
