@@ -4,9 +4,9 @@
 
 Small pairs and clips of moving discs are written into a temporary folder. The pairs are done by one process
 (`featherflow.jobs.run`), by one worker and by two, each with one thread; then by two of which one is ended by its process id in the
-middle. The files of all must be equal, byte for byte. The clips are interpolated by one worker and by two, whose files must be equal
-too. Seconds are those of the work and of starting the workers, not of Ray; for ratios to mean anything, on a machine of two cores that do
-nothing else, with enough work that the start does not count.
+middle. The files of all must be equal, byte for byte. The clips are interpolated by one worker and by two, whose files must be
+equal too. Seconds are those of the work and of starting the workers, not of Ray; for ratios to mean anything, on a machine of two
+cores that do nothing else, with enough work that the start does not count.
 """
 
 from __future__ import annotations
