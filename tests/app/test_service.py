@@ -331,7 +331,7 @@ def test_both_directions_look_at_each_frame_once(monkeypatch):
     from featherflow.networks.liteflownet import LiteFlowNet
 
     looked, encode = [], LiteFlowNet.encode
-    monkeypatch.setattr(LiteFlowNet, "encode", lambda *arguments: looked.append(1) or encode(*arguments))
+    monkeypatch.setattr(LiteFlowNet, "encode", lambda *given, **options: looked.append(1) or encode(*given, **options))
     options = dataclasses.asdict(Options("liteflownet2-slim", backward=True)) | {"device": None}
     _, (flow, back) = worker.flow(options, [FIRST[None], SECOND[None]], lambda _: None)
     assert len(looked) == 2

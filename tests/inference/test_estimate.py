@@ -270,7 +270,7 @@ def test_both_directions_share_what_is_known_of_each_frame(equal_means):
         network.mean2.copy_(network.mean1)
     encoded = []
     encode = network.encode
-    network.encode = lambda *arguments: encoded.append(1) or encode(*arguments)
+    network.encode = lambda *given, **options: encoded.append(1) or encode(*given, **options)
     pair = frame(seed=1), frame(seed=2)
     forward, back = featherflow.estimate(*pair, model=network, backward=True)
     assert len(encoded) == (2 if equal_means else 4)

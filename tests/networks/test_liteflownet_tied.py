@@ -1,11 +1,14 @@
 """The tied network: any number of levels and sweeps with one set of weights, and every weight learns."""
 
 import dataclasses
+from itertools import pairwise
 
 import pytest
 import torch
 
+import featherflow
 from featherflow.networks.liteflownet_tied import LiteFlowNetTied, TiedConfig, coarsest_level
+from featherflow.ops import strips
 from featherflow.training.losses import MultilevelLoss, reduce_label, robust_error
 
 
@@ -35,6 +38,31 @@ def test_sweeps_share_the_weights(network):
         assert torch.equal(once[0].last, twice[0].last) and not torch.equal(once[0].last, twice[1].last)
         assert network(first, second).shape == (1, 2, 64, 96)
         assert not torch.equal(network(first, second), network(first, second, iterations=2))
+
+
+def test_large_frames_in_strips_have_the_flow_of_the_whole(monkeypatch):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = LiteFlowNetTied(TiedConfig(convex_upsampling=True)).eval()
+    with torch.inference_mode():
+        whole = network(*frames(256, 96))
+        for name, value in {"LEAST": 0, "_STRIP": 0, "_LEAST_MARGINS": 1}.items():
+            monkeypatch.setattr(strips, name, value)
+        assert torch.allclose(network(*frames(256, 96)), whole, atol=1e-5)
+
+
+def test_along_a_stream_each_frame_is_encoded_once(network, monkeypatch):
+    """Would catch sweeps that are lost on the way, and features that are made twice."""
+    clip = [*frames(64, 96), frames(64, 96)[0].flip(-1)]
+    calls = []
+    encode = LiteFlowNetTied.encode
+    monkeypatch.setattr(LiteFlowNetTied, "encode", lambda self, *given: calls.append(1) or encode(self, *given))
+    for sweeps in (None, 2):
+        pairs = [network(first, second, iterations=sweeps) for first, second in pairwise(clip)]
+        calls.clear()
+        along = list(featherflow.stream(clip, network, iterations=sweeps, dtype="float32", engine="torch"))
+        assert len(calls) == len(clip)
+        assert all(torch.allclose(a, b[0], atol=1e-5) for a, b in zip(along, pairs, strict=True))
 
 
 def test_a_flow_is_measured_in_pixels_of_the_answer(network):

@@ -21,6 +21,7 @@ from featherflow.ops import (
     pooled,
     push_forward,
     resize_flow,
+    upsample,
     warp,
 )
 
@@ -75,6 +76,23 @@ def test_lookup_along_rows():
 
 def test_convex_upsampling(golden):
     assert close(convex_upsample(golden["raft_up_flow"], golden["raft_up_mask"], 8), golden["raft_up_out"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convex_upsampling_and_its_gradient_are_those_of_the_plain_formula(dtype, monkeypatch):
+    """Would catch a neighbour, a sub-pixel or a term of the softmax's gradient that is lost in the pass neighbour by neighbour."""
+    flow = torch.randn(2, 2, 5, 7, requires_grad=True)
+    mask = torch.randn(2, 9 * 16, 5, 7).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
+    results = []
+    for plain in (False, True):
+        monkeypatch.setattr(upsample, "in_graph", lambda plain=plain: plain)
+        fine = convex_upsample(flow, mask, 4)
+        assert fine.shape == (2, 2, 20, 28)
+        results.append((fine, *torch.autograd.grad(fine.square().sum(), (flow, mask))))
+    for found, expected in zip(*results, strict=True):
+        assert found.dtype == expected.dtype and torch.allclose(
+            found, expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-4
+        )
 
 
 def test_pwcnet_cost_volume_and_warp(golden):

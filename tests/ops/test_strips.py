@@ -36,6 +36,13 @@ def test_several_maps_and_reduced_answers():
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected, strict=True))
 
 
+def test_answers_that_are_enlarged():
+    layer = torch.nn.ConvTranspose2d(2, 3, 4, stride=2, padding=1)
+    x = torch.rand(1, 2, 31, 8)
+    with torch.inference_mode():
+        assert torch.allclose(in_strips(layer, x, margin=1), layer(x), atol=1e-6)
+
+
 def test_gradients_and_small_maps_see_the_whole(monkeypatch):
     heights = []
     x = torch.rand(1, 1, 64, 8)

@@ -67,6 +67,14 @@ class RunOptions:
         given = {"iterations": self.iterations, "octaves": self.octaves}
         return {option: value for option, value in given.items() if value is not None}
 
+    def encoding(self, network: FlowNetwork) -> dict[str, Any]:
+        """Those of `keywords` that a `FeatureNetwork` takes to look at one frame."""
+        return {option: value for option, value in self.keywords(network).items() if option == "octaves"}
+
+    def decoding(self, network: FlowNetwork) -> dict[str, Any]:
+        """Those of `keywords` that a `FeatureNetwork` takes to compare two frames."""
+        return {option: value for option, value in self.keywords(network).items() if option == "iterations"}
+
 
 #: As the network does it by itself.
 PLAIN = RunOptions()
@@ -99,6 +107,8 @@ class FlowNetwork(nn.Module):
 
     #: Of the class, or of the object where they depend on its numbers.
     traits: Traits
+    #: The table of numbers that the network was built from, where it has one: a frozen dataclass.
+    config: Any = None
     #: What is known about the weights, where they were loaded from a file.
     weights_info: Provenance | None = None
 
@@ -118,7 +128,7 @@ class FeatureNetwork(FlowNetwork):
 
         def encode(self, frame: Tensor, mean: Tensor, **options: Any) -> Any: ...
 
-        def decode(self, frame1: Any, frame2: Any, size: tuple[int, int] | None = None) -> Tensor: ...
+        def decode(self, frame1: Any, frame2: Any, size: tuple[int, int] | None = None, **options: Any) -> Tensor: ...
 
 
 def shares_features(network: FlowNetwork) -> TypeGuard[FeatureNetwork]:

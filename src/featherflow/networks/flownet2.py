@@ -99,7 +99,7 @@ class FlowNet2(FlowNetwork):
 
     def __init__(self, config: FlowNet2Config = FLOWNET2):
         super().__init__()
-        self.config = config
+        self.config: FlowNet2Config = config
         self.flownetc = FlowNetC()
         self.flownets_1 = FlowNetS(channels_in=12)
         if config.refinements > 1:

@@ -295,7 +295,7 @@ class GMFlow(FlowNetwork):
 
     def __init__(self, config: GMFlowConfig = GMFLOW):
         super().__init__()
-        self.config = config
+        self.config: GMFlowConfig = config
         # Every window of the finest scale must be whole, and wide enough to be shifted.
         multiple, smallest = (32, 64) if config.refinement else (16, 32)
         self.traits = Traits(size_multiple=multiple, smallest_size=smallest, size_rule="pad")

@@ -463,6 +463,9 @@ class ConvexUpsampling(nn.Module):
 
     def forward(self, flow: Tensor, features: Tensor) -> Tensor:
         """Flow `(B, 2, H, W)` [px of its grid] to `(B, 2, factor*H, factor*W)` [px of the frame]."""
+        return in_strips(self._enlarge, flow, features, margin=reach(self) + 1)
+
+    def _enlarge(self, flow: Tensor, features: Tensor) -> Tensor:
         logits = self.logits(convolve_leaky(self.hidden, features, SLOPE))
         with full_precision(logits):
             return convex_upsample(flow, logits, self.factor)
@@ -534,7 +537,7 @@ class LiteFlowNet(FeatureNetwork):
 
     def __init__(self, config: LiteFlowNetConfig = LITEFLOWNET):
         super().__init__()
-        self.config = config
+        self.config: LiteFlowNetConfig = config
         self.register_buffer("mean1", torch.tensor(OFFICIAL_MEANS[0]))
         self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[1]))
         self.netc = NetC(config.features)

@@ -31,13 +31,15 @@ from ..ops import (
     convolve_leaky,
     correlate,
     full_precision,
+    in_strips,
     join_channels,
     lengths,
+    reach,
     resize,
     size_of,
     warp,
 )
-from .contract import FlowNetwork, Traits
+from .contract import FeatureNetwork, Traits
 from .liteflownet import (
     FLOW_SCALE,
     OFFICIAL_MEANS,
@@ -56,6 +58,7 @@ from .liteflownet import (
 
 FINEST_LEVEL = 3  # 1/4, counted as LiteFlowNet does: level k has 1/2^(k-1) of the frame's side
 _LEAST_CELLS = 8  # of the shorter side at the coarsest level, about
+_MOST_PIXELS = 7680 * 4352  # of frames that stand in memory whole
 _FLOW_UNIT = 16.0  # px of a level in one unit of what convolutions see of a flow
 
 
@@ -79,10 +82,11 @@ class TiedConfig:
 
 
 class Pyramid(NamedTuple):
-    """What is kept of one frame: mean-free BGR images and features by level."""
+    """What is kept of one frame, by level: mean-free BGR images, features, and the features normalised as M matches them."""
 
     images: dict[int, Tensor]
     features: dict[int, Tensor]
+    normalized: dict[int, Tensor]
 
     def mapped(self, function) -> Pyramid:
         """The same with `function` of every map."""
@@ -111,7 +115,8 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Mean-free image `(B, 3, H, W)` to features by level."""
-        features = {FINEST_LEVEL: self.stem(image)}
+        unit = 2 ** (FINEST_LEVEL - 1)
+        features = {FINEST_LEVEL: in_strips(self.stem, image, margin=unit * reach(self.stem), unit=unit)}
         for level in range(FINEST_LEVEL + 1, coarsest_level(size_of(image)) + 1):
             features[level] = self.stage(features[level - 1])
         return features
@@ -122,7 +127,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TiedConfig):
         super().__init__()
-        self.radius, size = config.search_radius, config.kernel_size
+        self.radius = config.search_radius
+        self.size = size = config.kernel_size
         costs = (2 * self.radius + 1) ** 2
         self.matching = trunk(costs + config.state, config.matching)
         self.matching_flow = conv(config.matching[-1], 2, size)
@@ -134,45 +140,63 @@ class Decoder(nn.Module):
         self.gate = conv(config.state + config.subpixel[-1] + config.regularization[-1], 2 * config.state, 3)
 
     def forward(
-        self, maps: tuple[Tensor, Tensor, Tensor, Tensor], normalized: tuple[Tensor, Tensor], u: Tensor, state: Tensor, detach: bool
+        self, level: int, frame1: Pyramid, frame2: Pyramid, u: Tensor, state: Tensor, detach: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images and features of both frames, the features once more normalised, flow u `(B, 2, H, W)` [px of the level] and state
-        to the flows after M, S and R, and the next state."""
-        image1, image2, features1, features2 = maps
-        dtype = features1.dtype
+        """Both frames, flow u `(B, 2, H, W)` [px of the level] and state to the flows after M, S and R, and the next state."""
 
         def handed_over(flow: Tensor) -> Tensor:
             return flow.detach() if detach else flow
 
+        features1 = frame1.features[level]
         u = handed_over(u)
-        costs = F.leaky_relu(correlate(normalized[0], warp(normalized[1], u), self.radius), SLOPE)
-        u_matching = u + self.matching_flow(self.matching(join_channels(costs, state, dtype=dtype))).float()
+        matched = warp(frame2.normalized[level], u)
+        margin = self.radius + reach(self.matching) + reach(self.matching_flow)
+        u_matching = u + in_strips(self._match, frame1.normalized[level], matched, state, margin=margin).float()
         u = handed_over(u_matching)
-        seen = join_channels(features1, warp(features2, u), u / _FLOW_UNIT, dtype=dtype)
-        hidden_subpixel = self.subpixel(seen)
-        u_subpixel = u + self.subpixel_flow(hidden_subpixel).float()
+        margin = reach(self.subpixel) + reach(self.subpixel_flow)
+        residual, seen = in_strips(self._refine, features1, warp(frame2.features[level], u), u, margin=margin)
+        u_subpixel = u + residual.float()
         u = handed_over(u_subpixel)
-        difference = lengths(image1 - warp(image2, u))
-        mean_free = (u - u.mean(dim=(2, 3), keepdim=True)) / _FLOW_UNIT
-        projected = convolve_leaky(self.projection, features1, SLOPE)
-        hidden_regularization = self.regularization(join_channels(difference, mean_free, projected, dtype=dtype))
-        u_regularized = regularize(u, self.distance(hidden_regularization))
-        keep, new = self.gate(join_channels(state, hidden_subpixel, hidden_regularization, dtype=dtype)).chunk(2, dim=1)
-        state = torch.lerp(state, torch.tanh(new), torch.sigmoid(keep))
+        difference = lengths(frame1.images[level] - warp(frame2.images[level], u))
+        mean_free = u - u.mean(dim=(2, 3), keepdim=True)
+        margin = reach(self.regularization) + reach(self.distance) + self.size // 2
+        u_regularized, looked_at = in_strips(self._regularize, difference, mean_free, features1, u, margin=margin)
+        state = in_strips(self._update, state, seen, looked_at, margin=reach(self.gate))
         return u_matching, u_subpixel, u_regularized, state
 
+    def _match(self, features1: Tensor, features2: Tensor, state: Tensor) -> Tensor:
+        costs = F.leaky_relu(correlate(features1, features2, self.radius), SLOPE)
+        return self.matching_flow(self.matching(join_channels(costs, state, dtype=features1.dtype)))
 
-class LiteFlowNetTied(FlowNetwork):
+    def _refine(self, features1: Tensor, features2: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.subpixel(join_channels(features1, features2, u / _FLOW_UNIT, dtype=features1.dtype))
+        return self.subpixel_flow(hidden), hidden
+
+    def _regularize(self, difference: Tensor, mean_free: Tensor, features1: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        projected = convolve_leaky(self.projection, features1, SLOPE)
+        hidden = self.regularization(join_channels(difference, mean_free / _FLOW_UNIT, projected, dtype=features1.dtype))
+        return regularize(u, self.distance(hidden)), hidden
+
+    def _update(self, state: Tensor, *hidden: Tensor) -> Tensor:
+        keep, new = self.gate(join_channels(state, *hidden, dtype=hidden[0].dtype)).chunk(2, dim=1)
+        return torch.lerp(state, torch.tanh(new), torch.sigmoid(keep))
+
+
+class LiteFlowNetTied(FeatureNetwork):
     """See the module."""
 
-    mean1: Tensor
-    mean2: Tensor
-
-    traits = Traits(size_multiple=SIZE_MULTIPLE, smallest_size=SMALLEST_SIZE, size_rule="resize", iterates=True)
+    traits = Traits(
+        size_multiple=SIZE_MULTIPLE,
+        smallest_size=SMALLEST_SIZE,
+        size_rule="resize",
+        max_untiled_pixels=_MOST_PIXELS,
+        iterates=True,
+        shares_features=True,
+    )
 
     def __init__(self, config: TiedConfig = TiedConfig()):
         super().__init__()
-        self.config = config
+        self.config: TiedConfig = config
         self.register_buffer("mean1", torch.tensor(OFFICIAL_MEANS[0]))
         self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[0]))
         self.encoder = Encoder(config)
@@ -188,7 +212,7 @@ class LiteFlowNetTied(FlowNetwork):
             reduced = image.float()
             for level, x in features.items():
                 images[level] = reduced = F.adaptive_avg_pool2d(reduced, x.shape[-2:])
-        return Pyramid(images, features)
+        return Pyramid(images, features, {level: normalize_features(x) for level, x in features.items()})
 
     def flows(self, frame1: Pyramid, frame2: Pyramid, detach: bool = False, iterations: int | None = None) -> list[FlowEstimate]:
         """The estimates of all levels and sweeps, coarsest first, in units of `FLOW_SCALE` px of the frame.
@@ -203,13 +227,11 @@ class LiteFlowNetTied(FlowNetwork):
         state = features.new_zeros((features.shape[0], self.config.state, *features.shape[-2:]))
         estimates = []
         for level in range(coarsest, FINEST_LEVEL - 1, -1):
-            features1, features2 = frame1.features[level], frame2.features[level]
             if level < coarsest:
-                u, state = upscaled(u, size_of(features1)), resize(state, size_of(features1))
-            normalized = normalize_features(features1), normalize_features(features2)
-            maps = frame1.images[level], frame2.images[level], features1, features2
+                size = size_of(frame1.features[level])
+                u, state = upscaled(u, size), resize(state, size)
             for _ in range(iterations):
-                u_matching, u_subpixel, u, state = self.decoder(maps, normalized, u, state, detach)
+                u_matching, u_subpixel, u, state = self.decoder(level, frame1, frame2, u, state, detach)
                 unit = 2 ** (level - 1) / FLOW_SCALE
                 estimates.append(FlowEstimate(level, u_matching * unit, u_subpixel * unit, u * unit, state, None))
         return estimates
@@ -222,8 +244,13 @@ class LiteFlowNetTied(FlowNetwork):
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, `(B, 3, H, W)` RGB in [0, 1] each: `(B, 2, *size)` float32 [px]."""
         check_frames(frame1, frame2, SIZE_MULTIPLE, SMALLEST_SIZE)
-        pyramids = self.encode(frame1, self.mean1), self.encode(frame2, self.mean2)
-        return self.full_size(self.flows(*pyramids, iterations=iterations)[-1], size or pyramids[0].size)
+        return self.decode(self.encode(frame1, self.mean1), self.encode(frame2, self.mean2), size, iterations)
+
+    def decode(
+        self, frame1: Pyramid, frame2: Pyramid, size: tuple[int, int] | None = None, iterations: int | None = None
+    ) -> Tensor:
+        """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
+        return self.full_size(self.flows(frame1, frame2, iterations=iterations)[-1], size or frame1.size)
 
 
 def upscaled(flow: Tensor, size: tuple[int, int]) -> Tensor:

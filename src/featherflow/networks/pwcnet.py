@@ -76,7 +76,7 @@ class PWCNet(FlowNetwork):
 
     def __init__(self, config: PWCNetConfig = PWCNET):
         super().__init__()
-        self.config = config
+        self.config: PWCNetConfig = config
         channels = 3
         for names, width in zip(config.pyramid_names, FEATURES, strict=True):
             for position, name in enumerate(names):

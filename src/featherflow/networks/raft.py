@@ -258,7 +258,7 @@ class RAFT(FlowNetwork):
 
     def __init__(self, config: RAFTConfig = RAFT_LARGE):
         super().__init__()
-        self.config = config
+        self.config: RAFTConfig = config
         self.iterations = 32
         self.compute_on_lookup: bool | None = None
         self.fnet = Encoder(config, config.features, "instance")

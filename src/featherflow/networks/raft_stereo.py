@@ -255,7 +255,7 @@ class RAFTStereo(FlowNetwork):
 
     def __init__(self, config: RAFTStereoConfig = RAFT_STEREO):
         super().__init__()
-        self.config = config
+        self.config: RAFTStereoConfig = config
         self.iterations = config.iterations
         self.cnet = ContextNetwork(config.halvings)
         self.update_block = UpdateBlock(config)

@@ -1,6 +1,7 @@
 """Convolutions over large maps, strip by strip, so that what lies between the first layer and the last stays small."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import overload
 
 import torch
@@ -31,7 +32,7 @@ def in_strips(
     The values are those of the whole maps. Maps are taken whole where they are small, where gradients are wanted, and in graphs.
 
     Args:
-        function: "same" convolutions and the like, of one map or several to one or several; it may reduce all by one factor.
+        function: "same" convolutions and the like, of one or several maps to one or several, reduced or enlarged by one factor.
         maps: `(B, C, H, W)`, of one H and W.
         margin: rows from which a row of the answer takes something, to each side, on the grid of `maps`.
         unit: rows that must stay together, such as the stride of a convolution; H is a multiple of it.
@@ -51,13 +52,14 @@ def in_strips(
         part = function(*(x[..., first:last, :] for x in maps))
         several = isinstance(part, tuple)
         strips = part if isinstance(part, tuple) else (part,)
-        factor = (last - first) // strips[0].shape[-2]
+        row = Fraction(strips[0].shape[-2], last - first)  # of the answer, for one of the maps
         if not answers:
             answers = [
-                strip.new_empty(batch, height // factor, strip.shape[-1], strip.shape[1]).permute(0, 3, 1, 2) for strip in strips
+                strip.new_empty(batch, int(height * row), strip.shape[-1], strip.shape[1]).permute(0, 3, 1, 2) for strip in strips
             ]
         for answer, strip in zip(answers, strips, strict=True):
-            answer[..., top // factor : bottom // factor, :] = strip[..., (top - first) // factor : (bottom - first) // factor, :]
+            start, end = int((top - first) * row), int((bottom - first) * row)
+            answer[..., int(top * row) : int(bottom * row), :] = strip[..., start:end, :]
     return tuple(answers) if several else answers[0]
 
 

@@ -181,7 +181,7 @@ def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple
         return {name: state[name] for names in named.values() for name in names}, recipe
     options = recipe.schedule()[0].options
     built = networks.build(info.architecture, **info.options), networks.build(recipe.network, **options)
-    theirs, ours = (getattr(network, "config", None) for network in built)
+    theirs, ours = (network.config for network in built)
     if isinstance(ours, LiteFlowNetConfig) and isinstance(theirs, LiteFlowNetConfig) and not theirs.convex_upsampling:
         ours = replace(ours, convex_upsampling=False)  # a run may add it: it begins as the bilinear enlargement
     if info.architecture != recipe.network:  # the rest shows in names and shapes of tensors

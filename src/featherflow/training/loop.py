@@ -15,12 +15,12 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -49,6 +49,9 @@ REPORT_EVERY = 20  # steps
 CHECKPOINT_EVERY = 120.0  # s
 MOST_BAD_STEPS = 20  # in a row
 
+_FIGURES: tuple[str, ...] = ("loss", "epe", "data_seconds", "seconds")  # of a chunk
+
+T = TypeVar("T")
 Validation = Callable[[torch.nn.Module], dict[str, float]]
 
 
@@ -250,41 +253,49 @@ class Trainer:
             group["lr"] = rate * group["rate_factor"]
         self.network.train()
         self.narrow.train()
-        with torch.no_grad():
-            for parameter, twin in self.twins.items():
-                twin.copy_(parameter)
-        sums: list[Tensor] = []
-        figures = dict.fromkeys(("loss", "epe", "data_seconds", "seconds"), 0.0)
-        for gradients, part in self.workers.map(self._differentiate, self.parts):
-            if not sums:
-                sums = [gradient.to(torch.float32, copy=True) for gradient in gradients]
-            else:
-                _foreach_add(sums, [gradient.float() for gradient in gradients])
-            figures = {key: value + part[key] for key, value in figures.items()}
-        totals = torch.tensor([*figures.values()], dtype=torch.float64, device=self.device)
+        self._by_a_worker(self._bring_twins_up_to_date)
+        sums, totals = self._by_a_worker(_sum, self.workers.map(self._differentiate, self.parts), self.device)
         self.processes.add([totals])
         self.processes.add(sums)
-        _foreach_div(sums, recipe.chunks)
-        figures = dict(zip(figures, (totals / recipe.chunks).tolist(), strict=True))
-        parameters = trained(self.network)
-        for parameter, gradient in zip(parameters, sums, strict=True):
+        figures: dict[str, float] = dict(zip(_FIGURES, (totals / recipe.chunks).tolist(), strict=True))
+        figures["norm"] = self._by_a_worker(self._update, sums, figures["loss"])
+        figures["rate"] = rate
+        if not self._is_sound(figures["loss"], figures["norm"]):
+            figures["skipped"] = 1.0
+        return figures
+
+    def _by_a_worker(self, function: Callable[..., T], *arguments: Any) -> T:
+        """On a CPU the weights are too small for several threads: these would wait for each other more than they work."""
+        return self.workers.submit(function, *arguments).result()
+
+    @torch.no_grad()
+    def _bring_twins_up_to_date(self) -> None:
+        for parameter, twin in self.twins.items():
+            twin.copy_(parameter)
+
+    def _update(self, gradients: list[Tensor], loss: float) -> float:
+        """One update of the weights by the gradients of all chunks, added up; its norm."""
+        recipe, parameters = self.stage, trained(self.network)
+        _foreach_div(gradients, recipe.chunks)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
         if self.scaler.is_enabled():
             self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or math.inf)
-        figures["norm"] = norm.item()
-        figures["rate"] = rate
+        norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or math.inf).item()
         self.step += 1
         self.samples += recipe.batch
-        if math.isfinite(figures["loss"]) and math.isfinite(figures["norm"]):
+        if self._is_sound(loss, norm):
             self.scaler.step(self.optimizer)
             self._update_average()
         else:
             self.skipped += 1
-            figures["skipped"] = 1.0
         if self.scaler.is_enabled():
             self.scaler.update()
-        return figures
+        return norm
+
+    @staticmethod
+    def _is_sound(loss: float, norm: float) -> bool:
+        return math.isfinite(loss) and math.isfinite(norm)
 
     def _differentiate(self, index: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         """Gradients and figures of one chunk of the current step."""
@@ -460,6 +471,19 @@ def _step_of(line: str) -> float:
         return step if isinstance(step, int | float) and step >= 0 else math.inf
     except (ValueError, AttributeError, RecursionError):
         return math.inf
+
+
+def _sum(chunks: Iterable[tuple[tuple[Tensor, ...], dict[str, float]]], device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """Gradients and figures of all chunks, added in order."""
+    sums: list[Tensor] = []
+    totals = torch.zeros(len(_FIGURES), dtype=torch.float64)
+    for gradients, figures in chunks:
+        if not sums:
+            sums = [gradient.to(torch.float32, copy=True) for gradient in gradients]
+        else:
+            _foreach_add(sums, [gradient.float() for gradient in gradients])
+        totals += torch.tensor([figures[key] for key in _FIGURES], dtype=torch.float64)
+    return sums, totals.to(device)
 
 
 def narrowed(network: torch.nn.Module, dtype: torch.dtype | None) -> tuple[torch.nn.Module, dict[torch.nn.Parameter, Tensor]]:

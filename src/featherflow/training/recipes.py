@@ -102,7 +102,7 @@ def _settable(recipe: Recipe) -> dict[str, object]:
 
     parts = {part: type(getattr(recipe, part)) for part in _PARTS}
     inner = {"scene": SceneConfig, **parts}
-    config = getattr(networks.build(recipe.network), "config", None)
+    config = networks.build(recipe.network).config
     if config is not None:
         inner["options"] = type(config)
     types = typing.get_type_hints(Recipe, localns={"Loss": Loss})

@@ -55,7 +55,8 @@ def as_rate(text: str | float | Fraction) -> Fraction:
 
 def _number(text: str | float | Fraction, what: str) -> Fraction:
     try:
-        return Fraction(str(text))
+        # Without a fraction line by way of a float, whose exponent is bounded.
+        return Fraction(text if "/" in str(text) else str(float(text)))
     except (ValueError, ZeroDivisionError):
         raise InputError(f"{what} is a number such as 60, 59.94 or 60000/1001, got '{text}'.") from None
 

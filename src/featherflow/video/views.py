@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..flow import draw_arrows, draw_confidence, flow_to_rgb
+from ..flow import overlay as tint
 from ..frames import GREY
 
 
@@ -26,12 +27,8 @@ def side_by_side(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarra
 
 
 def overlay(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
-    """The frame in grey where nothing moves, coloured by its motion where something does."""
-    grey = (frame @ np.array(GREY, np.float32))[..., None]
-    lengths = np.nan_to_num(np.hypot(flow[..., 0], flow[..., 1]), nan=np.inf)
-    share = np.minimum(lengths / scale, 1)[..., None] ** 0.5 * 0.75
-    tint = flow_to_rgb(flow, scale).astype(np.float32)
-    return (grey * (1 - share) + tint * share).round().astype(np.uint8)
+    """The frame in grey, tinted by its motion where something moves."""
+    return tint((frame @ np.array(GREY, np.float32)).round().astype(np.uint8), flow, scale)
 
 
 FLOW_VIEWS = {"colour": colour, "arrows": arrows, "side-by-side": side_by_side, "overlay": overlay}

@@ -81,14 +81,14 @@ def encode(network: FlowNetwork, spec: InferenceSpec, frame: Tensor, place: int)
     net = in_evaluation(network)
     with computing(spec.device, spec.dtype):
         mean = (net.mean1, net.mean2)[place]
-        return net.encode(spec.fitting.fit(frame.to(spec.device)), mean, spec.options.octaves)
+        return net.encode(spec.fitting.fit(frame.to(spec.device)), mean, **spec.options.encoding(network))
 
 
 def decode(network: FlowNetwork, spec: InferenceSpec, first: object, second: object) -> Tensor:
     """As `run`, of two frames that are encoded already."""
     net = in_evaluation(network)
     with computing(spec.device, spec.dtype):
-        return spec.fitting.restore(net.decode(first, second, size=spec.fitting.size))
+        return spec.fitting.restore(net.decode(first, second, spec.fitting.size, **spec.options.decoding(network)))
 
 
 @contextmanager
