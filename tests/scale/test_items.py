@@ -152,6 +152,9 @@ def test_sources_that_are_not_there(work):
         find_items("in/none*", "flow")
     with pytest.raises(FileError, match="no file or folder"):
         find_items("in/none.csv", "flow")
+    (work / "in/null.csv").write_bytes(b"source\na/\0\n")
+    with pytest.raises(FileError, match="null bytes"):
+        find_items("in/null.csv", "video")
 
 
 @pytest.mark.parametrize(
