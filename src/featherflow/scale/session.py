@@ -69,14 +69,7 @@ class Session:
             InputError: for workers that there is no room for. FeatherflowError: for a cluster that does not answer, or is lost.
         """
         with self._process(items, alone) as (process, last_words):
-            assert process.stdout is not None  # as asked for
-            late = threading.Event()
-            clock = threading.Timer(_PATIENCE, lambda: (late.set(), process.kill()))
-            clock.daemon = True
-            if self.pool.address != "local":  # Ray itself would try for minutes
-                clock.start()
-            for line in process.stdout:
-                clock.cancel()
+            for line in self._lines(process):
                 message = json.loads(line)
                 state = message["state"]
                 if state == "outcome":
@@ -91,12 +84,27 @@ class Session:
                 else:
                     self.seconds += message["seconds"]
                     return
-            if late.is_set():
-                raise FeatherflowError(f"Ray at '{self.pool.address}' does not answer within {_PATIENCE} s.")
             raise FeatherflowError(
                 f"Ray has ended in the middle of the work, or its cluster is gone{last_words()}. "
                 "What is done is done; run the same command again."
             )
+
+    def _lines(self, process: subprocess.Popen[str]) -> Iterator[str]:
+        """Those that it writes; killed where the first does not come, for Ray itself tries for minutes to join a cluster."""
+        assert process.stdout is not None  # as asked for
+        late = threading.Event()
+        clock = threading.Timer(_PATIENCE, lambda: (late.set(), process.kill()))
+        clock.daemon = True
+        if self.pool.address != "local":
+            clock.start()
+        try:
+            for line in process.stdout:
+                clock.cancel()
+                yield line
+        finally:
+            clock.cancel()
+        if late.is_set():
+            raise FeatherflowError(f"Ray at '{self.pool.address}' does not answer within {_PATIENCE} s.")
 
     @contextmanager
     def _process(self, items: Mapping[int, Item], alone: bool) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
