@@ -219,3 +219,10 @@ def test_after_a_failure_nothing_is_begun_behind():
 def test_flows_are_those_of_estimate(work):
     estimate_files(pairs="in/one", output="out", pairing="series", estimator=estimator())
     assert np.array_equal(read_flow("out/2.flo"), featherflow.estimate("in/one/2.png", "in/one/10.png", model="dis-ultrafast"))
+
+
+@pytest.mark.parametrize("output", ["flows", "flow.flo"])
+def test_two_folders_are_not_two_frames(tmp_path, output, capsys):
+    (tmp_path / "frames").mkdir()
+    assert run_command("estimate", tmp_path / "frames", tmp_path / "frames", "-o", tmp_path / output, *FAST) == 2
+    assert "frames' is a folder; name two image files" in capsys.readouterr().err

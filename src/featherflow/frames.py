@@ -23,6 +23,7 @@ import numpy as np
 
 from .errors import FileError, InputError, LimitError
 from .files import atomic_write
+from .headers import check_scans, is_clip
 from .png16 import decoded
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ def _decoding(name: str, size: int, file: BinaryIO):
         what = f"its {size} bytes are of no image format that is known here"
         if size == 0:
             what = "it is empty"
-        elif _is_clip(file):
+        elif is_clip(file):
             what = "it is a video; the flow along a clip is what `featherflow video` gives"
         raise FileError(f"{name} cannot be read as an image: {what}.") from None
     except Image.DecompressionBombError:
@@ -238,19 +239,12 @@ def _decoding(name: str, size: int, file: BinaryIO):
         raise FileError(f"{name} cannot be read as an image: {reason.rstrip('.')}.") from None
 
 
-def _is_clip(file: BinaryIO) -> bool:
-    """Whether a file begins as the usual containers of video do."""
-    file.seek(0)
-    head = file.read(189)
-    marks = head[4:8] == b"ftyp", head[:4] in (b"\x1aE\xdf\xa3", b"OggS"), head[:3] == b"FLV", head[8:12] == b"AVI "
-    return any(marks) or (head[:1] == b"G" and head[188:189] == b"G")
-
-
 def _decode(
     file, name: str, size: int, formats: tuple[str, ...] | None = None, max_pixels: int | None = None, page: int | None = None
 ) -> np.ndarray:
     from PIL import Image
 
+    check_scans(file, name)
     with _decoding(name, size, file), Image.open(file, formats=formats) as image:
         if max_pixels is not None and image.width * image.height > max_pixels:
             raise LimitError(f"{name} has {image.width}x{image.height} pixels; at most {max_pixels} in all are taken here.")

@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from .errors import FileError, InputError
-from .frames import IMAGE_SUFFIXES, Still, check_single, page_count
-from .sequences import natural_order, stills
+from .frames import IMAGE_SUFFIXES, Still
+from .sequences import natural_order, stills, two_stills
 
 PAIRINGS = ("auto", "ab", "double", "series")
 
@@ -56,11 +56,7 @@ def find_pairs(sources: Sequence[str | os.PathLike], pairing: str = "auto", colu
     if pairing not in PAIRINGS:
         raise InputError(f"The pairing must be one of {', '.join(PAIRINGS)}, got '{pairing}'.")
     if len(sources) == 2:
-        for path in map(Path, sources):
-            if path.is_file():
-                check_single(f"'{path}'", page_count(path))
-        first, second = (Still(Path(source)) for source in sources)
-        return [FramePair(first, second)]
+        return [FramePair(*two_stills(sources))]
     if len(sources) != 1:
         raise InputError(
             f"Name two frames, or one folder, quoted glob, file of several pictures or list (.csv); got {len(sources)}."

@@ -18,11 +18,11 @@ from pathlib import Path
 from .errors import FileError, InputError
 from .flow import SUFFIXES
 from .flow.trust import check_confidence
-from .frames import IMAGE_SUFFIXES, Range, Still, check_range, check_single, page_count
+from .frames import IMAGE_SUFFIXES, Range, Still, check_range
 from .inference.settings import EstimationSettings
 from .outputs import FLOW_FORMATS, check_outputs, names_folder
 from .pairs import FramePair, find_pairs, folders_of
-from .sequences import by_folder, gaps, stills
+from .sequences import by_folder, gaps, stills, two_stills
 
 _VERSION = 1
 _COLUMNS = ("output",)
@@ -279,11 +279,7 @@ def _neighbours(frames: Sequence[str | os.PathLike]) -> list[tuple[FramePair, Pa
         return [(pair, folder / pair.first.stem) for pair, folder in zip(pairs, below, strict=True)]
     if len(frames) != 2:
         raise InputError(f"Name two frames, or one folder or quoted glob of frames, or --pairs; got {len(frames)}.")
-    for path in map(Path, frames):
-        if path.is_file() and path.stat().st_size:
-            check_single(f"'{path}'", page_count(path))
-    first, second = (Still(Path(path)) for path in frames)
-    return [(FramePair(first, second), Path())]
+    return [(FramePair(*two_stills(frames)), Path())]
 
 
 def _named(pairs: list[FramePair]) -> list[tuple[FramePair, Path]]:

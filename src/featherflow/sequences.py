@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
 from statistics import median_low
@@ -52,6 +53,21 @@ def stills(source: str | os.PathLike[str]) -> list[Still]:
     found.sort(key=natural_order)
     check_single(f"'{found[0]}'", page_count(found[0]))  # before anything is computed; the others as they are read
     return [Still(path) for path in found]
+
+
+def two_stills(sources: Sequence[str | os.PathLike[str]]) -> tuple[Still, Still]:
+    """Two image files as frames; what is not there is told when it is read.
+
+    Raises:
+        InputError: for a folder, or a file of several pictures.
+    """
+    first, second = map(Path, sources)
+    for path in (first, second):
+        if path.is_dir():
+            raise InputError(f"'{path}' is a folder; name two image files, or one folder alone to take its frames as a sequence.")
+        if path.is_file() and path.stat().st_size:
+            check_single(f"'{path}'", page_count(path))
+    return Still(first), Still(second)
 
 
 def by_folder(frames: list[Still]) -> list[list[Still]]:

@@ -17,7 +17,9 @@ import pytest
 from helpers import frame
 from PIL import Image
 
-from featherflow.errors import InputError, LimitError
+from featherflow.data import TextureBank
+from featherflow.errors import FileError, InputError, LimitError
+from featherflow.frames import read_image
 
 pytest.importorskip("cv2")
 pytest.importorskip("fastapi")
@@ -27,10 +29,10 @@ from fastapi.testclient import TestClient
 from featherflow.app import Settings, create_app, workers
 from featherflow.app import uploads as uploads_module
 from featherflow.app.guards import refusal
-from featherflow.app.images import MOST_SCANS, check_image, count_scans
 from featherflow.app.queues import Options, PairQueue
 from featherflow.app.uploads import Uploads, _from_json
 from featherflow.app.workers import DeadlineError, StoppedError, Worker, WorkerDiedError, WorkerFailedError
+from featherflow.headers import MOST_SCANS, count_scans
 
 MODEL = "dis-ultrafast"
 ADDRESS = "http://localhost"
@@ -176,9 +178,19 @@ def test_scans_are_counted():
     assert count_scans(encoded(frame(64, 64), "JPEG", exif=exif), 99) == 1
     assert count_scans(encoded(frame(64, 64), "JPEG", progressive=True), 99) == 10
     assert count_scans(encoded(frame(64, 64), "JPEG", restart_marker_blocks=1), 99) == 1
-    check_image(progressive(MOST_SCANS), "a")
-    with pytest.raises(LimitError, match="scans"):
-        check_image(progressive(MOST_SCANS + 1), "a")
+
+
+def test_a_jpeg_of_many_scans_is_refused_wherever_it_is_read(tmp_path):
+    (tmp_path / "usual.jpg").write_bytes(progressive(MOST_SCANS))
+    assert read_image(tmp_path / "usual.jpg").shape == (64, 64, 3)
+    (tmp_path / "hostile.jpg").write_bytes(progressive(200_000))
+    started = time.monotonic()
+    with pytest.raises(LimitError, match=r"hostile\.jpg' is a JPEG of more than 50 scans"):
+        read_image(tmp_path / "hostile.jpg")
+    (tmp_path / "usual.jpg").unlink()
+    with pytest.raises(FileError, match="no readable JPEG"):
+        TextureBank.from_folder([tmp_path], 64)
+    assert time.monotonic() - started < 2
 
 
 def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded(client):

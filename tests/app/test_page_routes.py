@@ -142,3 +142,26 @@ def test_a_clip_is_followed_and_a_new_one_takes_its_place(client, tmp_path):
 def test_without_the_option_there_is_no_page():
     with TestClient(create_app(Settings(models=(MODEL,))), base_url="http://localhost") as client:
         assert client.get("/").status_code == client.post("/page/flow", files=FRAMES).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("words", "most_bytes", "most_pixels"),
+    [
+        ([], 256 << 20, 7680 * 4320),
+        (["--host", "0.0.0.0", "--token", "secret"], 32 << 20, 1 << 22),
+        (["--allow-host", "flow.example.org"], 32 << 20, 1 << 22),  # a proxy passes on what others ask
+        (["--host", "0.0.0.0", "--token", "secret", "--max-pixels", "9000000", "--max-mebibytes", "64"], 64 << 20, 9_000_000),
+        (["--max-pixels", "100000", "--seconds", "7"], 256 << 20, 100_000),
+    ],
+)
+@pytest.mark.parametrize("verb", ["app", "serve"])
+def test_who_can_ask_decides_how_large_frames_may_be(verb, words, most_bytes, most_pixels, monkeypatch):
+    """Both verbs have the same options; the page is for this machine, whose frames may be as large as the command line's."""
+    from helpers import run_command
+
+    seen = []
+    monkeypatch.setattr("featherflow.app.serve", seen.append)
+    assert run_command(verb, *words) == 0
+    (settings,) = seen
+    assert (settings.max_bytes, settings.max_pixels, settings.page) == (most_bytes, most_pixels, verb == "app")
+    assert settings.seconds == (7 if "--seconds" in words else 60)

@@ -109,9 +109,23 @@ def test_candidates():
         "farneback",
         "--fast",
     ]
-    for wrong in ({"models": ["raftt"]}, {"models": ["raft"], "engines": ["tpu"]}, {"models": ["raft"], "dtypes": ["int4"]}):
+    refined = speed.candidates(["liteflownetx", "liteflownetx+2", "dis+1"])
+    assert [c.name for c in refined] == ["liteflownetx torch float32", "liteflownetx+2 torch float32", "dis+1"]
+    for wrong in (
+        {"models": ["raftt"]},
+        {"models": ["dis+0"]},
+        {"models": ["raft"], "engines": ["tpu"]},
+        {"models": ["raft"], "dtypes": ["int4"]},
+    ):
         with pytest.raises(InputError):
             speed.candidates(**wrong)
+
+
+def test_refinement_is_timed():
+    """Would catch steps that are lost on the way to the estimator: many take several times as long as none."""
+    pytest.importorskip("cv2")
+    plain, refined = speed.bench(speed.candidates(["dis", "dis+40"]), (96, 128), runs=3, memory=False).timings
+    assert refined.model == "dis+40" and refined.ms > 3 * plain.ms
 
 
 PEER = """

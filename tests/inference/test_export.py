@@ -210,6 +210,20 @@ def test_bad_requests(network, tmp_path, wrong, error):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_network_is_not_exported(tmp_path, capsys):
+    for name, said in (("dis", "classical method"), ("liteflownet2-slm", "did you mean 'liteflownet2-slim'?")):
+        assert run_command("export", name, "-o", tmp_path / "flow.pt") == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["torchscript", "exported-program"])
+def test_a_file_asks_for_no_gradient(to, network, tmp_path):
+    done = export(network, tmp_path / f"flow{FORMATS[to]}", size=(64, 96))
+    loaded = torch.jit.load(done.files[0]) if to == "torchscript" else torch.export.load(done.files[0]).module()
+    assert not loaded(torch.zeros(1, 3, 64, 96), torch.zeros(1, 3, 64, 96)).requires_grad
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
 def test_random_weights_are_not_written_unasked(tmp_path, capsys):
     arguments = ("export", "raft-small", "-o", tmp_path / "flow.pt", "--height", "64", "--width", "64")
     assert run_command(*arguments) == 4

@@ -137,6 +137,10 @@ def test_the_true_flow_looks_like_the_true_flow(shared_data, tmp_path):
         (("modern/liteflownetx", "--run", "r", "--set", "optimizer=sgd"), "no optimizer 'sgd'"),
         (("modern/liteflownetx", "--run", "r", "--set", "batch=0"), "above 0"),
         (("modern/liteflownetx", "--run", "r", "--set", "batch=3"), "come out even"),
+        (("modern/liteflownetx", "--run", "r", "--minutes", "nan"), "number of minutes must be more than 0"),
+        (("modern/liteflownetx", "--run", "r", "--minutes", "-1"), "number of minutes must be more than 0"),
+        (("modern/liteflownetx", "--run", "r", "--samples", "0"), "number of samples must be more than 0"),
+        (("modern/liteflownetx", "--run", "r", "--validate-every", "nan"), "minutes between validations must be"),
         (("paper/liteflownet2-things", "--run", "r"), "begins with the weights that paper/liteflownet2 ends with"),
         (("modern/liteflownetx", "--run", "r", "--start", "liteflownetx:none"), "liteflownetx:none"),
         (("modern/liteflownetx", "--run", "r", "--only", "netc.*"), "weights of --start"),
@@ -167,6 +171,8 @@ def test_a_piece_ends_with_what_it_came_to(tmp_path, capsys):
     assert run_command(*arguments, *small) == 0
     said = capsys.readouterr().out.strip().splitlines()[-1]
     assert said.startswith("2 of ") and str(tmp_path / "run") in said
+    (line,) = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    assert f"loss {line['loss']:.3f}" in said  # of a piece shorter than the usual distance of two lines of the log
 
 
 def test_a_group_of_which_nothing_is_known_does_not_end_a_run(tmp_path, monkeypatch):
@@ -180,3 +186,13 @@ def test_a_group_of_which_nothing_is_known_does_not_end_a_run(tmp_path, monkeypa
     monkeypatch.setattr(validation, "Estimator", lambda *_, **__: None)
     found = validation.Validator([tmp_path], "cpu")(None)
     assert np.isnan(found["a"]) and found["b"] == 1.2346
+
+
+def test_a_damaged_checkpoint_is_called_so(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut")
+    assert (
+        run_command("train", "modern/liteflownetx", "--run", tmp_path / "run", "--samples", "2", *SMALL, "--set", "chunks=1") == 6
+    )
+    said = capsys.readouterr().err.strip()
+    assert "is damaged or cut short" in said and len(said.splitlines()) == 1 and "PytorchStreamReader" not in said

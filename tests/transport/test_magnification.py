@@ -1,13 +1,18 @@
 """What moves a little moves so many times as far, and what is still stays."""
 
+from fractions import Fraction
+from itertools import accumulate
+
 import numpy as np
 import pytest
+import torch
 from clips import psnr, read_clip, write_clip
 from helpers import frame, run_command
 
 import featherflow
 from featherflow.errors import InputError
 from featherflow.transport import magnify
+from featherflow.transport.magnification import _Band
 
 cv2 = pytest.importorskip("cv2")
 
@@ -47,3 +52,27 @@ def test_a_clip(tmp_path):
     for k, shift in enumerate(shifts[1:], start=1):
         flow = featherflow.estimate(frames[0], frames[k], model="dis")
         assert np.median(flow[43:53, 59:69, 0]) == pytest.approx(4 * shift * 0.97, abs=0.45)  # the video is not lossless
+
+
+@pytest.mark.parametrize(("band", "passing"), [((1, 3), 0), ((5, 8), 1)])
+def test_a_band_passes_what_lies_in_it(band, passing):
+    """Against a sine whose length and phase are known, at steps of uneven length."""
+    generator = np.random.default_rng(0)
+    steps = [Fraction(int(step), 1000) for step in generator.integers(15, 26, 300)]
+    frequencies = (np.sqrt(3), np.sqrt(40))  # half-way, as frequencies go, in either band
+    rows = []
+    kept = _Band(*band, Fraction(0))
+    for time in accumulate(steps):
+        waves = torch.tensor([np.sin(2 * np.pi * frequency * float(time)) for frequency in frequencies])
+        rows.append(torch.stack([waves, kept.filtered(waves, time)]))
+    waves, passed = torch.stack(rows)[100:].permute(1, 2, 0)
+    assert (passed[passing] - waves[passing]).abs().max() < 0.1
+    assert passed[1 - passing].abs().max() < 0.35
+
+
+def test_a_band_beyond_the_frames(tmp_path, capsys):
+    write_clip(tmp_path / "clip.mkv", [trembling(0), trembling(0.3)])
+    assert run_command("magnify", tmp_path / "clip.mkv", "-o", tmp_path / "out.mp4", "--band", "13,20", "--model", "dis") == 2
+    assert "nothing faster than 12.5 Hz" in capsys.readouterr().err
+    assert run_command("magnify", tmp_path / "clip.mkv", "-o", tmp_path / "out.mp4", "--band", "13", "--model", "dis") == 2
+    assert "A band is written as LOW,HIGH" in capsys.readouterr().err

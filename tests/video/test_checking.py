@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from clips import moving
+from clips import moving, write_clip
 from helpers import frame, run_command
 from PIL import Image
 
@@ -82,3 +82,15 @@ def test_command(steady, tmp_path, capsys):
     assert run_command("check", steady, "--model", FAST) == 0
     assert "compared" in capsys.readouterr().out
     assert run_command("check", steady, "--model", FAST, "--flow-from", tmp_path / "none") == 3
+
+
+def test_a_clip_that_is_cut_short_keeps_what_was_measured(tmp_path, capsys):
+    pytest.importorskip("av")
+    write_clip(tmp_path / "whole.mkv", moving(20))
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: int(len(whole) * 0.6)])
+    assert run_command("check", tmp_path / "cut.mkv", "-o", tmp_path / "out.csv", "--model", FAST) == 3
+    assert "until then is kept: " in capsys.readouterr().err
+    with open(tmp_path / "out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert 5 < len(rows) < 16 and [int(row["frame"]) for row in rows] == list(range(len(rows)))

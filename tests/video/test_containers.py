@@ -116,6 +116,23 @@ def test_a_larger_still_beside_the_clip_is_not_the_clip(tmp_path, suffix):
     assert len(list(open_clip(path, start=0.2))) == 7
 
 
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+def test_several_streams_of_one_picture_each_are_no_clip(tmp_path, suffix, capsys):
+    path = tmp_path / f"pictures{suffix}"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("mpeg4", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for stream, image in zip(streams, moving(2), strict=True):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    with pytest.raises(FileError, match="2 video streams of one picture each"):
+        open_clip(path)
+    assert run_command("interpolate", path, "-o", tmp_path / "out.mp4", "--to-fps", "50", "--model", "dis-ultrafast") == 3
+    assert "name those as frames" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["take: one.mkv", "2024-11-14T22:57:44.mkv", "take[1].mkv", "50%d.mkv", "http:x.mkv"])
 def test_names_are_names(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -212,6 +212,7 @@ def test_titles_and_languages_stay(tmp_path):
         target.metadata.update({"title": "A beam that swings", "artist": "the workshop"})
         copies = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
         copies[source.streams.audio[0].index].metadata["language"] = "nor"
+        copies[source.streams.video[0].index].metadata["language"] = "swe"
         for packet in source.demux():
             if packet.dts is not None:
                 packet.stream = copies[packet.stream.index]
@@ -222,6 +223,7 @@ def test_titles_and_languages_stay(tmp_path):
             tags = {key.lower(): value for key, value in container.metadata.items()}
             assert tags["title"] == "A beam that swings"
             assert container.streams.audio[0].metadata["language"] == "nor"
+            assert container.streams.video[0].metadata["language"] == "swe"
 
 
 def test_magnification_carries_nothing_farther_than_the_limit(tmp_path):

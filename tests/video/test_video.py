@@ -230,7 +230,6 @@ BAD_CALLS = {
     "nothing": (lambda: flow_video("two.mkv"), "Nothing would be written"),
     "backward": (lambda: flow_video("two.mkv", "out.mp4", backward=True), "--flow-dir"),
     "camera": (lambda: flow_video("87", "out.mp4"), "camera 87"),
-    "pipe": (lambda: flow_video("-", "out.mp4"), "--size"),
     "pixels": (lambda: flow_video("-", "out.mp4", size="8x8", pixel_format="rgb"), "pixel format 'rgb'"),
     "sizes": (lambda: flow_video("mixed", "out.mp4", estimator=Estimator(FAST)), "one size"),
     "folder": (lambda: flow_video("two.mkv", "no/folder/out.mp4", estimator=Estimator(FAST)), "folder does not exist"),

@@ -62,4 +62,19 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the service."""
-        return self.host == "localhost" or self.host == "::1" or self.host.startswith("127.")
+        return is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a service that listens on an address."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")
+
+
+def usual_limits(host: str, hosts: tuple[str, ...] = ()) -> tuple[int, int]:
+    """(most bytes of a request, most pixels of a frame) where nobody says otherwise.
+
+    Whoever asks from this machine could as well run the command line, so a service that nobody else reaches, not even through a
+    proxy (`hosts`), takes the largest frames that the package is made for, 7680x4320.
+    """
+    alone = is_loopback(host) and not hosts
+    return (256 * MEBIBYTE, 7680 * 4320) if alone else (Settings.max_bytes, Settings.max_pixels)

@@ -38,7 +38,7 @@ from . import (
     video,
     weights,
 )
-from .output import hold_every_name, say, show_log
+from .output import hold_every_name, keep_descriptors, say, show_log
 
 app = App(
     name="featherflow",
@@ -77,6 +77,7 @@ completion.register(app)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and leave with its exit code: 0 when all went well, else one sentence on standard error."""
+    keep_descriptors()
     hold_every_name()
     show_log(logging.WARNING)
     respect_container()

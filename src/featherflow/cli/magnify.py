@@ -55,7 +55,7 @@ def magnify(
             output,
             factor=factor,
             limit=limit,
-            band=parse_range(band),
+            band=parse_range(band, "band", "0.5,3"),
             cuts=cuts,
             **clip.settings(),
             **writing.settings(),

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -99,6 +100,20 @@ def _escaped(match: re.Match) -> str:
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code < 0xDD00 else f"\\u{code:04x}"
 
 
+def keep_descriptors() -> None:
+    """Open the null device where standard input, output or error is closed.
+
+    Otherwise the next file that is opened gets its number, and what libraries print goes into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    if sys.stderr is None:  # what is printed to None goes to standard output
+        sys.stderr = open(os.devnull, "w")
+
+
 def hold_every_name() -> None:
     """Let standard output and error take what their encoding lacks as an escape (\\u2192), not as an error."""
     for stream in (sys.stdout, sys.stderr):
@@ -106,8 +121,8 @@ def hold_every_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def parse_range(text: str | None) -> tuple[float, float] | None:
-    """LOW,HIGH as two numbers.
+def parse_range(text: str | None, what: str = "range", example: str = "0,4095") -> tuple[float, float] | None:
+    """LOW,HIGH as two numbers; `what` they are and an `example`, for the error.
 
     Raises:
         InputError: for another form.
@@ -117,7 +132,7 @@ def parse_range(text: str | None) -> tuple[float, float] | None:
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise InputError(f"A range is written as LOW,HIGH, for instance 0,4095; got '{text}'.") from None
+        raise InputError(f"A {what} is written as LOW,HIGH, for instance {example}; got '{text}'.") from None
     return low, high
 
 

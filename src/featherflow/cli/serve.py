@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+if TYPE_CHECKING:
+    from ..app import Settings
 
-def serve(
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    token: Annotated[str | None, Parameter(env_var="FEATHERFLOW_TOKEN")] = None,
-    model: list[str] | None = None,
-    device: str | None = None,
-    max_mebibytes: float = 32,
-    max_pixels: int = 1 << 22,
-    queue: int = 64,
-    seconds: float = 60,
-    transfer_seconds: float = 30,
-    batch: int | None = None,
-    connections: int = 512,
-    allow_host: list[str] | None = None,
-) -> None:
-    """Answer requests for flow over HTTP, until Ctrl-C or SIGTERM; what is running is finished first.
 
-    Example: featherflow serve --port 8000
-
-    Example: FEATHERFLOW_TOKEN=secret featherflow serve --host 0.0.0.0 --model liteflownet2-slim --model dis
+@dataclass(frozen=True)
+class ServiceOptions:
+    """Where a service listens, what it offers, and its limits.
 
     Parameters
     ----------
@@ -36,15 +22,16 @@ def serve(
     port
         Port to listen on; 0 takes any free one.
     token
-        What requests must bear as 'Authorization: Bearer TOKEN'. Others on this machine can read a command line, not its variables.
+        What requests must bear as 'Authorization: Bearer TOKEN'; a browser is sent to the page with it once and keeps it in a
+        cookie. Others on this machine can read a command line, not its variables.
     model
         A model to offer, the first by default; may be given several times. By default all that are there.
     device
         cpu, cuda, cuda:1, ...; by default a GPU if there is one.
     max_mebibytes
-        Most bytes of one request, in MiB.
+        Most bytes of one request, in MiB; by default 256 where only this machine can reach the service, else 32.
     max_pixels
-        Most pixels of one frame.
+        Most pixels of one frame; by default those of 7680x4320 where only this machine can reach the service, else 4194304.
     queue
         Most pairs that wait for their turn.
     seconds
@@ -59,38 +46,63 @@ def serve(
         A name under which a proxy passes requests on (its header Host); may be given several times. On the loopback no others but
         the machine's own are answered, so that no page from elsewhere can pass for one of this service.
     """
-    from ..app import Settings
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: Annotated[str | None, Parameter(env_var="FEATHERFLOW_TOKEN")] = None
+    model: list[str] | None = None
+    device: str | None = None
+    max_mebibytes: float | None = None
+    max_pixels: int | None = None
+    queue: int = 64
+    seconds: float = 60
+    transfer_seconds: float = 30
+    batch: int | None = None
+    connections: int = 512
+    allow_host: list[str] | None = None
+
+    def settings(self, **more: Any) -> Settings:
+        """All of these, and more, as the service takes them."""
+        from ..app import Settings
+        from ..app.settings import MEBIBYTE, usual_limits
+
+        hosts = tuple(self.allow_host or ())
+        most_bytes, most_pixels = usual_limits(self.host, hosts)
+        return Settings(
+            self.host,
+            self.port,
+            token=self.token,
+            hosts=hosts,
+            models=tuple(self.model or ()),
+            device=self.device,
+            max_bytes=most_bytes if self.max_mebibytes is None else round(self.max_mebibytes * MEBIBYTE),
+            max_pixels=most_pixels if self.max_pixels is None else self.max_pixels,
+            queue=self.queue,
+            seconds=self.seconds,
+            transfer_seconds=self.transfer_seconds,
+            batch=self.batch,
+            connections=self.connections,
+            **more,
+        )
+
+
+Service = Annotated[ServiceOptions, Parameter(name="*")]
+SERVICE = ServiceOptions()
+
+
+def serve(*, service: Service = SERVICE) -> None:
+    """Answer requests for flow over HTTP, until Ctrl-C or SIGTERM; what is running is finished first.
+
+    Example: featherflow serve --port 8000
+
+    Example: FEATHERFLOW_TOKEN=secret featherflow serve --host 0.0.0.0 --model liteflownet2-slim --model dis
+    """
     from ..app import serve as run
 
-    run(
-        Settings(
-            host,
-            port,
-            token=token,
-            models=tuple(model or ()),
-            device=device,
-            max_bytes=round(max_mebibytes * 2**20),
-            max_pixels=max_pixels,
-            queue=queue,
-            seconds=seconds,
-            transfer_seconds=transfer_seconds,
-            batch=batch,
-            connections=connections,
-            hosts=tuple(allow_host or ()),
-        )
-    )
+    run(service.settings())
 
 
-def page(
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    token: Annotated[str | None, Parameter(env_var="FEATHERFLOW_TOKEN")] = None,
-    model: list[str] | None = None,
-    device: str | None = None,
-    browser: bool = True,
-    allow_host: list[str] | None = None,
-) -> None:
+def page(*, service: Service = SERVICE, browser: bool = True) -> None:
     """Open a page in the browser: drop two frames, look at their flow, read it under the pointer, save it.
 
     The page is served by this machine and asks nothing of any other. The service of `featherflow serve` runs beside it.
@@ -99,34 +111,9 @@ def page(
 
     Parameters
     ----------
-    host
-        Address to listen on; by default only this machine can reach it.
-    port
-        Port to listen on; 0 takes any free one.
-    model
-        A model to offer, the first by default; may be given several times. By default all that are there.
-    device
-        cpu, cuda, cuda:1, ...; by default a GPU if there is one.
-    token
-        What the browser must bear; it is opened with it once and keeps it in a cookie. Others on this machine can read a command
-        line, not its variables.
     browser
         Open the page in the default browser.
-    allow_host
-        A name under which a proxy passes requests on; may be given several times.
     """
-    from ..app import Settings
     from ..app import serve as run
 
-    run(
-        Settings(
-            host,
-            port,
-            page=True,
-            open_browser=browser,
-            token=token,
-            hosts=tuple(allow_host or ()),
-            models=tuple(model or ()),
-            device=device,
-        )
-    )
+    run(service.settings(page=True, open_browser=browser))

@@ -56,7 +56,7 @@ def video(
     format
         Of the flow files: flo, png16 (KITTI), npz, pfm, flo5 or exr.
     stride
-        Take every so manieth frame.
+        Take one frame of so many.
     size
         Size of raw frames, as 640x480.
     pixel_format

@@ -20,6 +20,7 @@ def import_(
     /,
     *,
     as_: Annotated[str, Parameter(name="--as")],
+    part: str | None = None,
     output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
 ) -> None:
     """Make weights of another release ours.
@@ -37,6 +38,9 @@ def import_(
         The file to read.
     as_
         Network and tag that the weights get, NAME or NAME:TAG.
+    part
+        Of a checkpoint that holds several networks (a student and its teacher, weights and their average), the key of
+        the one to take.
     output
         Safetensors file to write; without it, the weights are kept under their name for all other commands.
     """
@@ -44,7 +48,7 @@ def import_(
     from ..weights import import_weights_to
 
     check_outputs([("the weights", output)], [file], overwrite=None)
-    path, imported = import_weights_to(file, as_, output)
+    path, imported = import_weights_to(file, as_, output, part)
     _report(path, imported)
 
 
@@ -127,7 +131,7 @@ def fetch(name: str, /, *, agree: Annotated[bool, Parameter(negative=())] = Fals
         print(terms, file=sys.stderr)
         if agree:
             return True
-        if not sys.stdin.isatty():
+        if sys.stdin is None or not sys.stdin.isatty():
             return False
         print("Do you agree? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ..errors import FileError, InputError, LimitError
 from ..files import atomic_write
+from ..headers import check_scans
 
 PHOTO, PROCEDURAL, PARTICLES = 0, 1, 2
 """Kinds of texture: a photograph, a drawn surface, an image of tracer particles."""
@@ -149,10 +150,12 @@ class TextureBank:
             if limit is not None and len(images) == limit:
                 break
             try:
-                with Image.open(path, formats=_PHOTO_FORMATS) as photo:
-                    # For a JPEG, `draft` decodes straight to a half or a quarter of the size where that is enough.
-                    photo.draft("RGB", (size, size))
-                    images.append(_square(photo.convert("RGB"), size, random))
+                with open(path, "rb") as file:
+                    check_scans(file, str(path))
+                    with Image.open(file, formats=_PHOTO_FORMATS) as photo:
+                        # For a JPEG, `draft` decodes straight to a half or a quarter of the size where that is enough.
+                        photo.draft("RGB", (size, size))
+                        images.append(_square(photo.convert("RGB"), size, random))
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
                 skipped += 1
         if not images:

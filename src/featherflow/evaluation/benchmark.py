@@ -44,15 +44,25 @@ def method_named(text: str, device: str | None = None, dtype: str = "float32") -
     Raises:
         InputError: if what stands behind the plus is no number of steps.
     """
-    name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
-    if not name or not steps.isdecimal() or (plus and int(steps) < 1):
-        raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
-    settings: dict[str, Any] = {"device": device, "dtype": dtype, "refine": int(steps)}
+    name, steps = parse_refined(text)
+    settings: dict[str, Any] = {"device": device, "dtype": dtype, "refine": steps}
 
     def method(frame1: np.ndarray, frame2: np.ndarray) -> np.ndarray:
         return estimate(frame1, frame2, name, **settings)
 
     return method  # the network is loaded when it is its turn
+
+
+def parse_refined(text: str) -> tuple[str, int]:
+    """`NAME` or `NAME+N`: the name of a model, and how many steps of variational refinement follow it.
+
+    Raises:
+        InputError: if what stands behind the plus is no number of steps.
+    """
+    name, plus, steps = text.rpartition("+") if "+" in text else (text, "", "0")
+    if not name or not steps.isdecimal() or (plus and int(steps) < 1):
+        raise InputError(f"'{text}' must be NAME or NAME+N, with N steps of refinement, e.g. dis+3.")
+    return name, int(steps)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ import numpy as np
 
 from ..errors import FeatherflowError, InputError, WeightsError
 from ..frames import write_image
+from .benchmark import parse_refined
 from .memory import PeakMemory
 
 #: (height, width) at which papers time.
@@ -44,11 +45,18 @@ class Candidate:
     command: str = ""
     #: Of the LiteFlowNet family; None: as the weights ask for, and the size of the frames.
     octaves: int | None = None
+    #: Steps of variational refinement that follow.
+    refine: int = 0
+
+    @property
+    def title(self) -> str:
+        """The model, `+N` with refinement."""
+        return f"{self.model}+{self.refine}" if self.refine else self.model
 
     @property
     def name(self) -> str:
         """For people."""
-        return " ".join(part for part in (self.model, self.engine, self.dtype) if part)
+        return " ".join(part for part in (self.title, self.engine, self.dtype) if part)
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ def candidates(
     """Every network by every engine in every dtype, classical methods once, then the peers.
 
     Args:
-        models: names of networks, perhaps with a tag, or of classical methods.
+        models: names of networks, perhaps with a tag, or of classical methods; NAME+N with N steps of refinement.
         against: "opencv" for its usual methods, or commands of peers, see `Peer`.
         octaves: of every network, where not as its weights ask for.
 
@@ -160,12 +168,13 @@ def candidates(
             if value not in known:
                 raise InputError(f"There is no {name} '{value}'; known are {', '.join(known)}.")
     found: list[Candidate] = []
-    for model in models:
+    for text in models:
+        model, steps = parse_refined(text)
         if model in classical.METHODS:
-            found.append(Candidate(model))
+            found.append(Candidate(model, refine=steps))
             continue
         networks.get(model.partition(":")[0])
-        found += [Candidate(model, engine, dtype, octaves=octaves) for engine in engines for dtype in dtypes]
+        found += [Candidate(model, engine, dtype, octaves=octaves, refine=steps) for engine in engines for dtype in dtypes]
     for peer in against:
         if peer == "opencv":
             found += [Candidate(name) for name in ("dis-ultrafast", "dis-fast", "dis", "farneback")]
@@ -251,7 +260,7 @@ def bench(
         ms = statistics.median(values)
         timings.append(
             Timing(
-                candidate.model,
+                candidate.title,
                 candidate.engine,
                 candidate.dtype,
                 ms,
@@ -274,11 +283,11 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> t
 
     trained = True
     if candidate.model in classical.METHODS:
-        estimator = Estimator(candidate.model)
+        estimator = Estimator(candidate.model, refine=candidate.refine)
     else:
         network, trained = _network(candidate.model)
         chosen = {"engine": candidate.engine, "dtype": candidate.dtype, "octaves": candidate.octaves}
-        estimator = Estimator(network, enlarge=1.0, **chosen)
+        estimator = Estimator(network, enlarge=1.0, refine=candidate.refine, **chosen)
     if stream:
         work = estimator.stream(itertools.cycle(frames)).__next__
         work()

@@ -6,18 +6,19 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from .. import networks
+from .. import classical, networks
 from ..errors import EngineError, InputError, WeightsError
 from ..files import atomic_write, full_disk_told, together
 from ..networks import PLAIN, FlowNetwork, RunOptions, as_network
 from ..weights import load
-from .defaults import usual_enlargement, usual_octaves
+from .defaults import check_model, usual_enlargement, usual_octaves
 from .runners import int8, onnx, openvino
 from .runners.choice import TOLERANCE
 from .runners.graphs import ExportWrapper, deepest, exported_program, quiet
@@ -65,8 +66,11 @@ def named_network(name: str, weights: str | os.PathLike[str] | None = None, untr
         untrained: where it has no weights and none are given, take random ones, always the same.
 
     Raises:
-        WeightsError: where it has none, unless they may be random.
+        InputError: for a name that is no network's. WeightsError: where it has none, unless they may be random.
     """
+    check_model(name)
+    if name.partition(":")[0] in classical.METHODS:
+        raise InputError(f"'{name}' is a classical method, which has no weights to write into a file; name a network.")
     try:
         return as_network(load(name, weights=weights))
     except WeightsError as error:
@@ -162,7 +166,8 @@ def export(
     if size is not None and min(size) < 16:
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     sizes = _free_sizes(network, options) if dynamic else [size or USUAL_SIZE]
-    module = ExportWrapper(network, sizes[-1], options, enlarge=enlarge, bytes_in=with_frames, free=dynamic)
+    fixed = deepcopy(network).requires_grad_(False)  # a file that asks for gradients hands on tensors that numpy refuses
+    module = ExportWrapper(fixed, sizes[-1], options, enlarge=enlarge, bytes_in=with_frames, free=dynamic)
     said = facts(network, name, module)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / path.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -62,6 +63,9 @@ def train(
     from .shards import INDEX
     from .validation import Validator
 
+    for what, length in (("minutes", minutes), ("samples", samples), ("minutes between validations", validate_every)):
+        if length is not None and not (0 < length < math.inf):
+            raise InputError(f"The number of {what} must be more than 0, got {length:g}.")
     numbers, run = changed_recipe(recipe, changes), Path(run)
     roots = _by_kind(data)
     check_outputs([("a picture of the run", run / "pictures" / "all.png")], trees=photos, makes_folders=True)

@@ -192,8 +192,10 @@ class Trainer:
         if self.checkpoint.exists():
             try:
                 state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-            except Exception as error:
-                raise self._misfit(error) from error
+            except Exception as error:  # what PyTorch says of damage is long, and of its own making
+                raise TrainingError(
+                    f"The checkpoint '{self.checkpoint}' is damaged or cut short, or none of ours; without it the run begins anew."
+                ) from error
         elif self.shards is not None and (self.shards / INDEX).exists():
             state = read_shards(self.shards)
         else:
@@ -369,7 +371,7 @@ class Trainer:
             TrainingError: after many steps in a row without a finite gradient; the last checkpoint is kept.
         """
         started = saved = validated = window_started = time.monotonic()
-        target = min(self.length, self.samples + samples if samples else self.length)
+        target = min(self.length, self.length if samples is None else self.samples + samples)
         window, bad = [], 0
         with _StopSignals() as stop, _Log(self.folder / "log.jsonl", report, self.processes.writes) as log:
 
@@ -409,6 +411,8 @@ class Trainer:
                     saved = time.monotonic()
                 if time.monotonic() - validated > validate_every:
                     judge()
+            if window:
+                log.write(self._summary(window, time.monotonic() - window_started))
             self.save()
             if self.shards is not None and self.processes.writes:
                 write_shards(self.shards, self.state())

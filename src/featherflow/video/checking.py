@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import FileError, InputError, counted
 from ..files import atomic_write
 from ..flow import warp_error
 from ..inference import Estimator
 from ..overlap import ahead
 from .cuts import THRESHOLD, check_threshold
-from .jobs import Step, check_clip_outputs, steps
+from .jobs import DamagedClipError, Step, check_clip_outputs, steps
 from .reading import Clip, Picture, open_clip
 
 
@@ -92,6 +92,7 @@ def check_clip(
 
     Raises:
         InputError: for another suffix, clips of different sizes or numbers of frames; others as `open_clip` and `steps`.
+        DamagedClipError: for a clip whose end cannot be read; the table then holds all that was measured before.
     """
     if output is not None and Path(output).suffix.lower() != ".csv":
         raise InputError(f"The table is a .csv file, not '{output}'.")
@@ -108,10 +109,18 @@ def check_clip(
     total = None if origin.expected is None else max(origin.expected - 1, 1)
     found: list[FrameCheck] = []
     walk = steps(origin, estimator, backward=True, cuts=cuts)
-    for index, (step, first, second) in enumerate(_together(walk, None if origin is clip else clip)):
-        found.append(_check(index, step, first, second))
-        if progress:
-            progress(index + 1, total)
+    try:
+        for index, (step, first, second) in enumerate(_together(walk, None if origin is clip else clip)):
+            found.append(_check(index, step, first, second))
+            if progress:
+                progress(index + 1, total)
+    except FileError as damage:
+        if output is None or not found:
+            raise
+        _write(output, found)
+        raise DamagedClipError(
+            f"{str(damage).rstrip('.')}; what was made until then is kept: {counted(len(found), 'pair')} of frames in {output}."
+        ) from None
     errors = [frame.warp_error for frame in found if frame.warp_error is not None]
     if output is not None:
         _write(output, found)

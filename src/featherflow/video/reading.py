@@ -10,7 +10,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import accumulate
@@ -20,10 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, InputError, MissingExtraError
+from ..errors import FileError, InputError
 from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, parse_size, read_scaled, sequence_range
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
+from .failures import reading_errors, require_av
+from .standard import standard_input
 
 _log = logging.getLogger(__name__)
 
@@ -336,8 +338,12 @@ class VideoClip(Clip):
         return container, container.streams[self._index]
 
     def _first_of_several(self, indices: list[int]) -> int:
-        """Of video streams, best first, the first that holds more than one picture, else the best; a still may come unmarked."""
-        counts = dict.fromkeys(indices, 0)
+        """Of video streams, best first, the first that holds more than one picture, else the best; a still may come unmarked.
+
+        Raises:
+            FileError: where each holds one picture.
+        """
+        counts, pictures = dict.fromkeys(indices, 0), 0
         with reading_errors(self.name), closing(self._open()) as container:
             # A damaged file ends here early and without an error: decoding says where.
             with suppress(Exception):
@@ -345,6 +351,13 @@ class VideoClip(Clip):
                     counts[packet.stream.index] += bool(packet.size)
                     if counts[indices[0]] > 1:
                         break
+                if all(count == 1 for count in counts.values()):
+                    pictures = len(counts)
+        if pictures:
+            raise FileError(
+                f"'{self.name}' holds {pictures} video streams of one picture each, which are no clip; save them as image files "
+                "and name those as frames."
+            )
         return next((index for index in indices if counts[index] > 1), indices[0])
 
     def _frames_from(self, start: Fraction | None) -> Generator[tuple[Fraction, Any], None, None]:
@@ -459,7 +472,7 @@ def open_clip(
     Args:
         source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard
             input, or YUV4MPEG2 where no size is given.
-        start, end: part to take [s]; stride: take every so manieth frame.
+        start, end: part to take [s]; stride: take one frame of so many.
         fps: of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many
             are shown in a second (default 25).
         size, pixel_format: of raw frames, `"640x480"` and FFmpeg's name of how pixels are stored.
@@ -517,7 +530,7 @@ def _pipe(selection: Selection, rate: Fraction | None, size: str | None, pixel_f
     if pixel_format not in av.video.format.names:
         raise InputError(f"FFmpeg knows no pixel format '{pixel_format}'; raw frames are often rgb24, bgr24, gray or yuv420p.")
     options = {"video_size": size, "pixel_format": pixel_format, "framerate": str(rate or USUAL_RATE)}
-    return VideoClip("standard input", lambda: av.open(sys.stdin.buffer, format="rawvideo", options=options), selection, False)
+    return VideoClip("standard input", lambda: av.open(standard_input(), format="rawvideo", options=options), selection, False)
 
 
 def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
@@ -526,9 +539,10 @@ def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
     selection = Selection(selection.start, selection.end, selection.stride, fps)
 
     def opener():
+        file = standard_input()
         try:
-            return av.open(sys.stdin.buffer, format="yuv4mpegpipe")
-        except (av.error.FFmpegError, ValueError, AttributeError):  # the latter two where nothing can be read there
+            return av.open(file, format="yuv4mpegpipe")
+        except (av.error.FFmpegError, ValueError, OSError):  # the latter two where nothing can be read there
             raise InputError(
                 "What comes on standard input is no YUV4MPEG2; raw frames from a pipe need their size, as in --size 640x480."
             ) from None
@@ -543,36 +557,6 @@ def _camera(number: int, selection: Selection) -> VideoClip:
         "win32": (f"video={number}", "dshow"),
     }.get(sys.platform, (f"/dev/video{number}", "v4l2"))
     return VideoClip(f"camera {number}", lambda: av.open(device, format=kind), selection, False)
-
-
-def require_av() -> Any:
-    """The PyAV package; its types know its streams only as one of several kinds, and not all of its modules.
-
-    Raises:
-        MissingExtraError: where it is not installed.
-    """
-    try:
-        import av
-    except ImportError:
-        raise MissingExtraError("Reading and writing video needs PyAV; install it with: pip install 'featherflow[video]'") from None
-    return av
-
-
-@contextmanager
-def reading_errors(name: str, where: str = "") -> Iterator[None]:
-    """FFmpeg's errors as sentences."""
-    av = require_av()
-    try:
-        yield
-    except (av.error.InvalidDataError, av.error.EOFError, av.error.ArgumentError):  # the last: of a format that is not taken
-        size = Path(name).stat().st_size if Path(name).is_file() else None
-        what = "it is empty" if size == 0 else "it is damaged, cut short or no video"
-        raise FileError(f"'{name}' cannot be read as a video{where}: {what}.") from None
-    except (av.error.FFmpegError, OSError) as error:
-        if isinstance(error, FileError):
-            raise
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0].lower()
-        raise FileError(f"'{name}' cannot be read as a video{where}: {reason}.") from None
 
 
 def _fraction(value: float | None, name: str) -> Fraction | None:

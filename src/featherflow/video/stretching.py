@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import FileError
 from .containers import open_video
-from .failures import writing_errors
-from .reading import reading_errors, require_av
+from .failures import reading_errors, require_av, writing_errors
 
 if TYPE_CHECKING:
     from .writing import Sound

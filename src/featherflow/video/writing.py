@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -21,9 +20,10 @@ from ..files import atomic_write
 from ..frames import eight_bits, write_image
 from ..outputs import make_folder
 from .containers import open_video
-from .failures import writing_errors
+from .failures import reading_errors, require_av, writing_errors
 from .priority import usual_priority
-from .reading import USUAL_COLOUR, Colour, reading_errors, require_av
+from .reading import USUAL_COLOUR, Colour
+from .standard import standard_output
 from .stretching import StretchedSound
 
 _log = logging.getLogger(__name__)
@@ -133,6 +133,8 @@ class VideoWriter:
         self._time_base = Fraction(1, most) if most and time_base.denominator > most else time_base
         if kind == _PIPE[0]:
             self._time_base = 1 / rate.limit_denominator(100_000)
+        if "language" in metadata:
+            stream.metadata["language"] = metadata["language"]
         stream.width, stream.height = width + self._padding[1], height + self._padding[0]
         self._format = kept.deep_format if self.deep and kept.deep_format else kept.format
         stream.pix_fmt = self._format
@@ -281,7 +283,7 @@ def video_writer(
         make_folder(path.parent)
         yield StillsWriter(path)
         return
-    with nullcontext(sys.stdout.buffer) if str(path) == STANDARD_OUTPUT else atomic_write(path) as file:
+    with nullcontext(standard_output()) if str(path) == STANDARD_OUTPUT else atomic_write(path) as file:
         writer = VideoWriter(file, path, width, height, rate, time_base, codec, sound, pixel_aspect, crf, colour, metadata)
         try:
             yield writer

@@ -9,9 +9,10 @@ import io
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ _WRAPPERS = (
     "ema", "ema_state_dict", "state_dict_ema", "model_ema", "params_ema",
 )  # fmt: skip
 _MOST_NESTED = 4
+_MOST_PARTS = 12  # networks in one file
 #: What wrappers of modules put before every name: DataParallel, torch.compile, Lightning and the like.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema.", "ema_model.")
 _COMPILED = re.compile(r"(^|\.)_orig_mod\.")
@@ -85,8 +87,12 @@ def check_header(data: bytes, size: int, name: str) -> None:
         raise FileError(f"{name} is not a safetensors file, or is damaged: its header cannot be read.")
 
 
-def torch_entries(data: bytes, name: str) -> Entries:
+def torch_entries(data: bytes, name: str, part: str | None = None) -> Entries:
     """Tensors of a PyTorch checkpoint by name, read without running any code that it may hold.
+
+    Args:
+        part: key of the state dict to take, where the file holds several. Default: the likeliest key, if one is known; else all of
+            them, each name after its key and a dot, see `parts`.
 
     Raises:
         FileError: for a damaged file, or one that holds more than it may. WeightsError: for one that could run code, holds no state
@@ -100,7 +106,8 @@ def torch_entries(data: bytes, name: str) -> Entries:
             raise FileError(f"{name} is a damaged or truncated PyTorch file; download it again.") from error
         check_size(size, most_unpacked(len(data)), name)
     try:
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+        with torch.serialization.safe_globals(_NUMPY_SCALARS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch thinks of odd tensors, which are refused below
             loaded = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
@@ -111,15 +118,54 @@ def torch_entries(data: bytes, name: str) -> Entries:
         raise FileError(f"{name} is a damaged PyTorch file; download it again.") from error
     except Exception as error:  # a damaged pickle can raise anything
         raise FileError(f"{name} is not a PyTorch file, or is damaged or truncated.") from error
+    if part is not None and _holds(loaded, part):
+        loaded, part = loaded[part], None
+    loaded = _innermost(loaded)
+    if part is not None and _holds(loaded, part):
+        loaded, part = _innermost(loaded[part]), None
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(f"{name} holds no state dict; a checkpoint with named tensors was expected.")
+    entries = _tensors(loaded)
+    if not entries:
+        held = {key: _innermost(loaded[key]) for key in loaded if isinstance(key, str) and _holds(loaded, key)}
+        entries = {f"{key}.{entry}": tensor for key, inner in held.items() for entry, tensor in unwrapped(_tensors(inner)).items()}
+    entries = _plain(unwrapped(entries), name, len(data))
+    return entries if part is None else part_of(entries, part, name)
+
+
+def parts(entries: Mapping[str, Tensor]) -> list[str]:
+    """What names begin with, up to their first dot, where that is of a few kinds: perhaps a network each."""
+    found = list(dict.fromkeys(key.partition(".")[0] for key in entries if "." in key))
+    return found if 1 < len(found) <= _MOST_PARTS else []
+
+
+def part_of(entries: Mapping[str, Tensor], part: str, source: str) -> Entries:
+    """The entries whose names begin with a part and a dot, without these.
+
+    Raises:
+        WeightsError: where there are none, with the parts that there are.
+    """
+    found = {key.removeprefix(f"{part}."): tensor for key, tensor in entries.items() if key.startswith(f"{part}.")}
+    if not found:
+        there = ", ".join(f"'{each}'" for each in parts(entries)) or "none"
+        raise WeightsError(f"{source} holds no part '{part}'; there are {there}.")
+    return unwrapped(found)
+
+
+def _innermost(loaded: object) -> object:
+    """The state dict in the wrappers of a training program, or what is left where there are none."""
     for _ in range(_MOST_NESTED):
-        inner = next((loaded[key] for key in _WRAPPERS if _holds(loaded, key)), None)
+        inner = next((loaded[key] for key in _WRAPPERS if isinstance(loaded, Mapping) and _holds(loaded, key)), None)
         if inner is None:
             break
         loaded = inner
+    return loaded
+
+
+def _tensors(loaded: object) -> Entries:
     if not isinstance(loaded, Mapping):
-        raise WeightsError(f"{name} holds no state dict; a checkpoint with named tensors was expected.")
-    entries = {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
-    return _plain(unwrapped(entries), name, len(data))
+        return {}
+    return {key: value for key, value in loaded.items() if isinstance(key, str) and isinstance(value, Tensor)}
 
 
 def unwrapped(entries: Mapping[str, Tensor]) -> Entries:
@@ -141,7 +187,7 @@ def check_floating(name: str, tensor: Tensor, source: str) -> None:
         raise WeightsError(f"Entry '{name}' of {source} must hold floating-point numbers, got {kind}.")
 
 
-def _holds(loaded: object, key: str) -> bool:
+def _holds(loaded: object, key: str) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping) and len(loaded[key]) > 0
 
 

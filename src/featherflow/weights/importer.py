@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from ..networks.liteflownet import LiteFlowNet, LiteFlowNetConfig
 from ..ops import bilinear_upsampling_kernel
 from . import catalogue, lineage, store
 from .caffe import read_caffemodel
-from .checkpoints import check_floating, is_safetensors, is_torch, safetensors_entries, torch_entries
+from .checkpoints import check_floating, is_safetensors, is_torch, part_of, parts, safetensors_entries, torch_entries
 from .containers import Contents, read_contents
 from .info import WeightsInfo, parse_name
 from .ports import OFFICIAL, Origin, constant_remarks, distance_remarks, normalize, recognize
@@ -36,7 +37,7 @@ class ImportedWeights(NamedTuple):
     remarks: list[str]
 
 
-def import_weights(file: str | os.PathLike[str] | Contents, name: str) -> ImportedWeights:
+def import_weights(file: str | os.PathLike[str] | Contents, name: str, part: str | None = None) -> ImportedWeights:
     """Weights of another release as the state dict of a network of ours.
 
     Reads official `.caffemodel` files, plain or in `.xz`, `.gz`, `.tar.gz`; `.pytorch` files of sniklaus' pytorch-liteflownet;
@@ -47,21 +48,48 @@ def import_weights(file: str | os.PathLike[str] | Contents, name: str) -> Import
     Args:
         file: a path, or contents already read.
         name: the network, as `architecture` or `architecture:tag`; without a tag the weights are called "imported".
+        part: of a checkpoint that holds several networks (a student and its teacher, weights and their average), the key or the
+            beginning of names to take. Default: the only one that fits, or the likeliest key.
 
     Raises:
         InputError: for an unknown network or a malformed tag.
         FileError: for a file that cannot be read, is damaged, or is of no known format.
         WeightsError: for a file that does not fit the network, naming the first layer that is missing or mis-shaped, and
-            the network it does fit, if any.
+            the network it does fit, if any; and for one that holds several that fit.
     """
     architecture, tag = catalogue.checked_name(name)
     tag = tag or DEFAULT_TAG
     contents = file if isinstance(file, Contents) else read_contents(file)
-    if is_safetensors(contents.data):
+    if is_safetensors(contents.data) and part is None:
         own = _own_weights(contents, file, architecture, tag)
         if own is not None:
             return own
-    entries, official = _entries(contents)
+    entries, official = _entries(contents, part)
+    try:
+        return _fitted(entries, official, contents, architecture, tag)
+    except WeightsError as error:
+        found = {}
+        for each in [] if part is not None or official else parts(entries):
+            with suppress(WeightsError):
+                found[each] = _fitted(part_of(entries, each, contents.name), official, contents, architecture, tag)
+        if not found:
+            raise
+        if len(found) > 1:
+            names = ", ".join(f"'{_printable(each)}'" for each in found)
+            raise WeightsError(
+                f"{contents.name} holds {len(found)} networks that {architecture} could take: {names}; choose one, as in "
+                f"--part {_printable(next(iter(found)))}."
+            ) from error
+        ((only, imported),) = found.items()
+        return imported._replace(remarks=[f"The weights are those of the part '{_printable(only)}'.", *imported.remarks])
+
+
+def _fitted(entries: dict[str, Tensor], official: bool, contents: Contents, architecture: str, tag: str) -> ImportedWeights:
+    """Entries of a file as weights of a network; `official` says that they are those of a Caffe model.
+
+    Raises:
+        WeightsError: where they do not fit.
+    """
     release = lineage.release_of(architecture)
     if release is not None:
         return _lineage_weights(release, entries, contents, architecture, tag)
@@ -119,12 +147,13 @@ def _source(contents: Contents) -> str:
 
 
 def import_weights_to(
-    file: str | os.PathLike[str] | Contents, name: str, out: str | os.PathLike[str] | None = None
+    file: str | os.PathLike[str] | Contents, name: str, out: str | os.PathLike[str] | None = None, part: str | None = None
 ) -> tuple[Path, ImportedWeights]:
     """`import_weights`, written as a safetensors file in float32.
 
     Args:
         out: the file to write. Default: into the user's weights, so that `featherflow.load(name)` finds them.
+        part: as `import_weights`.
 
     Returns:
         The path written, and what was imported.
@@ -134,7 +163,7 @@ def import_weights_to(
     """
     if out is None:
         catalogue.destination(*_with_tag(name))  # refuse a name that is taken before the work is done
-    imported = import_weights(file, name)
+    imported = import_weights(file, name, part)
     path = Path(out) if out is not None else catalogue.destination(*_with_tag(name), create=True)
     store.save_weights(path, imported.state_dict, imported.info, dtype=torch.float32)
     return path, imported
@@ -148,13 +177,16 @@ def _with_tag(name: str) -> tuple[str, str]:
 # ------------------------------------------------------------------------------------------------ formats
 
 
-def _entries(contents: Contents) -> tuple[dict[str, Tensor], bool]:
-    """Tensors of a file by name, and whether it is a Caffe model."""
+def _entries(contents: Contents, part: str | None) -> tuple[dict[str, Tensor], bool]:
+    """Tensors of a file, or of a part of it, by name, and whether it is a Caffe model."""
     data, name = contents
     if is_safetensors(data):
-        return safetensors_entries(data, name), False
+        entries = safetensors_entries(data, name)
+        return entries if part is None else part_of(entries, part, name), False
     if is_torch(data):
-        return torch_entries(data, name), False
+        return torch_entries(data, name, part), False
+    if part is not None:
+        raise WeightsError(f"{name} is no checkpoint of PyTorch and has no parts to choose from.")
     if is_torch7(data):
         return lineage.spynet_entries(contents), False
     entries = {}

@@ -1,10 +1,11 @@
-"""What an image file would cost to decode, told from its headers."""
+"""What an image file is, and what it would cost to decode, told from its headers."""
 
 from __future__ import annotations
 
 import re
+from typing import BinaryIO
 
-from ..errors import LimitError
+from .errors import LimitError
 
 #: Most scans of a JPEG. Encoders make 1 to about 20; each one is a pass over the whole picture.
 MOST_SCANS = 50
@@ -14,18 +15,29 @@ _WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD9)}
 _MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 
-def check_image(data: bytes, name: str) -> None:
-    """Refuse an image that takes many passes over itself.
+def is_clip(file: BinaryIO) -> bool:
+    """Whether a file begins as the usual containers of video do."""
+    file.seek(0)
+    head = file.read(189)
+    marks = head[4:8] == b"ftyp", head[:4] in (b"\x1aE\xdf\xa3", b"OggS"), head[:3] == b"FLV", head[8:12] == b"AVI "
+    return any(marks) or (head[:1] == b"G" and head[188:189] == b"G")
+
+
+def check_scans(file: BinaryIO, name: str) -> None:
+    """Refuse an image that takes many passes over itself. The file is left at its beginning.
 
     Args:
-        data: the whole file.
         name: how errors call it.
 
     Raises:
         LimitError: for a JPEG of more than `MOST_SCANS` scans.
     """
-    if data.startswith(b"\xff\xd8") and count_scans(data, MOST_SCANS + 1) > MOST_SCANS:
+    file.seek(0)
+    is_jpeg = file.read(2) == b"\xff\xd8"
+    file.seek(0)
+    if is_jpeg and count_scans(file.read(), MOST_SCANS + 1) > MOST_SCANS:
         raise LimitError(f"{name} is a JPEG of more than {MOST_SCANS} scans; save it again as a usual one.")
+    file.seek(0)
 
 
 def count_scans(data: bytes, most: int) -> int:
