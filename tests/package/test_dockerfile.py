@@ -68,6 +68,7 @@ def test_the_extras_that_it_installs_exist(steps):
 def test_its_command_is_one_and_the_port_is_the_one_that_is_checked(steps):
     program, *arguments = json.loads(last(steps, "ENTRYPOINT"))
     _, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-    assert program == "featherflow" and bound.arguments["host"] == "0.0.0.0"
-    assert str(bound.arguments["port"]) == last(steps, "EXPOSE")
-    assert f":{bound.arguments['port']}/healthz" in last(steps, "HEALTHCHECK")
+    (options,) = bound.arguments.values()
+    assert program == "featherflow" and options.host == "0.0.0.0"
+    assert str(options.port) == last(steps, "EXPOSE")
+    assert f":{options.port}/healthz" in last(steps, "HEALTHCHECK")
