@@ -12,7 +12,7 @@ RUN python -m venv /opt/featherflow \
 FROM python:3.11-slim-bookworm
 
 COPY --from=build /opt/featherflow /opt/featherflow
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin featherflow
+RUN useradd --uid 10001 --no-create-home --no-log-init --shell /usr/sbin/nologin featherflow
 ENV PATH=/opt/featherflow/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     FEATHERFLOW_HOME=/tmp/featherflow

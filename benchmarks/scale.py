@@ -4,8 +4,9 @@
 
 Small pairs and clips of moving discs are written into a temporary folder. The pairs are done by one process
 (`featherflow.jobs.run`), by one worker and by two, each with one thread; then by two of which one is ended by its process id in the
-middle. The files of all must be equal, byte for byte. The clips are interpolated by one worker and by two. Seconds are those of the
-work and of starting the workers, not of Ray; for ratios to mean anything, on a machine of two cores that do nothing else.
+middle. The files of all must be equal, byte for byte. The clips are interpolated by one worker and by two, whose files must be
+equal too. Seconds are those of the work and of starting the workers, not of Ray; for ratios to mean anything, on a machine of two
+cores that do nothing else, with enough work that the start does not count.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(1)  # of this process; workers have one for each CPU that is set aside for them
     with tempfile.TemporaryDirectory() as name:
         figures = measure(Path(name), arguments)
-    header("what", "items", "workers", "seconds", "flows or pictures for each core-hour", "as by one process")
+    header("what", "items", "workers", "seconds", "flows or pictures for each core-hour", "same files")
     for what, entry in figures.items():
         rate = entry.get("frames_per_core_hour")
         equal = {True: "yes", False: "NO", None: ""}[entry.get("equal")]
@@ -71,7 +72,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, dict]:
     figures = {"pairs, one process": {"items": arguments.pairs, "workers": ["this"], "failures": [], "seconds": job.seconds}}
     figures["pairs, one process"]["frames_per_core_hour"] = arguments.pairs / job.seconds * 3600
 
-    def on_ray(what: str, source: str, count: int, verb: str = "flow", kill_at: int | None = None) -> None:
+    def on_ray(what: str, source: str, count: int, like: Path | None, verb: str = "flow", kill_at: int | None = None) -> None:
         out = folder / what
         killed: list[int] = []
         watch = threading.Thread(target=kill_one, args=(out, kill_at, killed)) if kill_at else None
@@ -82,17 +83,17 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, dict]:
             watch.join()
         print(f"{what}: {result.sentence()}", file=sys.stderr, flush=True)
         figures[what] = result.as_dict() | {"killed": killed}
-        if verb == "flow":
-            figures[what]["equal"] = same(alone, out)
+        if like is not None:
+            figures[what]["equal"] = same(like, out)
         complete = result.done == result.items and not result.skipped
         if not complete or (kill_at and not killed):
             raise SystemExit(f"{what}: {result.sentence()} Killed: {killed}.")
 
-    on_ray("pairs, one worker", str(frames), 1)
-    on_ray("pairs, two workers", str(frames), 2)
-    on_ray("pairs, two workers, one killed", str(frames), 2, kill_at=arguments.pairs // 2)
-    on_ray("clips, one worker", str(folder / "clips" / "*"), 1, "interpolate")
-    on_ray("clips, two workers", str(folder / "clips" / "*"), 2, "interpolate")
+    on_ray("pairs, one worker", str(frames), 1, alone)
+    on_ray("pairs, two workers", str(frames), 2, alone)
+    on_ray("pairs, two workers, one killed", str(frames), 2, alone, kill_at=arguments.pairs // 2)
+    on_ray("clips, one worker", str(folder / "clips" / "*"), 1, None, "interpolate")
+    on_ray("clips, two workers", str(folder / "clips" / "*"), 2, folder / "clips, one worker", "interpolate")
     return figures
 
 

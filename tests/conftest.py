@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(3600))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After a failure, the order in which the tests ran, so that it can be had again."""
+    if terminalreporter.stats.get("failed") and config.getoption("randomly_seed", None) is not None:
+        terminalreporter.write_line(f"The tests ran in the order of --randomly-seed={config.getoption('randomly_seed')}.")
+
+
 def _shared(name: str, required: bool = False) -> Path:
     folder = SHARED / name
     if not folder.is_dir():

@@ -112,6 +112,7 @@ def test_what_does_not_come_in_pairs(tmp_path):
     for source in ("nothing.csv", "nothing"):
         with pytest.raises(FileError, match="There is no"):
             find_pairs([tmp_path / source])
-    (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)))
-    with pytest.raises(FileError, match="cannot be read as a list"):
-        find_pairs([Path(tmp_path / "binary.csv")])
+    for content in (bytes(range(128, 256)), b"a.png,b\0.png", b"frame1,frame2,output\na.png,b.png,x\0\n"):
+        (tmp_path / "binary.csv").write_bytes(content)
+        with pytest.raises(FileError, match="cannot be read as a list"):
+            find_pairs([Path(tmp_path / "binary.csv")], columns=("output",))

@@ -39,7 +39,13 @@ def check_outputs(
     """
     read = {_identity(path): path for path in inputs if os.path.isfile(path)}
     written: dict[object, tuple[str, str | os.PathLike[str]]] = {}
-    sequences, trees = list(sequences), list(trees)
+    folders, patterns = {}, []
+    for source in sequences:
+        if os.path.isdir(source):
+            folders.setdefault(os.path.realpath(source), source)
+        elif is_pattern(source):
+            patterns.append(source)
+    trees = list(trees)
     for what, path in outputs:
         if path is None:
             continue
@@ -55,9 +61,11 @@ def check_outputs(
         if key in read and not overwrite:
             cure = "name another file" if overwrite is None else "name another file, or say --overwrite"
             raise InputError(f"{what} would take the place of '{read[key]}', which is read; {cure}.")
-        for source in sequences:
-            if _would_be_read(path, source):
-                raise InputError(f"{what} '{path}' would be one of the frames of '{source}' from then on; name another folder.")
+        source = folders.get(os.path.realpath(Path(path).parent)) if folders and _is_picture(path) else None
+        if source is None:
+            source = next((pattern for pattern in patterns if _would_match(path, pattern)), None)
+        if source is not None:
+            raise InputError(f"{what} '{path}' would be one of the frames of '{source}' from then on; name another folder.")
         for folder in trees:
             if _is_picture(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
                 raise InputError(f"{what} '{path}' would be one of the pictures of '{folder}' from then on; name another folder.")
@@ -83,14 +91,10 @@ def _is_picture(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
-def _would_be_read(path: str | os.PathLike[str], sequence: str | os.PathLike[str]) -> bool:
-    if os.path.isdir(sequence):
-        return _is_picture(path) and os.path.realpath(Path(path).parent) == os.path.realpath(sequence)
-    if not is_pattern(sequence):
-        return False
-    names, patterns = Path(os.path.abspath(path)).parts, Path(os.path.abspath(sequence)).parts
+def _would_match(path: str | os.PathLike[str], pattern: str | os.PathLike[str]) -> bool:
+    names, patterns = Path(os.path.abspath(path)).parts, Path(os.path.abspath(pattern)).parts
     if "**" in patterns:
-        return fnmatch(os.path.abspath(path), os.path.abspath(sequence))
+        return fnmatch(os.path.abspath(path), os.path.abspath(pattern))
     return len(names) == len(patterns) and all(fnmatch(name, part) for name, part in zip(names, patterns, strict=True))
 
 

@@ -106,6 +106,7 @@ def inputs(tmp_path_factory) -> Path:
     write_flow(folder / "own-pairs" / "flow" / "0.flo", np.full((*frames[0].shape[:2], 2), (2, 1), np.float32))
     for name in ("clip", "shaky", "bridge", "original", "edited"):
         write_clip(folder / f"{name}.mp4", frames, [Fraction(k) for k in range(len(frames))], codec="mpeg4")
+    write_clip(folder / "beam.mp4", frames, codec="mpeg4")
     write_clip(folder / "film.mp4", frames, codec="mpeg4", sound="aac")
     (folder / "list.csv").write_text("frame1,frame2,output\nframes/0.png,frames/1.png,first\nframes/0.png,frames/2.png\n")
     (folder / "runs").mkdir()

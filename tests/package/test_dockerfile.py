@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,26 @@ from featherflow.cli import app
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def steps() -> list[tuple[str, str]]:
+@pytest.fixture
+def script(monkeypatch):
+    """The script that executes the steps, as root."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import docker_steps
+
+    yield docker_steps
+    sys.modules.pop("docker_steps")
+
+
+@pytest.fixture
+def steps(script) -> list[tuple[str, str]]:
     """Instruction and its text, lines joined, comments left out."""
-    lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
-    return [tuple(line.split(None, 1)) for line in joined.splitlines() if line.strip()]
+    return script.instructions(ROOT / "Dockerfile")
+
+
+def test_the_script_that_executes_the_steps_knows_all_of_them(script, steps):
+    assert {name for name, _ in steps} >= {"FROM", "COPY", "RUN", "USER", "ENTRYPOINT"}
+    assert all(hasattr(script.BuiltImage, f"_{name.lower()}") for name, _ in steps)
+    assert script.allowed("src") and script.allowed("LICENSE") and not script.allowed("tests") and not script.allowed(".git")
 
 
 def last(steps, instruction: str) -> str:
@@ -53,6 +68,7 @@ def test_the_extras_that_it_installs_exist(steps):
 def test_its_command_is_one_and_the_port_is_the_one_that_is_checked(steps):
     program, *arguments = json.loads(last(steps, "ENTRYPOINT"))
     _, bound, _ = app.parse_args(arguments, exit_on_error=False, print_error=False)
-    assert program == "featherflow" and bound.arguments["host"] == "0.0.0.0"
-    assert str(bound.arguments["port"]) == last(steps, "EXPOSE")
-    assert f":{bound.arguments['port']}/healthz" in last(steps, "HEALTHCHECK")
+    (options,) = bound.arguments.values()
+    assert program == "featherflow" and options.host == "0.0.0.0"
+    assert str(options.port) == last(steps, "EXPOSE")
+    assert f":{options.port}/healthz" in last(steps, "HEALTHCHECK")

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -15,7 +17,7 @@ from featherflow.errors import FeatherflowError, FileError, InputError
 from featherflow.inference.settings import EstimationSettings
 from featherflow.jobs import run as run_here
 from featherflow.plans import plan_files
-from featherflow.scale import run
+from featherflow.scale import run, session
 from featherflow.scale.work import RECORD
 
 ray = pytest.importorskip("ray")
@@ -116,6 +118,10 @@ def test_an_item_that_kills_every_worker_is_given_up_alone(tmp_path, monkeypatch
         ({"cpus_per_worker": 1.5}, InputError, "fraction"),
         ({"gpus_per_worker": -1}, InputError, "fraction"),
         ({"retries": -1}, InputError, "tried again"),
+        ({"cpus": 0}, InputError, "1 CPU or more"),
+        ({"cpus": 2, "address": "auto"}, InputError, "alone"),
+        ({"address": "ray://somewhere:10001"}, InputError, "does not work through ray://"),
+        ({"settings": EstimationSettings(model="dis", device="cuda")}, InputError, "--gpus-per-worker"),
         ({"verb": "stretch"}, InputError, "verb must be one of"),
         ({"settings": EstimationSettings(model="lightflownet")}, InputError, "did you mean"),
         ({"target": "in"}, InputError, "name another folder"),
@@ -124,19 +130,40 @@ def test_an_item_that_kills_every_worker_is_given_up_alone(tmp_path, monkeypatch
 )
 def test_what_no_item_could_be_done_with_is_told_before_ray_starts(tmp_path, monkeypatch, keywords, error, said):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("Ray was started"))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(session.subprocess, "Popen", lambda *_, **__: pytest.fail("Ray was started"))
     save(tmp_path / "in", 2)
     with pytest.raises(error, match=said):
         run("in", **{"target": "out", "options": {"format": "png16"}, "settings": FAST} | keywords)
     assert not (tmp_path / "out").exists() and len(list((tmp_path / "in").iterdir())) == 2
 
 
-def test_a_cluster_that_does_not_answer(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("keywords", "error", "said"),
+    [
+        ({"workers": (4, None), "cpus": 2}, InputError, "room for 2 workers"),
+        ({"gpus_per_worker": 64, "cpus": 1}, InputError, "64 GPU for a worker are asked for"),
+        ({"address": "somewhere"}, FeatherflowError, "Ray at 'somewhere' does not answer"),
+    ],
+)
+def test_what_ray_would_wait_for_without_end_is_told(tmp_path, keywords, error, said):
     save(tmp_path / "in", 2)
+    with pytest.raises(error, match=said):
+        run(tmp_path / "in", tmp_path / "out", settings=FAST, **keywords)
+    assert not (tmp_path / "out").exists()
 
-    def refuse(**_):
-        raise ConnectionError("nobody is there")
 
-    monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(FeatherflowError, match="'somewhere:6379' does not answer: nobody is there"):
-        run(tmp_path / "in", tmp_path / "out", settings=FAST, address="somewhere:6379")
+@pytest.mark.slow
+def test_ctrl_c_ends_all_and_the_same_command_goes_on(tmp_path):
+    save(tmp_path / "in", 40, height=480, width=640)
+    command = [sys.executable, "-m", "featherflow", "scale", "run", "in", "-o", "out", "--model", "dis", "--cpus", "1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out").glob(f"*{RECORD}")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130 and "interrupted" in process.stderr.read()
+    process.stderr.close()
+    done = len(list((tmp_path / "out").glob(f"*{RECORD}")))
+    assert 0 < done < 39
+    result = run(tmp_path / "in", tmp_path / "out", settings=EstimationSettings(model="dis"), cpus=1)
+    assert result.skipped >= done and result.done + result.skipped == 39

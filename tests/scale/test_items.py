@@ -1,6 +1,7 @@
 """Which items a source has and what they are called, and that one item is done once, whole, or not at all. Without Ray."""
 
 import json
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from featherflow.errors import FileError, InputError
 from featherflow.inference.settings import EstimationSettings
 from featherflow.plans import plan_files
 from featherflow.scale import ScaleJob, places
+from featherflow.scale.cluster import _check_places
 from featherflow.scale.items import find_items
 from featherflow.scale.job import Item
 from featherflow.scale.verbs import check_options
@@ -78,6 +80,57 @@ def test_lists_name_pairs_or_clips(work):
     assert names(find_items("in/*/*.mp4", "video")) == ["a/1", "b/2"]
 
 
+def test_names_stay_within_the_target_wherever_sources_are(work, elsewhere):
+    """Of names with `..` in them, of URIs beside paths, of URIs of this machine; two ways to say a place are one."""
+    elsewhere.pipe("/far/4.mp4", b"")
+    lines = ["source", "../two", "./../one/", f"file://{work}/in/one", str(work / "in/two"), "memory://far/4.mp4"]
+    (work / "in/one/list.csv").write_text("\n".join([*lines[:3], lines[5]]))
+    found = find_items("in/one/list.csv", "video")
+    tail = work.relative_to("/").as_posix()
+    assert names(found) == [f"{tail}/in/two", f"{tail}/in/one", "far/4"]
+    assert found[0].sources[0] == str(work / "in/two/1.png") and all(".." not in item.name for item in found)
+    (work / "in/one/list.csv").write_text("\n".join([lines[0], *lines[3:5]]))
+    assert names(find_items("in/one/list.csv", "video")) == ["one", "two"]
+    elsewhere.pipe("/far/deep/list.csv", b"source\n../4.mp4\n")
+    assert find_items("memory://far/deep/list.csv", "video") == [Item(("memory:///far/4.mp4",), "4")]
+
+
+def test_frames_in_an_archive(work):
+    with zipfile.ZipFile("two.zip", "w") as archive:
+        archive.write("in/one/1.png", "a/1.png")
+        archive.write("in/one/2.png", "a/2.png")
+        archive.writestr("a/list.csv", "1.png,2.png\n")
+    for source in ("zip://a::two.zip", "zip://a/*.png::two.zip", "zip://a/list.csv::two.zip"):
+        (item,) = find_items(source, "flow")
+        assert Worker(job(work / "out"), source)(item).error is None and item.name == "1"
+    Worker(job(work / "plain"), "a")(find_items("in/one", "flow")[0])
+    assert (work / "out/1.flo").read_bytes() == (work / "plain/1.flo").read_bytes()
+
+
+def test_frames_that_are_links_are_frames(work):
+    (work / "in/links").mkdir()
+    for name in ("1.png", "2.png"):
+        (work / "in/links" / name).symlink_to(work / "in/one" / name)
+    (work / "in/linked").symlink_to(work / "in/two")
+    (work / "in/links/3.png").symlink_to(work / "nowhere.png")  # leads to nothing
+    assert names(find_items("in/links", "flow")) == ["1"]
+    assert names(find_items("in/l*", "flow")) == ["linked/1", "linked/2", "links/1"]
+
+
+def test_one_folder_without_a_clip_does_not_stop_the_others(work):
+    save(work / "in/short", ["1.png"])
+    (work / "in/empty").mkdir()
+    found = find_items("in/*", "flow")
+    assert {item.name: item.fault is None for item in found} == {
+        "empty": False,
+        "short": False,
+        **dict.fromkeys(("one/1", "one/2", "two/1", "two/2"), True),
+    }
+    assert "holds 1 image;" in found[[item.name for item in found].index("short")].fault
+    with pytest.raises(InputError, match=r"holds 0 images.*pattern such as"):
+        find_items("in", "flow")
+
+
 @pytest.mark.parametrize(
     ("lines", "verb", "said"),
     [
@@ -99,6 +152,9 @@ def test_sources_that_are_not_there(work):
         find_items("in/none*", "flow")
     with pytest.raises(FileError, match="no file or folder"):
         find_items("in/none.csv", "flow")
+    (work / "in/null.csv").write_bytes(b"source\na/\0\n")
+    with pytest.raises(FileError, match="null bytes"):
+        find_items("in/null.csv", "video")
 
 
 @pytest.mark.parametrize(
@@ -115,6 +171,26 @@ def test_sources_that_are_not_there(work):
 def test_options_are_refused_before_the_first_item(options, pairs, said):
     with pytest.raises(InputError, match=said):
         check_options("flow", options, FAST, pairs)
+
+
+def test_files_of_two_items_that_would_be_one(work):
+    save(work / "in/one", ["1_backward.png"])
+    items = find_items("in/one", "flow")
+    _check_places(items, job(work / "out"))
+    with pytest.raises(InputError, match=r"'1_backward\.flo' would be made of two items"):
+        _check_places(items, job(work / "out", options={"backward": True}))
+    with pytest.raises(InputError, match=r"'1_backward\.flo' would be made of two items"):
+        _check_places(items, job("memory://out", options={"backward": True}))
+
+
+def test_pictures_do_not_join_the_frames_elsewhere(elsewhere, work):
+    for name in ("1.png", "2.png"):
+        elsewhere.pipe(f"/frames/{name}", b"")
+    items = find_items("memory://frames", "flow")
+    target = places.absolute("memory://frames")
+    _check_places(items, job(target))
+    with pytest.raises(InputError, match="name another folder"):
+        _check_places(items, job(target, options={"occlusion": True}))
 
 
 def job(target, **changes):
@@ -145,6 +221,20 @@ def test_an_item_is_done_once(work):
     again(lambda: None, options={"backward": True})
     assert made(place) == ["1.done.json", "1.flo", "1_backward.flo"]
     again(lambda: save(work / "in/one", ["2.png"]))  # another second frame
+
+
+def test_what_is_not_made_any_more_goes(work):
+    """A shorter clip, or one file less of a pair, leaves nothing of the longer one beside what is new; and nothing else goes."""
+    (item,) = find_items("in/one", "flow")[:1]
+    place = work / "out"
+    Worker(job(place, options={"backward": True}), "a")(item)
+    (place / "1_other.txt").write_text("not ours")
+    record = json.loads((place / "1.done.json").read_text())
+    record["outputs"] += [{"name": name} for name in ("../in/two/1.png", "1/../../in/two/1.png", "10.flo", 7)]
+    (place / "10.flo").touch()
+    (place / "1.done.json").write_text(json.dumps(record))
+    assert Worker(job(place), "b")(item).error is None
+    assert made(place) == ["1.done.json", "1.flo", "10.flo", "1_other.txt"] and (work / "in/two/1.png").exists()
 
 
 def test_the_record_says_what_was_made(work):
@@ -218,6 +308,7 @@ def test_verbs_of_clips(work, verb, options, expected):
     worker = Worker(job(work / "out", verb=verb, options=options), "a")
     check_options(verb, options, FAST, pairs=False)
     (item,) = find_items("clip.mkv", verb)
+    _check_places([item], worker.job)
     outcome = worker(item)
     assert (outcome.status, outcome.error) == ("done", None) and outcome.frames >= 3
     assert made(work / "out") == expected

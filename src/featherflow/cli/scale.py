@@ -10,6 +10,8 @@ from cyclopts import App, Parameter
 
 from .options import ESTIMATION, Estimation
 
+_SHOWN = 50  # failures in the table
+
 app = App(name="scale", help="Work on archives, on the cores of one machine or a cluster. Example: featherflow scale run --help")
 
 
@@ -49,8 +51,8 @@ def run(
         NAME=VALUE: an option of the verb, as its own command has it with _ for -; may be given several times: format=npz,
         backward=true, factor=4.
     address
-        Of a Ray cluster to join: host:6379, ray://host:10001, or auto on one of its machines. By default that of RAY_ADDRESS, else
-        this machine alone.
+        Of a Ray cluster to join, from one of its machines: host:6379, or auto. By default that of RAY_ADDRESS, else this machine
+        alone.
     cpus
         Of this machine alone: how many CPUs are used. By default all.
     workers
@@ -58,7 +60,7 @@ def run(
     cpus_per_worker
         CPUs set aside for each worker, which computes with as many threads; a fraction counts as one.
     gpus_per_worker
-        GPUs set aside for each worker; 0.25 puts four on one.
+        GPUs set aside for each worker; 0.25 puts four on one. Without it, workers use no GPU.
     retries
         How often items that failed are tried again, after all others.
     summary
@@ -88,16 +90,18 @@ def run(
             verbose=estimation.verbose,
             progress=progress,
         )
-    if summary is not None:
-        with atomic_write(summary) as file:
-            file.write((json_module.dumps(result.as_dict(), indent=1) + "\n").encode())
     if json:
         print_json(result.as_dict())
     else:
         if result.failures:
-            rows = [[failure.name, failure.error, str(failure.attempts)] for failure in result.failures]
-            print_table(["item", "why it failed", "attempts"], rows)
+            shown = result.failures[:_SHOWN]
+            print_table(["item", "why it failed", "attempts"], [[one.name, one.error, str(one.attempts)] for one in shown])
+            if len(shown) < len(result.failures):
+                say(f"and {len(result.failures) - len(shown)} more; --summary and --json name all.")
         print_table(*result.table())
+    if summary is not None:  # after the table, which is there if this fails
+        with atomic_write(summary) as file:
+            file.write((json_module.dumps(result.as_dict(), indent=1) + "\n").encode())
     say(result.sentence(), to_error=True)
     if result.failures:
         sys.exit(1)

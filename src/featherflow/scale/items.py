@@ -7,12 +7,12 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from ..errors import InputError
+from ..errors import FileError, InputError, counted
 from ..frames import IMAGE_SUFFIXES
 from ..pairs import rows_of_list
 from ..sequences import natural_order
 from .job import Item
-from .places import absolute, files_in, is_folder, joined, matches, name_of, read_bytes
+from .places import absolute, beside, files_in, is_folder, matches, name_of, parts_of, read_bytes
 
 
 def find_items(source: str | os.PathLike, verb: str) -> list[Item]:
@@ -23,11 +23,16 @@ def find_items(source: str | os.PathLike, verb: str) -> list[Item]:
             output), whose names are relative to it; or a folder of frames, a clip, or a glob pattern of frames, folders or clips.
         verb: with "flow", each two neighbours of a folder of frames are an item; else each folder is one.
 
+    A folder that holds no clip, or cannot be read, is an item with a fault where there are others beside it.
+
     Raises:
         InputError: for a source without items, or several of one name. FileError: for what cannot be read.
     """
     place = absolute(source)
     items = _listed(place, verb) if name_of(place).lower().endswith(".csv") else _found(place, verb)
+    faults = [item.fault for item in items if item.fault]
+    if len(faults) == len(items):
+        raise InputError(faults[0])
     twice = [name for name, count in Counter(item.name for item in items).items() if count > 1]
     if twice:
         raise InputError(f"{len(twice)} names stand for more than one item, the first is '{twice[0]}'; give names in a list.")
@@ -43,8 +48,7 @@ def _listed(place: str, verb: str) -> list[Item]:
     of_clips = "source" in [cell.strip().lower() for cell in first.split(",")]
     columns = ("source",) if of_clips else ("frame1", "frame2")
     rows = [row for _, row in rows_of_list(text, place, "clips" if of_clips else "pairs", columns, ("output",))]
-    folder = place.rpartition("/")[0]
-    entries = [(tuple(_beside(folder, row[column]) for column in columns), row.get("output")) for row in rows]
+    entries = [(tuple(beside(place, row[column]) for column in columns), row.get("output")) for row in rows]
     if not of_clips:
         _only_flow(verb)
         names = _names([frames[0] for frames, _ in entries])
@@ -56,12 +60,14 @@ def _listed(place: str, verb: str) -> list[Item]:
     names = _names([clip for (clip,), _ in entries])
     items = []
     for name, ((clip,), given) in zip(names, entries, strict=True):
-        items += _of_clip(clip, _inside(given) if given else name, verb)
+        name = _inside(given) if given else name
+        items += _of_folder(clip, name, verb) if is_folder(clip) else [Item((clip,), name)]
     return items
 
 
 def _found(place: str, verb: str) -> list[Item]:
-    found = sorted(matches(place), key=natural_order)
+    is_folder = matches(place)
+    found = sorted(is_folder, key=natural_order)
     frames = [one for one in found if _is_image(one)]
     if frames:  # one clip for each folder
         if len(frames) < len(found):
@@ -70,28 +76,36 @@ def _found(place: str, verb: str) -> list[Item]:
         for frame in frames:
             folders.setdefault(frame.rpartition("/")[0], []).append(frame)
         names = _names(list(folders))
-        return [
-            item for name, part in zip(names, folders.values(), strict=True) for item in _of_frames(part, name, verb, len(folders))
-        ]
+        single = len(folders) == 1
+        clips = zip(names, folders.items(), strict=True)
+        return [item for name, (folder, part) in clips for item in _of_frames(part, name, verb, folder, single)]
     if not found:
         raise InputError(f"Nothing matches '{place}'.")
-    return [item for clip, name in zip(found, _names(found), strict=True) for item in _of_clip(clip, name, verb, len(found))]
+    names = _names(found)
+    single = len(found) == 1
+    return [
+        item
+        for clip, name in zip(found, names, strict=True)
+        for item in (_of_folder(clip, name, verb, single) if is_folder[clip] else [Item((clip,), name)])
+    ]
 
 
-def _of_clip(clip: str, name: str, verb: str, count: int = 2) -> list[Item]:
-    if not is_folder(clip):
-        return [Item((clip,), name)]
-    frames = sorted((file for file in files_in(clip) if _is_image(file)), key=natural_order)
-    return _of_frames(frames, name, verb, count, clip)
+def _of_folder(folder: str, name: str, verb: str, single: bool = False) -> list[Item]:
+    try:
+        frames = sorted((file for file in files_in(folder) if _is_image(file)), key=natural_order)
+    except FileError as error:
+        return [Item((folder,), name, str(error))]
+    return _of_frames(frames, name, verb, folder, single)
 
 
-def _of_frames(frames: list[str], name: str, verb: str, count: int, folder: str | None = None) -> list[Item]:
+def _of_frames(frames: list[str], name: str, verb: str, folder: str, single: bool) -> list[Item]:
     """The items of a folder of frames; where it is the only one, its name is left out of those of its pairs."""
     if len(frames) < 2:
-        raise InputError(f"'{folder or frames[0]}' holds {len(frames)} image(s); two or more are needed.")
+        cure = "" if frames else f", or of clips a pattern such as '{folder}/*'"
+        return [Item((folder,), name, f"'{folder}' holds {counted(len(frames), 'image')}; two or more are needed{cure}.")]
     if verb != "flow":
         return [Item(tuple(frames), name)]
-    below = "" if count == 1 else f"{name}/"
+    below = "" if single else f"{name}/"
     return [Item(pair, f"{below}{_stem(pair[0])}") for pair in pairwise(frames)]
 
 
@@ -108,10 +122,6 @@ def _stem(place: str) -> str:
     return PurePosixPath(name_of(place)).stem
 
 
-def _beside(folder: str, name: str) -> str:
-    return name if "://" in name or os.path.isabs(name) else joined(folder, name)
-
-
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.name:
@@ -124,8 +134,7 @@ def _names(places: list[str]) -> list[str]:
 
     Where two differ in their endings alone, these become part of the names.
     """
-    folders = [place.partition("::")[0].rpartition("/")[0] for place in places]
-    parts = [PurePosixPath(folder).parts for folder in folders]
+    parts = [parts_of(place)[:-1] for place in places]
     levels = enumerate(zip(*parts, strict=False))  # no deeper than the first that ends
     common = next((depth for depth, level in levels if len(set(level)) > 1), min(map(len, parts)))
     names = ["/".join([*part[common:], _stem(place)]) for part, place in zip(parts, places, strict=True)]

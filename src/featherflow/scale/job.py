@@ -22,10 +22,12 @@ class Item:
     Attributes:
         sources: paths or URIs: two frames for the flow of a pair, else one clip, or all frames of one in order.
         name: of what is made of it, relative to the target, without its ending; no other item has it.
+        fault: why nothing can be made of it, where that was seen before it was tried.
     """
 
     sources: tuple[str, ...]
     name: str
+    fault: str | None = None
 
     def is_pair(self, verb: str) -> bool:
         """Whether it is a pair of frames, not a clip (which has two frames at least)."""

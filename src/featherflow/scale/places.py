@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import mimetypes
 import os
+import posixpath
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, cast
 
 from ..errors import FileError, MissingExtraError
 from ..files import atomic_write
@@ -25,17 +27,30 @@ _CHANGES = ("mtime", "LastModified", "last_modified", "updated", "etag", "ETag",
 
 
 def absolute(place: str | os.PathLike) -> str:
-    """A path from the root, since workers run in folders of their own; a URI as it is, or as the path that it stands for."""
+    """A path from the root, since workers run in folders of their own; a URI as its file system writes it, in one form for all."""
     text = os.fspath(place)
     if "://" not in text and "::" not in text:
         return os.path.abspath(text)
-    system, path = _locate(text)
-    return path if _is_local(system) else text
+    return _named(*_locate(text), text)
 
 
 def joined(folder: str, *names: str) -> str:
     """A place in a folder."""
-    return "/".join([folder.rstrip("/") or "/", *names])
+    return (folder if folder.endswith("/") else f"{folder}/") + "/".join(names)
+
+
+def beside(place: str, name: str) -> str:
+    """The place of a name that stands in a file: a path from the root or a URI as `absolute` has it, else relative to the file."""
+    if "://" in name or os.path.isabs(name):
+        return absolute(name)
+    head, chain, rest = place.partition("::")  # of zip://a/list.csv::s3://bucket/c.zip, the first is the file
+    protocol, mark, path = head.rpartition("://")
+    return f"{protocol}{mark}{posixpath.normpath(posixpath.join(posixpath.dirname(path), name))}{chain}{rest}"
+
+
+def parts_of(place: str) -> tuple[str, ...]:
+    """The folders that lead to a place, and its own name, without what stands for a file system or its root."""
+    return PurePosixPath(place.partition("::")[0].rpartition("://")[2].lstrip("/")).parts
 
 
 def name_of(place: str) -> str:
@@ -57,16 +72,20 @@ def told(place: str, what: str = "read") -> Iterator[None]:
         raise FileError(f"'{place}' cannot be {what}: {reason}") from error
 
 
-def matches(pattern: str) -> list[str]:
-    """All places that a glob pattern matches, or the place itself where it is no pattern."""
+def matches(pattern: str) -> dict[str, bool]:
+    """All places that a glob pattern matches, or the place itself where it is no pattern; and of each, whether it is a folder."""
     with told(pattern):
         system, path = _locate(pattern)
         if system.exists(path) or not any(letter in path for letter in "*?["):
-            return [pattern]
-        return [_named(system, str(found)) for found in system.glob(path)]
+            return {pattern: system.isdir(path)}
+        found = cast("dict[str, dict]", system.glob(path, detail=True))
+        return {_named(system, name, pattern): _kind(system, info) == "directory" for name, info in found.items()}
 
 
 def is_folder(place: str) -> bool:
+    """Whether it is a folder; not asked of what has the name of a video, since an archive has many and each answer takes time."""
+    if (mimetypes.guess_type(name_of(place))[0] or "").startswith("video/"):
+        return False
     with told(place):
         system, path = _locate(place)
         return system.isdir(path)
@@ -76,7 +95,7 @@ def files_in(folder: str) -> list[str]:
     """The files of a folder, not of those in it."""
     with told(folder):
         system, path = _locate(folder)
-        return [_named(system, entry["name"]) for entry in system.ls(path, detail=True) if entry["type"] == "file"]
+        return [_named(system, info["name"], folder) for info in system.ls(path, detail=True) if _kind(system, info) == "file"]
 
 
 def read_bytes(place: str) -> bytes:
@@ -142,6 +161,18 @@ def deliver(file: Path, place: str) -> dict[str, object]:
         return {"size": file.stat().st_size, "sha256": digest}
 
 
+def remove(place: str) -> None:
+    """Remove a file; one that is not there is no fault.
+
+    Raises:
+        FileError: if it stays.
+    """
+    with told(place, "removed"):
+        system, path = _locate(place)
+        with suppress(FileNotFoundError):
+            system.rm_file(path)
+
+
 def is_intact(place: str, size: int, sha256: str) -> bool:
     """Whether a file is there with this content."""
     try:
@@ -180,8 +211,17 @@ def _is_local(system: AbstractFileSystem) -> bool:
     return isinstance(system, LocalFileSystem)
 
 
-def _named(system: AbstractFileSystem, path: str) -> str:
-    return path if _is_local(system) else system.unstrip_protocol(path)
+def _kind(system: AbstractFileSystem, info: Mapping) -> str:
+    """ "file", "directory" or another, of a link what it leads to."""
+    if info.get("islink"):
+        return "directory" if system.isdir(info["name"]) else "file" if system.isfile(info["name"]) else "other"
+    return info["type"]
+
+
+def _named(system: AbstractFileSystem, path: str, like: str) -> str:
+    """The place of a path within a file system, which a place like it leads to: `zip://b.png::s3://bucket/c.zip`."""
+    _, chain, rest = like.partition("::")
+    return path if _is_local(system) else f"{system.unstrip_protocol(path)}{chain}{rest}"
 
 
 def check_extra() -> None:

@@ -113,12 +113,20 @@ VERBS = {
 }
 
 
-def endings(verb: str, options: Mapping) -> tuple[str, ...]:
-    """Of files that are made of an item beside others."""
-    if verb != "flow":
-        return (VERBS[verb].suffix,)
-    pictures = options.get("format") == "png16" or any(options.get(name) for name in ("picture", "occlusion", "confidence"))
-    return (".png",) if pictures else (FLOW_FORMATS.get(str(options.get("format", "flo")), ""),)
+def endings(verb: str, options: Mapping, settings: EstimationSettings, pairs: bool) -> list[str]:
+    """What follows an item's name in those of the files that are made of it; of a folder of flows the first alone.
+
+    Args:
+        pairs: whether it is a pair of frames.
+    """
+    if pairs:
+        with tempfile.TemporaryDirectory() as folder:
+            base = make_folder(folder) / "flow"
+            (task,) = _pair_plan(["first.png", "second.png"], base, settings, options).tasks
+            return [path.name.removeprefix(base.name) for _, path in task.outputs]
+    if verb == "flow":
+        return [f"/000000{FLOW_FORMATS.get(str(options.get('format', 'flo')), '')}"]
+    return [VERBS[verb].suffix]
 
 
 def check_options(verb: str, options: Mapping, settings: EstimationSettings, pairs: bool) -> None:
@@ -139,5 +147,4 @@ def check_options(verb: str, options: Mapping, settings: EstimationSettings, pai
                 f"'{name}' is no option of {verb} of {'pairs' if pairs else 'clips'}; there are {', '.join(sorted(known))}."
             )
     if pairs:
-        with tempfile.TemporaryDirectory() as folder:
-            _pair_plan(["first.png", "second.png"], make_folder(folder) / "flow", settings, options)
+        endings(verb, options, settings, pairs)

@@ -12,7 +12,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..files import sweep, temporary_path
 from ..inference import Estimator
 from ..inference.kept import weight_file
 from .job import Item, ScaleJob
-from .places import deliver, fetch, is_intact, joined, name_of, read_bytes, state, told
+from .places import deliver, fetch, is_intact, joined, name_of, read_bytes, remove, state, told
 from .verbs import VERBS, pair_files
 
 RECORD = ".done.json"
@@ -84,6 +84,7 @@ class Worker:
             for file in files:
                 name = file.relative_to(made).as_posix()
                 outputs.append({"name": name, **deliver(file, joined(self.job.target, name))})
+            self._remove_others(item, {output["name"] for output in outputs})
             record = {
                 "item": digest,
                 "verb": self.job.verb,
@@ -110,6 +111,17 @@ class Worker:
 
     def _record_place(self, item: Item) -> str:
         return joined(self.job.target, item.name + RECORD)
+
+    def _remove_others(self, item: Item, kept: Set[str]) -> None:
+        """What an earlier run made of the item and this one does not: more frames, other kinds of files."""
+        try:
+            made = [str(output["name"]) for output in json.loads(read_bytes(self._record_place(item)))["outputs"]]
+        except (FileError, ValueError, KeyError, TypeError):
+            return
+        for name in made:
+            its_own = name.startswith(tuple(item.name + mark for mark in "._/")) and ".." not in name.split("/")
+            if its_own and name not in kept:  # a record may have been written by anyone
+                remove(joined(self.job.target, name))
 
     def _record(self, item: Item, digest: str, sources: Sequence[Mapping]) -> Mapping | None:
         """The record of an item that is there as asked for; None where it is to be made."""
