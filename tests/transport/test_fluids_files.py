@@ -11,6 +11,7 @@ from helpers import run_command
 from particle_images import SIZE, particles, write_recordings
 from PIL import Image
 
+import featherflow
 from featherflow.errors import InputError, MissingExtraError
 from featherflow.transport import fluids
 from featherflow.transport.fluids import Calibration, Kind, Validation, from_flow, measure, measure_files
@@ -219,11 +220,12 @@ def test_deep_frames_are_scaled_together(tmp_path):
     Image.fromarray(second.astype(np.uint16) * 8).save(tmp_path / "x_b.tif")
     seen = []
 
-    def estimate(one, other):
-        seen.append((float(np.max(one)), float(np.max(other))))
-        return np.zeros((*one.shape[:2], 2), np.float32)
+    class Seeing(featherflow.Estimator):
+        def __call__(self, one, other):
+            seen.append((float(np.max(one)), float(np.max(other))))
+            return np.zeros((*one.shape[:2], 2), np.float32)
 
-    (result,) = measure_files([tmp_path], [tmp_path / "x.csv"], estimator=estimate)
+    (result,) = measure_files([tmp_path], [tmp_path / "x.csv"], estimator=Seeing("horn-schunck"))
     assert seen[0][0] == pytest.approx(255 * 16 / 4095, abs=1e-3) and seen[0][1] == pytest.approx(255 * 8 / 4095, abs=1e-3)
     assert result.sentence().startswith("x_a.tif -> x_b.tif") and fluids.Kind(0).name == "MEASURED"
 
