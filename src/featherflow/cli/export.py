@@ -62,7 +62,7 @@ def export(
     beside = Path(output).with_suffix(".bin") if Path(output).suffix == ".xml" else None
     check_outputs([("the numbers of the network", beside), ("the network", output)], [network.weights or ""], overwrite=None)
 
-    size = tuple(usual if given is None else given for given, usual in zip((height, width), USUAL_SIZE, strict=True))
+    size = USUAL_SIZE[0] if height is None else height, USUAL_SIZE[1] if width is None else width
     result = write(
         named_network(model, network.weights, untrained),
         output,
