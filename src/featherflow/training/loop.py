@@ -255,6 +255,7 @@ class Trainer:
             group["lr"] = rate * group["rate_factor"]
         self.network.train()
         self.narrow.train()
+        skipped = self.skipped
         self._by_a_worker(self._bring_twins_up_to_date)
         sums, totals = self._by_a_worker(_sum, self.workers.map(self._differentiate, self.parts), self.device)
         self.processes.add([totals])
@@ -262,7 +263,7 @@ class Trainer:
         figures: dict[str, float] = dict(zip(_FIGURES, (totals / recipe.chunks).tolist(), strict=True))
         figures["norm"] = self._by_a_worker(self._update, sums, figures["loss"])
         figures["rate"] = rate
-        if not self._is_sound(figures["loss"], figures["norm"]):
+        if self.skipped > skipped:
             figures["skipped"] = 1.0
         return figures
 
@@ -286,7 +287,7 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm or math.inf).item()
         self.step += 1
         self.samples += recipe.batch
-        if self._is_sound(loss, norm):
+        if math.isfinite(loss) and math.isfinite(norm):
             self.scaler.step(self.optimizer)
             self._update_average()
         else:
@@ -294,10 +295,6 @@ class Trainer:
         if self.scaler.is_enabled():
             self.scaler.update()
         return norm
-
-    @staticmethod
-    def _is_sound(loss: float, norm: float) -> bool:
-        return math.isfinite(loss) and math.isfinite(norm)
 
     def _differentiate(self, index: int) -> tuple[tuple[Tensor, ...], dict[str, float]]:
         """Gradients and figures of one chunk of the current step."""

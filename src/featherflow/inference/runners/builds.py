@@ -122,11 +122,14 @@ def _remove(place: Path) -> None:
 
 @contextlib.contextmanager
 def _turn(name: str) -> Iterator[None]:
-    """Alone among all threads and processes with the build of this name; a lock ends with its process."""
+    """Alone among all threads and processes with the build of this name; a lock ends with its process.
+
+    On file systems that have no locks, processes may build the same at once: each in a folder of its own, of which one is kept.
+    """
     locks = folder() / _LOCKS
     with _making, contextlib.ExitStack() as stack:
         locks.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(NotImplementedError):  # file systems without locks
+        with contextlib.suppress(NotImplementedError):
             stack.enter_context(FileLock(locks / name))
         yield
 
