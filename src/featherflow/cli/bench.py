@@ -32,8 +32,8 @@ def bench(
     Parameters
     ----------
     models
-        Networks or classical methods, NAME+N with N steps of refinement; by default the default network. The first is what the
-        others are compared with.
+        Networks, paths of .safetensors files or classical methods, NAME+N with N steps of refinement; by default the default
+        network. The first is what the others are compared with.
     size
         Width and height of the frames.
     runs

@@ -37,7 +37,8 @@ def evaluate(
         Benchmark in its own layout, as NAME=ROOT or NAME:SPLIT=ROOT: sintel, kitti2012, kitti2015, middlebury, flyingchairs,
         flyingthings3d, hd1k, spring, piv, folder (your own), samples. May be given several times.
     model
-        Network or classical method, NAME+N with N steps of variational refinement (dis+3); may be given several times.
+        Network, weight file (runs/mine/weights.safetensors) or classical method, NAME+N with N steps of variational refinement
+        (dis+3); may be given several times.
         Default: the default network.
     limit
         Take only the first so many pairs of each benchmark.

@@ -31,7 +31,7 @@ def export(
     Parameters
     ----------
     model
-        A network (liteflownet2, liteflownet2:tag).
+        A network (liteflownet2, liteflownet2:tag, the path of a .safetensors file).
     output
         The file: .onnx, .xml (OpenVINO, with a .bin beside it), .pt (TorchScript) or .pt2 (PyTorch's exported program).
     to

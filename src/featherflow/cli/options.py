@@ -22,7 +22,8 @@ class EstimationOptions(EstimationSettings):
     Parameters
     ----------
     model
-        A network (liteflownet2, liteflownet2:tag) or a classical method (brox, tv-l1, dis, farneback, ...).
+        A network (liteflownet2, liteflownet2:tag, the path of a .safetensors file) or a classical method (brox, tv-l1, dis,
+        farneback, ...).
     weights
         A .safetensors file to use in place of the model's own weights.
     device

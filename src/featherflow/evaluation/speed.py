@@ -162,6 +162,7 @@ def candidates(
     """
     from .. import classical, networks
     from ..inference import DTYPES, ENGINES
+    from ..weights.catalogue import says_where
 
     for name, values, known in (("engine", engines, ENGINES), ("dtype", dtypes, DTYPES)):
         for value in values:
@@ -173,7 +174,8 @@ def candidates(
         if model in classical.METHODS:
             found.append(Candidate(model, refine=steps))
             continue
-        networks.get(model.partition(":")[0])
+        if not says_where(model):
+            networks.get(model.partition(":")[0])
         found += [Candidate(model, engine, dtype, octaves=octaves, refine=steps) for engine in engines for dtype in dtypes]
     for peer in against:
         if peer == "opencv":
@@ -347,11 +349,11 @@ def operations(model: str, size: tuple[int, int], octaves: int | None = None, co
     from ..inference.fitting import Fitting
     from ..weights import describe
 
-    options: Any = {}
+    described: dict[str, Any] = {"architecture": model.partition(":")[0], "options": {}}
     with contextlib.suppress(WeightsError):
-        options = describe(model)["options"]
+        described = describe(model)
     with FakeTensorMode(), torch.no_grad():
-        network = networks.build(model.partition(":")[0], **options).requires_grad_(False)
+        network = networks.build(described["architecture"], **described["options"]).requires_grad_(False)
         frame = torch.zeros(1, 3, *Fitting.of(network.traits, size).grid)
         run = networks.RunOptions(octaves=usual_octaves(network.traits, size) if octaves is None else octaves)
         with FlopCounterMode(display=False) as counter:

@@ -11,7 +11,7 @@ import torch
 from .. import classical, networks
 from ..errors import InputError
 from ..networks import FlowNetwork, Traits
-from ..weights.catalogue import ON_THE_HUB
+from ..weights.catalogue import says_where
 from .tiling import LARGEST_WHOLE
 
 #: About the frames of Sintel and KITTI [px]: what networks with octaves were trained for.
@@ -22,13 +22,13 @@ BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownet
 
 
 def check_model(name: str) -> None:
-    """Refuse a name that is neither a network's, nor a classical method's, nor an address on the Hub, with the nearest of both.
+    """Refuse what names no network, classical method or weight file, with the nearest name.
 
     Raises:
         InputError: for such a name.
     """
     known = [*networks.names(), *classical.METHODS]
-    if name.partition(":")[0] not in known and not name.startswith(ON_THE_HUB):
+    if name.partition(":")[0] not in known and not says_where(name):
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "`featherflow models` lists all."
         raise InputError(f"There is no network named '{name}' and no classical method; {hint}")

@@ -63,7 +63,8 @@ def load(
 
     Args:
         name: `architecture`, or `architecture:tag` for particular weights, e.g. "liteflownet2:procedural"; or `hf://user/repo`, a
-            repository of the Hugging Face Hub (needs the extra `hub`), see `featherflow.weights.hub`.
+            repository of the Hugging Face Hub (needs the extra `hub`), see `featherflow.weights.hub`; or the path of a .safetensors
+            file that was trained or imported.
         weights: a safetensors file to take instead of bundled or imported ones.
         device: where to put the network, e.g. "cuda". Default: the CPU.
 
@@ -77,7 +78,7 @@ def load(
     from ..errors import InputError, WeightsError
     from . import catalogue, store
 
-    architecture, tag = ("", "") if name.startswith(catalogue.ON_THE_HUB) else catalogue.checked_name(name)
+    architecture, tag = ("", "") if catalogue.says_where(name) else catalogue.checked_name(name)
     path = catalogue.find(name) if weights is None else weights
     state, info = store.read_weights(path)
     if architecture and info.architecture != architecture:
@@ -116,5 +117,5 @@ def describe(file_or_name: str | os.PathLike[str]) -> dict[str, object]:
     from . import catalogue, store
 
     text = os.fspath(file_or_name)
-    is_file = not isinstance(file_or_name, str) or text.endswith(".safetensors") or Path(text).is_file()
+    is_file = not isinstance(file_or_name, str) or text.endswith(catalogue.SUFFIX) or Path(text).is_file()
     return store.describe_file(text if is_file else catalogue.find(text))

@@ -27,6 +27,15 @@ DEFAULT_TAGS: dict[str, str] = dict.fromkeys(("liteflownet", "liteflownet2", "li
 ON_THE_HUB = "hf://"
 
 
+#: How the name of a weight file ends.
+SUFFIX = ".safetensors"
+
+
+def says_where(name: str) -> bool:
+    """Whether a name is the place of a weight file, on the Hub or a path, which itself says what network it is for."""
+    return name.startswith(ON_THE_HUB) or name.endswith(SUFFIX)
+
+
 class Entry(NamedTuple):
     """A weight file that is there."""
 
@@ -62,7 +71,7 @@ def entries() -> list[Entry]:
     """All weights that are there, bundled ones first; a file that cannot be read is left out with a warning."""
     found: dict[str, Entry] = {}
     for place, folder in (("bundled", BUNDLED), ("user", user_folder())):
-        for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
             try:
                 info = read_info(path)
             except FeatherflowError as error:
@@ -78,11 +87,11 @@ def entries() -> list[Entry]:
 
 def file_name(architecture: str, tag: str) -> str:
     """`<architecture>-<tag>.safetensors`."""
-    return f"{architecture}-{tag}.safetensors"
+    return f"{architecture}-{tag}{SUFFIX}"
 
 
 def find(name: str) -> Path:
-    """File of `architecture`, `architecture:tag` or `hf://user/repo`.
+    """File of `architecture`, `architecture:tag`, `hf://user/repo`, or of a path that ends in .safetensors (it may not exist).
 
     Raises:
         InputError: for an unknown network.
@@ -92,6 +101,8 @@ def find(name: str) -> Path:
         from .hub import download
 
         return download(name)
+    if says_where(name):
+        return Path(name)
     architecture, tag = checked_name(name)
     if not tag:
         tag = DEFAULT_TAGS.get(architecture, "")
