@@ -1,12 +1,13 @@
 """LiteFlowNet's units with one set of weights for all levels: the recurrence of a coarse-to-fine solver, learned. Ours.
 
-    frame 1, frame 2 -> encoder: features at 1/4, and one stage used again at 1/8, 1/16, ... until about 8 cells are left
+    frame 1, frame 2 -> encoder: features at 1/2 and 1/4, and one stage used again at 1/8, 1/16, ... until about 8 cells are left
     for each level from the coarsest to 1/4, once or more (sweeps):
         M  descriptor matching        cost volume of F1 and warped F2, state             -> flow + residual
         S  sub-pixel refinement       F1, warped F2, flow                                -> flow + residual
         R  flow regularization        brightness error, flow, F1                         -> flow filtered by a kernel per pixel
         state                         what S and R saw, kept or not, channel by channel
-    finest flow, enlarged by 4
+    at 1/2, as often: a narrow S with weights of its own, for what is smaller than the cells of 1/4
+    finest flow, enlarged by 2, each pixel a mixture of the flows around it that follows from what S saw
 
 All flows inside are in pixels of the level they stand on, so that a unit sees the same numbers at every level. Any size of frame
 has as many levels as it needs.
@@ -56,9 +57,10 @@ from .liteflownet import (
     trunk,
 )
 
-FINEST_LEVEL = 3  # 1/4, counted as LiteFlowNet does: level k has 1/2^(k-1) of the frame's side
+FINEST_LEVEL, FINEST_TIED = 2, 3  # 1/2 and 1/4, counted as LiteFlowNet does: level k has 1/2^(k-1) of the frame's side
 _LEAST_CELLS = 8  # of the shorter side at the coarsest level, about
 _MOST_PIXELS = 7680 * 4352  # of frames that stand in memory whole
+_LOCAL = 5  # cells of 1/2 along the square that S compares a flow with there
 _FLOW_UNIT = 16.0  # px of a level in one unit of what convolutions see of a flow
 
 
@@ -75,14 +77,17 @@ class TiedConfig:
     regularization: tuple[int, ...] = (48, 48, 32)
     projected_features: int = 32
     kernel_size: int = 5
+    #: At half size: channels of the state that are brought up, of S, and of the layer before the weights of the enlargement.
+    half_state: int = 16
+    half_subpixel: tuple[int, ...] = (48, 32, 32)
+    enlargement: int = 32
     #: Sweeps over each level.
     iterations: int = 1
-    #: The finest flow is enlarged by weights made from the state, not bilinearly.
-    convex_upsampling: bool = False
 
 
 class Pyramid(NamedTuple):
-    """What is kept of one frame, by level: mean-free BGR images, features, and the features normalised as M matches them."""
+    """What is kept of one frame, by level: features, and from 1/4 on mean-free BGR images and the features as M matches them,
+    normalised."""
 
     images: dict[int, Tensor]
     features: dict[int, Tensor]
@@ -101,29 +106,34 @@ class Pyramid(NamedTuple):
 
 def coarsest_level(size: tuple[int, int]) -> int:
     """The level at which the shorter side of a frame has between 6 and 11 cells."""
-    return max(FINEST_LEVEL, 1 + round(math.log2(min(size) / _LEAST_CELLS)))
+    return max(FINEST_TIED, 1 + round(math.log2(min(size) / _LEAST_CELLS)))
 
 
 class Encoder(nn.Module):
-    """Features at 1/4, and one stage for all levels above."""
+    """Features at 1/2 and 1/4, and one stage for all levels above."""
 
     def __init__(self, config: TiedConfig):
         super().__init__()
-        width = config.features
-        self.stem = Convolutions((conv(3, config.stem, 7, 2), conv(config.stem, width, 3, 2), conv(width, width, 3)))
+        stem, width = config.stem, config.features
+        self.stem = Convolutions((conv(3, stem, 7, 2),))
+        self.fine = Convolutions((conv(stem, stem, 3),))
+        self.quarter = Convolutions((conv(stem, width, 3, 2), conv(width, width, 3)))
         self.stage = Convolutions((conv(width, width, 3, 2), conv(width, width, 3)))
 
     def forward(self, image: Tensor) -> dict[int, Tensor]:
         """Mean-free image `(B, 3, H, W)` to features by level."""
-        unit = 2 ** (FINEST_LEVEL - 1)
-        features = {FINEST_LEVEL: in_strips(self.stem, image, margin=unit * reach(self.stem), unit=unit)}
-        for level in range(FINEST_LEVEL + 1, coarsest_level(size_of(image)) + 1):
+        first = in_strips(self.stem, image, margin=reach(self.stem), unit=2)
+        features = {
+            FINEST_LEVEL: in_strips(self.fine, first, margin=reach(self.fine)),
+            FINEST_TIED: in_strips(self.quarter, first, margin=2 * reach(self.quarter), unit=2),
+        }
+        for level in range(FINEST_TIED + 1, coarsest_level(size_of(image)) + 1):
             features[level] = self.stage(features[level - 1])
         return features
 
 
 class Decoder(nn.Module):
-    """M, S, R and the state, at any level."""
+    """M, S, R and the state, at any level from 1/4 on."""
 
     def __init__(self, config: TiedConfig):
         super().__init__()
@@ -182,6 +192,29 @@ class Decoder(nn.Module):
         return torch.lerp(state, torch.tanh(new), torch.sigmoid(keep))
 
 
+class HalfSize(nn.Module):
+    """S at 1/2: narrow, with weights of its own."""
+
+    def __init__(self, config: TiedConfig):
+        super().__init__()
+        self.projection = conv(config.state, config.half_state, 1)
+        self.subpixel = trunk(2 * config.stem + config.half_state + 2, config.half_subpixel)
+        self.subpixel_flow = conv(config.half_subpixel[-1], 2, config.kernel_size)
+
+    def forward(self, features1: Tensor, features2: Tensor, u: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Features of both frames, flow u `(B, 2, H, W)` [px of the level] and the projected state to the next flow and to what S
+        saw."""
+        margin = _LOCAL // 2 + reach(self.subpixel) + reach(self.subpixel_flow)
+        residual, seen = in_strips(self._refine, features1, warp(features2, u), state, u, margin=margin)
+        return u + residual.float(), seen
+
+    def _refine(self, features1: Tensor, features2: Tensor, state: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        # How u differs from the flow around it: long flows themselves would drown a tenth of a pixel in bfloat16.
+        local = u - F.avg_pool2d(u, _LOCAL, 1, _LOCAL // 2, count_include_pad=False)
+        hidden = self.subpixel(join_channels(features1, features2, state, local, dtype=features1.dtype))
+        return self.subpixel_flow(hidden), hidden
+
+
 class LiteFlowNetTied(FeatureNetwork):
     """See the module."""
 
@@ -201,18 +234,20 @@ class LiteFlowNetTied(FeatureNetwork):
         self.register_buffer("mean2", torch.tensor(OFFICIAL_MEANS[0]))
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.upsampling = ConvexUpsampling(config.state, 2 ** (FINEST_LEVEL - 1)) if config.convex_upsampling else None
+        self.finest = HalfSize(config)
+        self.upsampling = ConvexUpsampling(config.half_subpixel[-1], 2 ** (FINEST_LEVEL - 1), config.enlargement)
 
     def encode(self, frame: Tensor, mean: Tensor) -> Pyramid:
         """Images and features of one frame `(B, 3, H, W)` RGB in [0, 1]."""
         image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)
         features = self.encoder(image.to(next(self.encoder.parameters()).dtype))
+        tied = {level: x for level, x in features.items() if level >= FINEST_TIED}
         images = {}
         with full_precision(image):
             reduced = image.float()
-            for level, x in features.items():
+            for level, x in tied.items():
                 images[level] = reduced = F.adaptive_avg_pool2d(reduced, x.shape[-2:])
-        return Pyramid(images, features, {level: normalize_features(x) for level, x in features.items()})
+        return Pyramid(images, features, {level: normalize_features(x) for level, x in tied.items()})
 
     def flows(self, frame1: Pyramid, frame2: Pyramid, detach: bool = False, iterations: int | None = None) -> list[FlowEstimate]:
         """The estimates of all levels and sweeps, coarsest first, in units of `FLOW_SCALE` px of the frame.
@@ -226,7 +261,7 @@ class LiteFlowNetTied(FeatureNetwork):
         u = features.new_zeros((features.shape[0], 2, *features.shape[-2:]), dtype=torch.float32)
         state = features.new_zeros((features.shape[0], self.config.state, *features.shape[-2:]))
         estimates = []
-        for level in range(coarsest, FINEST_LEVEL - 1, -1):
+        for level in range(coarsest, FINEST_TIED - 1, -1):
             if level < coarsest:
                 size = size_of(frame1.features[level])
                 u, state = upscaled(u, size), resize(state, size)
@@ -234,12 +269,18 @@ class LiteFlowNetTied(FeatureNetwork):
                 u_matching, u_subpixel, u, state = self.decoder(level, frame1, frame2, u, state, detach)
                 unit = 2 ** (level - 1) / FLOW_SCALE
                 estimates.append(FlowEstimate(level, u_matching * unit, u_subpixel * unit, u * unit, state, None))
+        features1, features2 = frame1.features[FINEST_LEVEL], frame2.features[FINEST_LEVEL]
+        size = size_of(features1)
+        u, state = upscaled(u, size), resize(convolve_leaky(self.finest.projection, state, SLOPE), size)
+        for _ in range(iterations):
+            u, seen = self.finest(features1, features2, u.detach() if detach else u, state)
+            estimates.append(FlowEstimate(FINEST_LEVEL, None, u * (2 ** (FINEST_LEVEL - 1) / FLOW_SCALE), None, seen, None))
         return estimates
 
     def full_size(self, estimate: FlowEstimate, size: tuple[int, int]) -> Tensor:
         """The finest estimate at the size of the frame, or another: `(B, 2, *size)` float32 [px of that size]."""
-        u, state = estimate.last * (FLOW_SCALE / 2 ** (FINEST_LEVEL - 1)), estimate.hidden_subpixel
-        return upscaled(u if self.upsampling is None else self.upsampling(u, state), size)
+        u = estimate.last * (FLOW_SCALE / 2 ** (FINEST_LEVEL - 1))
+        return upscaled(self.upsampling(u, estimate.hidden_subpixel), size)
 
     def forward(self, frame1: Tensor, frame2: Tensor, size: tuple[int, int] | None = None, iterations: int | None = None) -> Tensor:
         """Flow from frame 1 to frame 2, `(B, 3, H, W)` RGB in [0, 1] each: `(B, 2, *size)` float32 [px]."""

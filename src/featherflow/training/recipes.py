@@ -27,7 +27,7 @@ RECIPES: dict[str, Recipe] = {
         *PAPER,
         Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS, both_ways=True),
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS, both_ways=True),
-        Recipe("modern/liteflownet-tied", "liteflownet-tied", {"convex_upsampling": True}, both_ways=True),
+        Recipe("modern/liteflownet-tied", "liteflownet-tied", both_ways=True),
         Recipe("modern/liteflownet", "liteflownet", _OPTIONS, both_ways=True),
         Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS, both_ways=True),
         _lineage("flownets", PyramidLoss(), 1e-4),
