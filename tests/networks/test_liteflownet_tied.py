@@ -79,7 +79,7 @@ def test_at_half_size_the_length_of_a_flow_is_not_seen():
         torch.manual_seed(0)
         unit = HalfSize(TiedConfig())
     generator = torch.Generator().manual_seed(0)
-    first, second, state, u = (torch.randn(1, channels, 32, 40, generator=generator) for channels in (24, 24, 16, 2))
+    first, second, state, u = (torch.randn(1, channels, 32, 40, generator=generator) for channels in (24, 24, 14, 2))
     here, there = unit._refine(first, second, state, u), unit._refine(first, second, state, u + 100.0)
     assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(here, there, strict=True))
     assert not torch.allclose(here[0], unit._refine(first, second, state, 2 * u)[0], atol=1e-3)

@@ -78,7 +78,7 @@ class TiedConfig:
     projected_features: int = 32
     kernel_size: int = 5
     #: At half size: channels of the state that are brought up, of S, and of the layer before the weights of the enlargement.
-    half_state: int = 16
+    half_state: int = 14
     half_subpixel: tuple[int, ...] = (48, 32, 32)
     enlargement: int = 32
     #: Sweeps over each level.
