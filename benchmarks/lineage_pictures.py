@@ -22,7 +22,8 @@ import torch.nn.functional as F
 import featherflow
 from featherflow import demo, networks
 from featherflow.flow import flow_to_rgb, read_flow_with_valid
-from featherflow.frames import as_batch, read_image
+from featherflow.frames import as_batch
+from featherflow.images import read_image
 from featherflow.networks.liteflownet import FLOW_SCALE, normalize_features
 from featherflow.training.initialization import initialize
 from featherflow.training.losses import SequenceLoss

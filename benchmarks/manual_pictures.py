@@ -30,7 +30,7 @@ from featherflow.flow import (
     overlay,
     read_flow_with_valid,
 )
-from featherflow.frames import read_image
+from featherflow.images import read_image
 from featherflow.transport import interpolate, magnify, stabilise_video, track
 from featherflow.transport.tracking import draw_tracks, grid
 from featherflow.video import open_clip

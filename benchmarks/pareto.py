@@ -22,7 +22,7 @@ import matplotlib
 from featherflow.errors import InputError
 from featherflow.evaluation import speed
 from featherflow.evaluation.benchmark import Dataset, evaluate, method_named
-from featherflow.frames import parse_size
+from featherflow.pixels import parse_size
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -33,7 +33,7 @@ import numpy as np
 from scipy.interpolate import RegularGridInterpolator
 
 import featherflow
-from featherflow.frames import read_image
+from featherflow.images import read_image
 from featherflow.transport.fluids import Calibration, Validation, from_flow
 
 PIXELS = Calibration(y_up=False)

@@ -36,7 +36,7 @@ def loop(model: str, files: dict[str, bytes], pipe) -> None:
     """Run so many pairs in a plain loop whenever asked, and say how long they took."""
     from featherflow import estimate
     from featherflow.flow import encode_flow
-    from featherflow.frames import decode_image
+    from featherflow.images import decode_image
 
     while count := pipe.recv():
         started = time.perf_counter()

@@ -12,7 +12,7 @@ ROOT = Path(featherflow.__file__).parent
 #: From the lowest to the highest. What stands in one row may import what stands before it in the row.
 ORDER = (
     ("errors",),
-    ("files", "headers", "png16", "frames", "sequences", "pairs", "outputs", "overlap"),
+    ("files", "headers", "png16", "pixels", "images", "frames", "sequences", "pairs", "outputs", "overlap"),
     ("flow",),
     ("ops",),
     ("networks", "classical"),

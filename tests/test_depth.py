@@ -16,7 +16,8 @@ from featherflow.data.augmentation import gather_sources
 from featherflow.errors import InputError
 from featherflow.evaluation import Dataset, evaluate
 from featherflow.flow import read_flow, write_flow
-from featherflow.frames import as_batch, as_batches, read_frames, read_image
+from featherflow.frames import as_batch, as_batches
+from featherflow.images import read_frames, read_image
 
 pytest.importorskip("cv2")
 

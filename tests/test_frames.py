@@ -11,7 +11,8 @@ from PIL import Image
 from featherflow import frames
 from featherflow.errors import FileError, InputError, LimitError
 from featherflow.flow import decode_flow, encode_flow, read_flow, write_flow
-from featherflow.frames import as_batch, as_batches, decode_image, read_image
+from featherflow.frames import as_batch, as_batches
+from featherflow.images import decode_image, read_image
 
 
 def encoded(image: np.ndarray, format: str) -> bytes:

@@ -11,7 +11,7 @@ from PIL import Image, features
 import featherflow
 from featherflow.errors import InputError
 from featherflow.flow import read_flow
-from featherflow.frames import Still, decode_image, page_count, read_image
+from featherflow.images import Still, decode_image, page_count, read_image
 from featherflow.pairs import find_pairs
 from featherflow.video import open_clip
 

@@ -6,7 +6,7 @@ import numpy as np
 import png
 import pytest
 
-from featherflow.frames import read_frames, read_image
+from featherflow.images import read_frames, read_image
 from featherflow.png16 import decoded
 
 
@@ -40,15 +40,15 @@ def test_contents_that_are_too_short_are_an_error():
 
 def test_large_pictures_are_converted_in_bands(tmp_path, monkeypatch):
     """Of the numbers in 64 bit that a conversion takes, few are held at a time, and the bands meet without a seam."""
-    from featherflow import frames
+    from featherflow import pixels
 
     rng = np.random.default_rng(0)
     array = rng.integers(0, 4096, (50, 40, 3), dtype=np.uint16)
-    whole = frames.to_unit(array, "a", (0.0, 4095.0))
-    monkeypatch.setattr(frames, "_BAND", 7 * 40 * 3)
-    assert np.array_equal(frames.to_unit(array, "a", (0.0, 4095.0)), whole)
+    whole = pixels.to_unit(array, "a", (0.0, 4095.0))
+    monkeypatch.setattr(pixels, "_BAND", 7 * 40 * 3)
+    assert np.array_equal(pixels.to_unit(array, "a", (0.0, 4095.0)), whole)
     assert np.allclose(whole, array / 4095)
-    assert frames.to_unit(array[:0], "a", (0.0, 4095.0)).shape == (0, 40, 3)
+    assert pixels.to_unit(array[:0], "a", (0.0, 4095.0)).shape == (0, 40, 3)
 
 
 def test_alpha_does_not_say_how_many_bits_a_colour_has(tmp_path):

@@ -21,11 +21,12 @@ from .files import together
 from .flow import measured_scale, save_flow_picture, write_flow
 from .flow import occlusion as find_occlusion
 from .flow.trust import confidence_levels
-from .frames import Range, read_frames, write_image
+from .images import read_frames, write_image
 from .inference import Estimator
 from .inference.timing import Stopwatch, Times, said_before
 from .outputs import make_folder
 from .overlap import ahead, behind
+from .pixels import Range
 from .plans import FILES, FlowPlan, PairTask, plan_files
 
 _PAIRS_FOR_SCALE = 8
@@ -161,7 +162,7 @@ def estimate_files(
             if that is .npz, else as a picture of 16 bits beside it, white for 1.
         min_confidence: leave out, as unknown, the flow of pixels with less, in flow and picture; not in the backward flow.
         format: of the flow files of many pairs, a name of `featherflow.outputs.FLOW_FORMATS`. Default: flo.
-        value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.frames`.
+        value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.pixels`.
         overwrite: let the result for two frames take the place of one of them.
         skip_existing: leave out pairs whose files are all there, as a run that was stopped left them.
         keep_going: note a pair that cannot be done and go on with the next.

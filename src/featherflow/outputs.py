@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .errors import FileError, InputError
 from .files import check_place
-from .frames import IMAGE_SUFFIXES
+from .images import IMAGE_SUFFIXES
 from .sequences import is_pattern
 
 #: Flow files of a sequence, by the name of their format.

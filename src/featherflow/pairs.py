@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .errors import FileError, InputError
-from .frames import IMAGE_SUFFIXES, Still
+from .images import IMAGE_SUFFIXES, Still
 from .sequences import natural_order, stills, two_stills
 
 PAIRINGS = ("auto", "ab", "double", "series")

@@ -18,10 +18,11 @@ from pathlib import Path
 from .errors import FileError, InputError
 from .flow import SUFFIXES
 from .flow.trust import check_confidence
-from .frames import IMAGE_SUFFIXES, Range, Still, check_range
+from .images import IMAGE_SUFFIXES, Still
 from .inference.settings import EstimationSettings
 from .outputs import FLOW_FORMATS, check_outputs, names_folder
 from .pairs import FramePair, find_pairs, folders_of
+from .pixels import Range, check_range
 from .sequences import by_folder, gaps, stills, two_stills
 
 _VERSION = 1
@@ -73,7 +74,7 @@ class FlowPlan:
         confidence: whether that of each pixel is written.
         min_confidence: flow of pixels with less is left out.
         legend: whether the wheel of colours and the scale are drawn into the pictures.
-        value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.frames`.
+        value_range: the numbers that are black and white in pictures deeper than 8 bit, see `featherflow.pixels`.
         many: whether the pairs came from a sequence or a list; their folders are made, and one that fails may be passed over.
     """
 

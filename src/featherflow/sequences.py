@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median_low
 
 from .errors import FileError, InputError
-from .frames import IMAGE_SUFFIXES, Still, check_single, page_count
+from .images import IMAGE_SUFFIXES, Still, check_single, page_count
 
 
 def natural_order(path: str | os.PathLike[str]) -> tuple:

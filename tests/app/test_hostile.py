@@ -19,7 +19,7 @@ from PIL import Image
 
 from featherflow.data import TextureBank
 from featherflow.errors import FileError, InputError, LimitError
-from featherflow.frames import read_image
+from featherflow.images import read_image
 
 pytest.importorskip("cv2")
 pytest.importorskip("fastapi")

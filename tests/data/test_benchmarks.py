@@ -13,7 +13,7 @@ from featherflow.cli import main
 from featherflow.data import BENCHMARKS, check, find_pairs
 from featherflow.errors import FileError, InputError
 from featherflow.flow import read_flow, write_flow
-from featherflow.frames import read_image
+from featherflow.images import read_image
 
 GROUPS = {
     "sintel": {"sintel-clean": 1, "sintel-final": 1},

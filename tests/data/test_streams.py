@@ -11,7 +11,7 @@ from featherflow.data import PaperAugmentation, SceneConfig, TextureBank, find_p
 from featherflow.data.streams import AHEAD, ReadPairs, RenderedPairs, find_pools
 from featherflow.errors import FileError, InputError
 from featherflow.flow import write_flow
-from featherflow.frames import write_image
+from featherflow.images import write_image
 
 SIZE = (32, 64)
 

@@ -47,7 +47,7 @@ def _flow_reader(suffix: str) -> Reader:
 
 
 def _image(data: bytes, _: Path) -> object:
-    from featherflow.frames import decode_image
+    from featherflow.images import decode_image
 
     return decode_image(data, "a", max_pixels=1 << 22)
 

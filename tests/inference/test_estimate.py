@@ -13,7 +13,8 @@ from PIL import Image
 
 import featherflow
 from featherflow.errors import FeatherflowError, FileError, InputError
-from featherflow.frames import as_batch, read_image
+from featherflow.frames import as_batch
+from featherflow.images import read_image
 from featherflow.inference import Estimator
 from featherflow.inference.defaults import usual_octaves
 from featherflow.inference.tiling import LARGEST_WHOLE

@@ -10,7 +10,7 @@ from helpers import run_command
 
 from featherflow import estimate, networks
 from featherflow.data import find_pairs
-from featherflow.frames import read_image
+from featherflow.images import read_image
 from featherflow.training.validation import comparison
 from featherflow.weights import WeightsInfo
 from featherflow.weights.store import save_weights

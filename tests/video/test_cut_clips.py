@@ -9,7 +9,7 @@ from helpers import run_command
 from PIL import Image
 
 from featherflow.errors import FileError
-from featherflow.frames import page_times
+from featherflow.images import page_times
 from featherflow.video import open_clip
 from featherflow.video.gif import is_cut_gif
 

@@ -11,7 +11,7 @@ import featherflow
 from featherflow import Estimator, networks
 from featherflow.errors import FileError, InputError
 from featherflow.flow import read_flow
-from featherflow.frames import read_image
+from featherflow.images import read_image
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video, track_video
 from featherflow.transport.stabilisation import Similarity, smooth_path
 from featherflow.video import change, open_clip, shows_motion, steps

@@ -16,7 +16,7 @@ from PIL import Image
 
 from featherflow import Estimator
 from featherflow.errors import InputError
-from featherflow.frames import eight_bits
+from featherflow.pixels import eight_bits
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video
 from featherflow.video import flow_video, open_clip, video_writer
 from featherflow.video.reading import Colour

@@ -36,7 +36,7 @@ def ready(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str
 
 def image(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
     """An image file as `(H, W, 3)` uint8."""
-    from ..frames import decode_image
+    from ..images import decode_image
 
     return {}, [decode_image(arrays[0].tobytes(), content["name"], content["max_pixels"])]
 

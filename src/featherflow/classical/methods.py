@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
-from ..frames import GREY
+from ..pixels import GREY
 from . import opencv
 
 if TYPE_CHECKING:

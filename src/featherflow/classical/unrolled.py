@@ -28,8 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..frames import GREY
 from ..networks.contract import FlowNetwork, Traits
+from ..pixels import GREY
 from .pyramid import Pyramid, coarse_to_fine, rescale_flow, sample, separable
 from .solvers import data_solution, data_tensor, mean_kernel
 

@@ -55,7 +55,7 @@ def bench(
     from .. import networks
     from ..errors import InputError
     from ..evaluation import speed
-    from ..frames import parse_size
+    from ..pixels import parse_size
     from ..weights import default_model
     from .output import print_json, show_progress
 

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from featherflow.data.benchmarks import Example
 from featherflow.data.procedural import PairBatch
-from featherflow.frames import GREY
 from featherflow.ops import pixel_grid
+from featherflow.pixels import GREY
 
 TRIES = 50
 """Draws of a map before a sample does without one."""

@@ -58,7 +58,7 @@ import numpy as np
 from featherflow.data.heldback import PAIRS
 from featherflow.errors import FileError, InputError, counted
 from featherflow.flow import SUFFIXES, read_flow, read_flow_with_valid
-from featherflow.frames import IMAGE_SUFFIXES, read_frames, read_image
+from featherflow.images import IMAGE_SUFFIXES, read_frames, read_image
 from featherflow.sequences import natural_order
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..frames import GREY
+from ..pixels import GREY
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import torch
 from ..errors import FileError
 from ..files import atomic_write
 from ..flow import write_flow
-from ..frames import write_image
+from ..images import write_image
 from ..outputs import check_outputs
 from .procedural import render_pairs
 from .render import as_bytes

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..frames import write_image
+from ..images import write_image
 from ..outputs import make_folder, make_new_folder
 from .procedural import SceneConfig, render_pairs
 from .textures import TextureBank

@@ -44,7 +44,7 @@ def run(folder: str | os.PathLike[str] = "featherflow-demo", model: str | None =
 
     from ..errors import InputError
     from ..flow import FlowMetrics, error_map, flow_to_rgb, read_flow_with_valid, save_flow_picture, write_flow
-    from ..frames import IMAGE_SUFFIXES, read_image, write_image
+    from ..images import IMAGE_SUFFIXES, read_image, write_image
     from ..inference import Estimator
     from ..outputs import check_outputs, make_folder
 

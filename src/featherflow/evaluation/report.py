@@ -14,7 +14,7 @@ import numpy as np
 from ..data.benchmarks import Example, Pair
 from ..files import atomic_write
 from ..flow import automatic_scale, error_map, flow_to_rgb
-from ..frames import eight_bits
+from ..pixels import eight_bits
 from .benchmark import Evaluation, columns
 from .figures import AGGREGATORS, FIGURES
 

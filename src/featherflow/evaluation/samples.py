@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..flow import read_flow_with_valid
-from ..frames import read_frames, read_image
+from ..images import read_frames, read_image
 
 #: Pairs left out of the means: motion blur and smoke beyond what their frames show.
 FLAGGED = ("ambush_4",)

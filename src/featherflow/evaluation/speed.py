@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FeatherflowError, InputError, WeightsError
-from ..frames import write_image
+from ..images import write_image
 from .benchmark import parse_refined
 from .memory import PeakMemory
 

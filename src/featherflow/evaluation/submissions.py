@@ -24,7 +24,7 @@ from ..data.benchmarks import BENCHMARKS, Pair, find_pairs
 from ..errors import FileError, InputError
 from ..files import atomic_write
 from ..flow import read_flow, write_flow
-from ..frames import read_image
+from ..images import read_image
 from .benchmark import Dataset, Method
 from .figures import kitti_rounded
 

@@ -12,7 +12,7 @@ import numpy as np
 from featherflow.errors import InputError
 from featherflow.flow.colour import SMALLEST_AUTOMATIC_SCALE, automatic_scale, flow_to_rgb
 from featherflow.flow.fields import Flow, Mask, as_field, as_mask, known, positive
-from featherflow.frames import GREY
+from featherflow.pixels import GREY
 
 #: (R, G, B), 0 to 255.
 Colour: TypeAlias = "tuple[int, int, int]"

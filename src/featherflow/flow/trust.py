@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..frames import GREY, as_batches
+from ..frames import as_batches
+from ..pixels import GREY
 from . import algebra
 from .fields import Flow
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 from ..errors import InputError
-from ..frames import parse_size
+from ..pixels import parse_size
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "int8")
 ENGINES = ("auto", "torch", "compile", "openvino", "onnx")

@@ -11,7 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from ..errors import FeatherflowError, InputError
-from ..frames import IMAGE_SUFFIXES
+from ..images import IMAGE_SUFFIXES
 from ..inference import Estimator
 from ..inference.settings import EstimationSettings
 from ..outputs import check_outputs

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from ..errors import FileError, InputError, counted
-from ..frames import IMAGE_SUFFIXES
+from ..images import IMAGE_SUFFIXES
 from ..pairs import rows_of_list
 from ..sequences import natural_order
 from .job import Item

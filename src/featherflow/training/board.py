@@ -28,7 +28,7 @@ class Board:
             if key in line:
                 self.writer.add_scalar(f"training/{key}", line[key], samples)
         if "validation" in line and self.pictures is not None:
-            from ..frames import read_image
+            from ..images import read_image
 
             for path in sorted(self.pictures.glob(f"{samples:09d}-*.png")):
                 self.writer.add_image(path.stem.partition("-")[2], read_image(path), samples, dataformats="HWC")

@@ -13,8 +13,9 @@ from ..data import Example
 from ..evaluation import Dataset, evaluate
 from ..flow import flow_to_rgb
 from ..flow.colour import automatic_scale
-from ..frames import eight_bits, write_image
+from ..images import write_image
 from ..inference import Estimator
+from ..pixels import eight_bits
 
 
 class Validator:

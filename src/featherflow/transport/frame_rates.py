@@ -11,8 +11,8 @@ from fractions import Fraction
 import numpy as np
 
 from ..errors import InputError
-from ..frames import Range
 from ..inference import Estimator
+from ..pixels import Range
 from ..video import (
     THRESHOLD,
     Clip,

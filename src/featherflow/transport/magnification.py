@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ..classical.median import median_filter
 from ..errors import InputError
-from ..frames import Range, as_batch
+from ..frames import as_batch
 from ..inference import Estimator
+from ..pixels import Range
 from ..video import (
     THRESHOLD,
     Picture,

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from ..errors import FileError, InputError
-from ..frames import Range, as_batch
+from ..frames import as_batch
 from ..inference import Estimator
 from ..inference.timing import Stopwatch
+from ..pixels import Range
 from ..video import (
     THRESHOLD,
     Step,

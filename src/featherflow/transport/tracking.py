@@ -15,8 +15,8 @@ import numpy as np
 from ..errors import InputError, counted
 from ..files import atomic_write
 from ..flow import flow_to_rgb
-from ..frames import Range
 from ..inference import Estimator
+from ..pixels import Range
 from ..video import (
     THRESHOLD,
     DamagedClipError,

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import InputError
-from ..frames import GREY, eight_bits
+from ..pixels import GREY, eight_bits
 
 #: Two frames less alike than this along the flow, from -1 to 1, are taken for two scenes. On real pairs of frames a network and DIS
 #: came to 0.79 and more on all but one, of smoke, and on pairs of different scenes to 0.26 and 0.59 at most.

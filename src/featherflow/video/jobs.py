@@ -21,11 +21,12 @@ from ..flow import SMALLEST_MEASURED_SCALE, measured_scale, write_flow
 from ..flow import occlusion as find_occlusion
 from ..flow.trust import check_confidence, confidence_levels
 from ..flow.trust import confidence as find_confidence
-from ..frames import Range, write_image
+from ..images import write_image
 from ..inference import Estimator
 from ..inference.timing import Stopwatch, said_before
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
 from ..overlap import ahead, behind
+from ..pixels import Range
 from .cuts import THRESHOLD, change, check_threshold
 from .reading import USUAL_COLOUR, Clip, Picture, open_clip
 from .views import CONFIDENCE, check_view, draw

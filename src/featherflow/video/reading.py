@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import FileError, InputError
-from ..frames import IMAGE_SUFFIXES, Range, Still, check_range, eight_bits, page_times, parse_size, read_scaled, sequence_range
+from ..images import IMAGE_SUFFIXES, Still, page_times, read_scaled, sequence_range
+from ..pixels import Range, check_range, eight_bits, parse_size
 from ..sequences import gaps, is_pattern, stills
 from .containers import open_video
 from .failures import reading_errors, require_av
@@ -169,7 +170,7 @@ class ImageClip(Clip):
 
     Args:
         durations: how long each is shown [s]; 0 or None: as the rate says.
-        value_range: the numbers that are black and white in pictures deeper than 8 bit. Default: see `featherflow.frames`.
+        value_range: the numbers that are black and white in pictures deeper than 8 bit. Default: see `featherflow.pixels`.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ import numpy as np
 from ..errors import InputError
 from ..flow import draw_arrows, draw_confidence, flow_to_rgb
 from ..flow import overlay as tint
-from ..frames import GREY
+from ..pixels import GREY
 
 
 def colour(frame: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:

@@ -17,8 +17,9 @@ import numpy as np
 
 from ..errors import FileError, InputError
 from ..files import atomic_write
-from ..frames import eight_bits, write_image
+from ..images import write_image
 from ..outputs import make_folder
+from ..pixels import eight_bits
 from .containers import open_video
 from .failures import reading_errors, require_av, writing_errors
 from .priority import usual_priority

@@ -12,11 +12,12 @@ import numpy as np
 from ...errors import InputError
 from ...flow import forward_backward_consistency
 from ...flow.fields import as_field, as_mask
-from ...frames import Range, check_range, read_frames, read_image
+from ...images import read_frames, read_image
 from ...inference.estimator import Estimator, kept_estimator
 from ...inference.timing import Stopwatch, Times, said_before
 from ...outputs import check_outputs
 from ...pairs import FramePair, find_pairs, folders_of
+from ...pixels import Range, check_range
 from .field import Calibration, Kind, VelocityField, calibrated, on_grid
 from .pictures import check_picture, draw_quiver, draw_vorticity
 from .validation import Validation, filled, rejected
