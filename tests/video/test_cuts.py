@@ -15,7 +15,7 @@ from featherflow.images import read_image
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video, track_video
 from featherflow.transport.stabilisation import Similarity, smooth_path
 from featherflow.video import change, open_clip, shows_motion, steps
-from featherflow.video.reading import VideoClip
+from featherflow.video.decoding import VideoClip
 
 pytest.importorskip("av")
 pytest.importorskip("cv2")

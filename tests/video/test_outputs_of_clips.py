@@ -19,7 +19,7 @@ from featherflow.errors import InputError
 from featherflow.pixels import eight_bits
 from featherflow.transport import interpolate_video, magnify_video, stabilise_video
 from featherflow.video import flow_video, open_clip, video_writer
-from featherflow.video.reading import Colour
+from featherflow.video.clips import Colour
 
 av = pytest.importorskip("av")
 pytest.importorskip("cv2")

@@ -5,9 +5,10 @@ Needs PyAV (extra `video`) for video files, cameras and pipes; folders and globs
 
 from ..overlap import ahead, behind
 from .checking import ClipCheck, FrameCheck, check_clip
+from .clips import Clip, Colour, Picture, Selection
 from .cuts import THRESHOLD, Change, change, check_threshold, shows_motion
 from .jobs import DamagedClipError, Step, Stopped, VideoJobResult, check_clip_outputs, flow_video, steps, video_job, write_clip
-from .reading import Clip, Colour, Picture, Selection, open_clip
+from .reading import open_clip
 from .views import VIEWS, draw
 from .writing import CODECS, Pace, Sound, VideoWriter, check_format, video_writer
 

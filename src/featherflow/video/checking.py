@@ -17,9 +17,10 @@ from ..flow import warp_error
 from ..inference import Estimator
 from ..inference.timing import Stopwatch, said_before
 from ..overlap import ahead
+from .clips import Clip, Picture
 from .cuts import THRESHOLD, check_threshold
 from .jobs import DamagedClipError, Step, check_clip_outputs, steps
-from .reading import Clip, Picture, open_clip
+from .reading import open_clip
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from ..inference.timing import Stopwatch, said_before
 from ..outputs import FLOW_FORMATS, check_outputs, make_folder
 from ..overlap import ahead, behind
 from ..pixels import Range
+from .clips import USUAL_COLOUR, Clip, Picture
 from .cuts import THRESHOLD, change, check_threshold
-from .reading import USUAL_COLOUR, Clip, Picture, open_clip
+from .reading import open_clip
 from .views import CONFIDENCE, check_view, draw
 from .writing import Pace, Sound, StillsWriter, VideoWriter, check_format, is_numbered, is_silent, video_writer
 

@@ -20,10 +20,10 @@ from ..files import atomic_write
 from ..images import write_image
 from ..outputs import make_folder
 from ..pixels import eight_bits
+from .clips import USUAL_COLOUR, Colour
 from .containers import open_video
 from .failures import reading_errors, require_av, writing_errors
 from .priority import usual_priority
-from .reading import USUAL_COLOUR, Colour
 from .standard import standard_output
 from .stretching import StretchedSound
 
