@@ -1,12 +1,12 @@
 """LiteFlowNet's units with one set of weights for all levels: the recurrence of a coarse-to-fine solver, learned. Ours.
 
     frame 1, frame 2 -> encoder: features at 1/2 and 1/4, and one stage used again at 1/8, 1/16, ... until about 8 cells are left
-    for each level from the coarsest to 1/4, once or more (sweeps):
+    for each level from the coarsest to 1/4, twice above 1/4, where it costs little (sweeps):
         M  descriptor matching        cost volume of F1 and warped F2, state             -> flow + residual
         S  sub-pixel refinement       F1, warped F2, flow                                -> flow + residual
         R  flow regularization        brightness error, flow, F1                         -> flow filtered by a kernel per pixel
         state                         what S and R saw, kept or not, channel by channel
-    at 1/2, as often: a narrow S with weights of its own, for what is smaller than the cells of 1/4
+    at 1/2: a narrow S with weights of its own, for what is smaller than the cells of 1/4
     finest flow, enlarged by 2, each pixel a mixture of the flows around it that follows from what S saw
 
 All flows inside are in pixels of the level they stand on, so that a unit sees the same numbers at every level. Any size of frame
@@ -81,8 +81,9 @@ class TiedConfig:
     half_state: int = 14
     half_subpixel: tuple[int, ...] = (48, 32, 32)
     enlargement: int = 32
-    #: Sweeps over each level.
+    #: Sweeps over each level, and how many times as often those above 1/4 are swept.
     iterations: int = 1
+    coarse_sweeps: int = 2
 
 
 class Pyramid(NamedTuple):
@@ -265,7 +266,7 @@ class LiteFlowNetTied(FeatureNetwork):
             if level < coarsest:
                 size = size_of(frame1.features[level])
                 u, state = upscaled(u, size), resize(state, size)
-            for _ in range(iterations):
+            for _ in range(iterations if level == FINEST_TIED else iterations * self.config.coarse_sweeps):
                 u_matching, u_subpixel, u, state = self.decoder(level, frame1, frame2, u, state, detach)
                 unit = 2 ** (level - 1) / FLOW_SCALE
                 estimates.append(FlowEstimate(level, u_matching * unit, u_subpixel * unit, u * unit, state, None))
