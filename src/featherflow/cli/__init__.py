@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from .. import __version__
 from ..errors import FeatherflowError, InputError, is_out_of_memory, printable
+from ..inference.runners.heap import keep_freed_memory
 from ..inference.runners.threads import respect_container
 from . import (
     bench,
@@ -83,6 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show_log(logging.WARNING)
     warnings.filterwarnings("ignore", module="PIL")  # what it thinks of damaged images, which are refused in our own words
     respect_container()
+    keep_freed_memory()
     try:
         app(arguments, exit_on_error=False, print_error=False)
     except FeatherflowError as error:

@@ -22,6 +22,7 @@ def run(
     output: Annotated[str, Parameter(alias="-o")],
     verb: str = "flow",
     set: list[str] | None = None,
+    span: int | None = None,
     address: str | None = None,
     cpus: int | None = None,
     workers: str = "1:",
@@ -50,6 +51,9 @@ def run(
     set
         NAME=VALUE: an option of the verb, as its own command has it with _ for -; may be given several times: format=npz,
         backward=true, factor=4.
+    span
+        Of the verb flow: cut videos into spans of about so many seconds, which several workers share, each with a folder
+        of its own. By default a clip is one item.
     address
         Of a Ray cluster to join, from one of its machines: host:6379, or auto. By default that of RAY_ADDRESS, else this machine
         alone.
@@ -81,6 +85,7 @@ def run(
             verb=verb,
             settings=estimation.plain(),
             options=dict(_option(text) for text in set or ()),
+            span=span,
             address=address,
             cpus=cpus,
             workers=_bounds(workers),

@@ -20,11 +20,13 @@ from .items import find_items
 from .job import Item, ScaleJob
 from .places import absolute, check_extra, joined
 from .session import Pool, Session
+from .spans import in_spans
 from .summary import ItemFailure, ScaleResult
 from .verbs import check_options, endings
 from .work import RECORD
 
 _LOST = "its worker died each time, for want of memory or by a crash in a library"
+_SELECTING = {"start", "end", "stride", "fps"}  # options of clips that spans take the place of
 _PATIENCE = 10  # s for a cluster to take a call
 
 
@@ -35,6 +37,7 @@ def run(
     verb: str = "flow",
     settings: EstimationSettings | None = None,
     options: Mapping[str, object] | None = None,
+    span: int | None = None,
     address: str | None = None,
     cpus: int | None = None,
     workers: tuple[int, int | None] = (1, None),
@@ -51,6 +54,7 @@ def run(
         target: folder to write into, as a path or a URI that fsspec knows; with several machines one that all of them see.
         verb: a name of `featherflow.scale.VERBS`; options: keywords of its function.
         settings: how flow is estimated. Default: `EstimationSettings()`.
+        span: of the verb flow, cut videos into items of about so many seconds. Default: a clip is one item.
         address: of a cluster to join, from one of its machines (`host:6379`, `auto`). Default: that of RAY_ADDRESS, else a cluster
             of this machine alone, for the time of the call.
         cpus: of a cluster of this machine alone, how many it has. Default: all.
@@ -70,7 +74,9 @@ def run(
     _check_pool(address, cpus, workers, cpus_per_worker, gpus_per_worker, retries)
     settings = _everywhere(settings, gpus_per_worker)
     job = ScaleJob(target=absolute(target), verb=verb, settings=settings, options=dict(options or {}))
+    _check_span(span, job)
     items = find_items(source, verb)
+    items = in_spans(items, span) if span is not None else items
     possible = [item for item in items if item.fault is None]
     for pairs in {item.is_pair(verb) for item in possible}:
         check_options(verb, job.options, job.settings, pairs)
@@ -156,6 +162,17 @@ def _check_pool(
         raise InputError(f"A worker has a fraction of a GPU or a whole number of them, got {gpus}.")
     if retries < 0:
         raise InputError(f"Items are tried again 0 times or more, got {retries}.")
+
+
+def _check_span(span: int | None, job: ScaleJob) -> None:
+    if span is None:
+        return
+    if span < 1:
+        raise InputError(f"A span is a whole number of seconds, 1 or more, got {span}.")
+    if job.verb != "flow":
+        raise InputError(f"Spans are for the verb flow; what {job.verb} makes of a clip is one file.")
+    if taken := sorted(job.options.keys() & _SELECTING):
+        raise InputError(f"With spans, every frame of a clip is taken; leave the option {taken[0]} out.")
 
 
 def _check_answers(address: str) -> None:

@@ -23,15 +23,33 @@ class Item:
         sources: paths or URIs: two frames for the flow of a pair, else one clip, or all frames of one in order.
         name: of what is made of it, relative to the target, without its ending; no other item has it.
         fault: why nothing can be made of it, where that was seen before it was tried.
+        span: of a clip from which a part is taken, start and end [s], the latter None where it goes on to the last frame; the flow
+            from its last frame to the one after it is part of it.
     """
 
     sources: tuple[str, ...]
     name: str
     fault: str | None = None
+    span: tuple[int, int | None] | None = None
 
     def is_pair(self, verb: str) -> bool:
         """Whether it is a pair of frames, not a clip (which has two frames at least)."""
         return verb == "flow" and len(self.sources) == 2
+
+    def as_list(self) -> list[object]:
+        """The item in lists, strings and numbers, as JSON has them."""
+        return [list(self.sources), self.name, self.fault, self.span and list(self.span)]
+
+    @classmethod
+    def of_list(cls, item: list) -> Item:
+        """The item that `as_list` gave."""
+        sources, name, fault, span = item
+        return cls(tuple(sources), name, fault, span and tuple(span))
+
+    @property
+    def part(self) -> dict[str, object]:
+        """The keywords of a clip's verb that take its span."""
+        return {} if self.span is None else {"start": self.span[0], "end": self.span[1], "through": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,5 +93,5 @@ class ScaleJob:
         that an archive may be begun on one kind of machine and ended on another.
         """
         settings = {name: value for name, value in dataclasses.asdict(self.settings).items() if name not in ("device", "weights")}
-        parts = [_VERSION, self.verb, dict(self.options), settings, weights, item.sources, item.name]
+        parts = [_VERSION, self.verb, dict(self.options), settings, weights, item.sources, item.name, item.span]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ..errors import FileError, MissingExtraError
 from ..files import atomic_write
@@ -107,6 +107,17 @@ def read_bytes(place: str) -> bytes:
         system, path = _locate(place)
         content = system.cat_file(path)
         return content if isinstance(content, bytes) else content.encode()
+
+
+def opened(place: str) -> BinaryIO:
+    """The file, open for reading.
+
+    Raises:
+        FileError: if it cannot be read.
+    """
+    with told(place):
+        system, path = _locate(place)
+        return cast("BinaryIO", system.open(path, "rb"))
 
 
 def state(place: str) -> dict[str, object]:

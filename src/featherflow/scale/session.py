@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from ..errors import FeatherflowError, InputError, counted, printable
+from ..inference.runners.heap import keep_freed_memory
 from .job import Item, ScaleJob
 from .work import Outcome, Worker
 
@@ -113,7 +114,7 @@ class Session:
             "job": self.job.as_dict(),
             "pool": dataclasses.asdict(self.pool),
             "alone": alone,
-            "items": [[number, item.sources, item.name] for number, item in items.items()],
+            "items": [[number, item.as_list()] for number, item in items.items()],
         }
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
@@ -164,7 +165,8 @@ def main() -> None:
         with _cluster(pool, lambda text: tell("note", text=text)):
             tell("joined")
             began = time.perf_counter()
-            for number, outcome in _outcomes(request["items"], ScaleJob.of_dict(request["job"]), pool, request["alone"]):
+            items = {number: Item.of_list(item) for number, item in request["items"]}
+            for number, outcome in _outcomes(items, ScaleJob.of_dict(request["job"]), pool, request["alone"]):
                 tell("outcome", number=number, outcome=outcome)
             seconds = time.perf_counter() - began
         tell("end", seconds=seconds)
@@ -223,16 +225,14 @@ def _check_room(pool: Pool, machines: Sequence[Mapping[str, float]], note: Calla
         raise InputError(f"There is room for {counted(room, 'worker')} on this machine, and {pool.workers[0]} are asked for.")
 
 
-def _outcomes(
-    items: Sequence[tuple[int, Sequence[str], str]], job: ScaleJob, pool: Pool, alone: bool
-) -> Iterator[tuple[int, Mapping]]:
+def _outcomes(items: Mapping[int, Item], job: ScaleJob, pool: Pool, alone: bool) -> Iterator[tuple[int, Mapping]]:
     ray = import_module("ray")
-    pairs = all(Item(tuple(sources), name).is_pair(job.verb) for _, sources, name in items)
+    pairs = all(item.is_pair(job.verb) for item in items.values())
     size = max(1, min(_LARGEST_BLOCK, len(items) // _BLOCKS) if pairs else math.ceil(len(items) / _MOST_BLOCKS))
     size = 1 if alone else size
     ahead = 2 if pairs and not alone else 1  # a clip takes long, and should wait for the first worker that is free
     blocks = math.ceil(len(items) / size)
-    rows = [{"number": number, "item": json.dumps([sources, name])} for number, sources, name in items]
+    rows = [{"number": number, "item": json.dumps(item.as_list())} for number, item in items.items()]
     fewest, most = pool.workers
     data = ray.data.from_items(rows, override_num_blocks=blocks)
     with warnings.catch_warnings():
@@ -259,6 +259,7 @@ class _Actor:
     def __init__(self, job: dict, run: str, threads: int):
         import torch
 
+        keep_freed_memory()
         torch.set_num_threads(threads)
         try:
             import cv2
@@ -269,8 +270,7 @@ class _Actor:
         self.worker = Worker(ScaleJob.of_dict(job), run)
 
     def __call__(self, batch: Mapping) -> dict[str, list]:
-        items = [json.loads(str(text)) for text in batch["item"]]
-        outcomes = [self.worker(Item(tuple(sources), name)) for sources, name in items]
+        outcomes = [self.worker(Item.of_list(json.loads(str(text)))) for text in batch["item"]]
         return {"number": batch["number"], "outcome": [json.dumps(dataclasses.asdict(outcome)) for outcome in outcomes]}
 
 

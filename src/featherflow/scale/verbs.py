@@ -6,6 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ..errors import InputError
@@ -18,7 +19,7 @@ from ..plans import plan_files
 #: Keywords that are not for an item to choose: what is read and written, by what, and forms of raw frames.
 _RESERVED = (
     *("source", "frames", "pairs", "pairing", "output", "picture", "video", "flow_dir", "summary", "overwrite"),
-    *("estimator", "settings", "progress", "size", "pixel_format"),
+    *("estimator", "settings", "progress", "size", "pixel_format", "through"),
 )
 
 
@@ -59,7 +60,17 @@ def _pair_plan(frames: Sequence[str], base: Path, settings: EstimationSettings, 
 def _flow(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
     from ..video import flow_video
 
+    if options.get("through") and not _moves(source, options):
+        return 0
     return flow_video(source, flow_dir=base, estimator=estimator, **options).frames
+
+
+def _moves(source: Path, options: Mapping) -> bool:
+    """Whether a span holds two pictures; one may stay for longer."""
+    from ..video import open_clip
+
+    selection = {name: options[name] for name in ("start", "end", "through")}
+    return len(list(islice(open_clip(source, **selection), 2))) == 2
 
 
 def _video(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:

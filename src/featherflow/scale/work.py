@@ -127,7 +127,7 @@ class Worker:
         """The record of an item that is there as asked for; None where it is to be made."""
         try:
             record = json.loads(read_bytes(self._record_place(item)))
-            asked = record["item"] == digest and record["sources"] == list(sources) and record["outputs"]
+            asked = record["item"] == digest and record["sources"] == list(sources) and (record["outputs"] or not record["frames"])
             places = [(joined(self.job.target, output["name"]), output["size"], output["sha256"]) for output in record["outputs"]]
             fits = (
                 asked
@@ -140,7 +140,7 @@ class Worker:
         return record if fits and all(is_intact(*place) for place in places) else None
 
     def _make(self, item: Item, read: Path, base: Path, estimator: Estimator) -> int:
-        options, count = self.job.options, len(item.sources)
+        options, count = {**self.job.options, **item.part}, len(item.sources)
         if item.is_pair(self.job.verb):
             # Folders of their own: two frames may have one name.
             frames = [fetch(source, read / str(number)) for number, source in enumerate(item.sources)]

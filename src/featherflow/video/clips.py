@@ -58,14 +58,16 @@ class Colour:
 class Selection:
     """Which frames of a source are taken.
 
-    From `start` up to but not including `end` [s], every `stride`-th of them, and of these no more than `fps` a second. Frames
-    that are taken keep their times.
+    From `start` up to but not including `end` [s], every `stride`-th of them, and of these no more than `fps` a second; with
+    `through` also the first that comes after `end`, which makes a pair with the last before it. Frames that are taken keep their
+    times.
     """
 
     start: Fraction | None = None
     end: Fraction | None = None
     stride: int = 1
     fps: Fraction | None = None
+    through: bool = False
 
     def __post_init__(self):
         if self.start is not None and self.start < 0:
@@ -82,6 +84,8 @@ class Selection:
             if self.start is not None and time < self.start - _ROUNDING:
                 continue
             if self.end is not None and time >= self.end - _ROUNDING:
+                if self.through:
+                    yield time, what
                 return
             seen += 1
             if (seen - 1) % self.stride:
@@ -101,7 +105,7 @@ class Selection:
         """About how many frames are taken of a source of `frames` frames, `rate` a second."""
         length = Fraction(frames) / rate
         last = length if self.end is None else min(length, self.end)
-        return max(round((last - (self.start or 0)) * self.rate(rate)), 0)
+        return max(round((last - (self.start or 0)) * self.rate(rate)), 0) + (self.through and last < length)
 
 
 USUAL_COLOUR = Colour()

@@ -39,8 +39,6 @@ def open_video(path: str | os.PathLike[str], name: str | None = None) -> av.cont
     Raises:
         FileError: for what is no file, and for lists of other files. What PyAV raises for damaged files passes through.
     """
-    import av
-
     path, name = Path(path), str(path) if name is None else name
     try:
         file = path.open("rb")
@@ -48,6 +46,13 @@ def open_video(path: str | os.PathLike[str], name: str | None = None) -> av.cont
         raise FileError(f"There is no file '{name}'.") from None
     except OSError as error:
         raise FileError(f"'{name}' cannot be read: {error.strerror or error}.") from None
+    return open_bytes(file, name)
+
+
+def open_bytes(file: BinaryIO, name: str) -> av.container.InputContainer:
+    """The same for a file that is open, wherever it lies; it is closed with the container."""
+    import av
+
     start = file.read(64).lstrip(b"\xef\xbb\xbf \t\r\n")
     file.seek(0)
     for mark, what in _REFUSED.items():

@@ -303,6 +303,7 @@ def flow_video(
     format: str = "flo",
     start: float | None = None,
     end: float | None = None,
+    through: bool = False,
     stride: int = 1,
     fps: float | None = None,
     size: str | None = None,
@@ -325,7 +326,7 @@ def flow_video(
     """The flow of a clip as a video, as flow files, or both. A clip of N frames gives N - 1.
 
     Args:
-        source, start, end, stride, fps, size, pixel_format, value_range: as `open_clip`.
+        source, start, end, through, stride, fps, size, pixel_format, value_range: as `open_clip`.
         output: video to write; view: what it shows, a name of `VIEWS`; codec: a name of `CODECS`; crf: its quality; sound: copy it.
         overwrite: let the video take the place of the source.
         flow_dir: folder for flow files, named by number of frame; format: a name of `FLOW_FORMATS`.
@@ -359,7 +360,15 @@ def flow_video(
     check_view(view)
     check_threshold(cuts)
     clip = open_clip(
-        source, start=start, end=end, stride=stride, fps=fps, size=size, pixel_format=pixel_format, value_range=value_range
+        source,
+        start=start,
+        end=end,
+        through=through,
+        stride=stride,
+        fps=fps,
+        size=size,
+        pixel_format=pixel_format,
+        value_range=value_range,
     )
     check_clip_outputs(clip, [("the video", output)], overwrite)
     if flow_dir is not None and clip.expected is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def open_clip(
     *,
     start: float | None = None,
     end: float | None = None,
+    through: bool = False,
     stride: int = 1,
     fps: float | None = None,
     size: str | None = None,
@@ -37,7 +39,7 @@ def open_clip(
     Args:
         source: a video file; a folder or glob of images, in order of name; a camera's number; `-` for raw frames on standard
             input, or YUV4MPEG2 where no size is given.
-        start, end: part to take [s]; stride: take one frame of so many.
+        start, end: part to take [s]; through: also the first frame after it; stride: take one frame of so many.
         fps: of a video or camera: take at most so many frames a second, each at its own time. Of images and raw frames: how many
             are shown in a second (default 25).
         size, pixel_format: of raw frames, `"640x480"` and FFmpeg's name of how pixels are stored.
@@ -52,7 +54,7 @@ def open_clip(
     rate = None if fps is None else _fraction(fps, "fps")
     if rate is not None and rate <= 0:
         raise InputError(f"fps is a positive number of frames per second, got {fps}.")
-    selection = Selection(_fraction(start, "start"), _fraction(end, "end"), stride)
+    selection = Selection(_fraction(start, "start"), _fraction(end, "end"), stride, through=through)
     if source == "-":
         _no_range(value_range)
         return _pipe(selection, rate, size, pixel_format)
@@ -63,10 +65,10 @@ def open_clip(
         for note in notes:
             _log.warning("note: %s", note)
         return ImageClip(source, found, selection, rate or USUAL_RATE, value_range=value_range)
-    selection = Selection(selection.start, selection.end, stride, rate)
+    of_video = replace(selection, fps=rate)
     if source.isdigit() and not Path(source).exists():
         _no_range(value_range)
-        return _camera(int(source), selection)
+        return _camera(int(source), of_video)
     path = Path(source)
     if not path.exists():
         raise FileError(f"There is no file or folder '{source}'.")
@@ -75,10 +77,10 @@ def open_clip(
         if len(shown) == 1:
             raise InputError(f"'{source}' is a single frame; name a video, or a folder or quoted glob of frames.")
         pages = [Still(path, page) for page in range(len(shown))]
-        return ImageClip(source, pages, Selection(selection.start, selection.end, stride), rate or USUAL_RATE, shown, value_range)
+        return ImageClip(source, pages, selection, rate or USUAL_RATE, shown, value_range)
     _no_range(value_range)
     require_av()
-    return VideoClip(source, lambda: open_video(path), selection, path=path)
+    return VideoClip(source, lambda: open_video(path), of_video, path=path)
 
 
 def _no_range(value_range: Range | None) -> None:
@@ -101,7 +103,7 @@ def _pipe(selection: Selection, rate: Fraction | None, size: str | None, pixel_f
 def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
     """YUV4MPEG2 on standard input, which says its size and rate itself."""
     av = require_av()
-    selection = Selection(selection.start, selection.end, selection.stride, fps)
+    selection = replace(selection, fps=fps)
 
     def opener():
         file = standard_input()
