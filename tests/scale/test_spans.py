@@ -1,9 +1,11 @@
 """A long clip in parts that workers share: together they make what one made of the whole."""
 
+import json
 from fractions import Fraction
 
 import pytest
 from clips import moving, write_clip
+from helpers import run_command
 
 from featherflow.errors import InputError
 from featherflow.inference.settings import EstimationSettings
@@ -89,3 +91,13 @@ def test_spans_of_a_video_elsewhere(tmp_path, film):
 def test_spans_that_cannot_be(tmp_path, film, keywords, said):
     with pytest.raises(InputError, match=said):
         run(film([Fraction(k, 4) for k in range(COUNT)]), tmp_path / "out", settings=FAST, **keywords)
+
+
+def test_spans_by_the_command(tmp_path, film, capsys):
+    """Two workers share one film."""
+    times = [Fraction(k, 4) for k in range(COUNT)]
+    command = ("scale", "run", film(times), "-o", tmp_path / "out", "--span", "1", "--model", "dis-ultrafast")
+    assert run_command(*command, "--workers", "2", "--cpus", 2, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["items"], told["done"], told["failed"], told["frames"]) == (3, 3, 0, COUNT - 1)
+    assert len(flows_of(tmp_path / "out")) == COUNT - 1
