@@ -228,3 +228,52 @@ def test_a_damaged_clip_keeps_what_was_done_without_a_scale(tmp_path, capsys):
     assert run_command("video", tmp_path / "bad.mkv", "-o", tmp_path / "out.mp4", "--model", "dis-ultrafast") == 3
     assert "made until then is kept: " in capsys.readouterr().err
     assert len(read_clip(tmp_path / "out.mp4")[0]) > 5
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("late.mkv", "mpeg4"), ("late.nut", "mpeg4"), ("late.wmv", "wmv2"), ("late.ts", "mpeg2video"), ("late.mp4", "mpeg4")],
+)
+def test_a_clip_that_starts_late_is_whole(tmp_path, name, codec):
+    """Some containers count their length from 0, others from the first picture; neither is taken for a clip that was cut."""
+    path = tmp_path / name
+    write_clip(path, moving(40), [7 + Fraction(k, 25) for k in range(40)], codec=codec, time_base=Fraction(1, 25))
+    clip = open_clip(path)
+    pictures = list(clip)
+    assert [picture.time for picture in pictures] == pytest.approx([k / 25 for k in range(40)], abs=1e-3)
+    assert clip.expected == pytest.approx(40, abs=1)
+
+
+def test_a_clip_that_starts_late_and_was_cut(tmp_path):
+    write_clip(tmp_path / "late.mkv", moving(60), [2 + Fraction(k, 25) for k in range(60)])
+    data = (tmp_path / "late.mkv").read_bytes()
+    (tmp_path / "late.mkv").write_bytes(data[: len(data) // 2])
+    with pytest.raises(FileError, match=r"it says that it lasts 2\.40 s, but its pictures end at 1"):
+        list(open_clip(tmp_path / "late.mkv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("clip.avi", "libx264", {"bf": "2", "g": "8"}),
+        ("clip.avi", "mpeg4", {"bf": "2", "g": "8"}),
+        ("clip.rm", "rv10", {"g": "8"}),
+        ("clip.h264", "libx264", {"bf": "2", "g": "8"}),
+    ],
+)
+def test_each_picture_comes_once_and_from_any_start(tmp_path, name, codec, options):
+    """AVI says no times of showing; some RealMedia and bare streams cannot be sought."""
+    if codec not in av.codecs_available:
+        pytest.skip(f"FFmpeg without {codec}")
+    path = tmp_path / name
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for image in moving(40):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image)))
+        container.mux(stream.encode())
+    whole = [(picture.time, picture.image.tobytes()) for picture in open_clip(path)]
+    assert len(whole) == len({image for _, image in whole}) == 40
+    for start in (Fraction(1, 2), 1, Fraction(5, 2)):
+        part = [(picture.time, picture.image.tobytes()) for picture in open_clip(path, start=start)]
+        assert part == [(time, image) for time, image in whole if time >= start]

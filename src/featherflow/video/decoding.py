@@ -17,6 +17,7 @@ from .failures import reading_errors
 from .gif import is_cut_gif
 
 _LATEST = 2**62  # microseconds; containers count in 64 bits
+_OWN_CLOCK = 0x200  # FFmpeg's AVFMT_TS_DISCONT: times that begin anywhere
 _MUCH_OF_IT = Fraction(9, 10)  # what a file says of its length may be a little wrong
 
 
@@ -34,15 +35,17 @@ class VideoClip(Clip):
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
         self.time_base = Fraction(stream.time_base or 1 / self.rate)
         self.origin = min((s.start_time * s.time_base for s in container.streams if s.start_time is not None), default=Fraction(0))
-        frames = stream.frames or round((container.duration or 0) * self.rate / 1_000_000)
+        lasts = Fraction(container.duration or 0, 1_000_000)
+        since = self._counted_before(container, stream)
+        frames = stream.frames or round((lasts - since if since < lasts else lasts) * self.rate)
         if repeatable and frames:
             self.expected = selection.count(frames, self.rate)
             self._length = Fraction(frames) / self.rate
         self._declared = self._turn = None
         if repeatable and stream.duration:
-            self._declared = stream.duration * self.time_base
-        elif repeatable and container.duration and not container.streams.audio:  # a container lasts as long as its longest stream
-            self._declared = Fraction(container.duration, 1_000_000)
+            self._declared = stream.duration * self.time_base - since
+        elif repeatable and lasts and not container.streams.audio:  # a container lasts as long as its longest stream
+            self._declared = lasts - since
         if path is not None:
             self.files = (path,)
             self.audio = path if container.streams.audio else None
@@ -76,6 +79,16 @@ class VideoClip(Clip):
         with closing(frames):
             for time, frame in self.selection.take(self._to_the_end(frames)):
                 yield Picture(self._upright(frame), time, _duration(frame))
+
+    def _counted_before(self, container, stream) -> Fraction:
+        """What of the length that a file says may lie before its first picture [s].
+
+        Matroska, ASF and NUT count from 0 also where the first picture is shown later; FFmpeg passes that on. With an index of the
+        pictures their own length is known, and that of a transport stream FFmpeg finds out itself.
+        """
+        if stream.frames or int(container.format.flags) & _OWN_CLOCK:
+            return Fraction(0)
+        return max(self.origin, Fraction(0))
 
     def _to_the_end(self, frames: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:
         """The same frames, and an error where they end long before the file says."""
@@ -162,7 +175,7 @@ class VideoClip(Clip):
         return next((index for index in indices if counts[index] > 1), indices[0])
 
     def _frames_from(self, start: Fraction | None) -> Generator[tuple[Fraction, Any], None, None]:
-        """(time, frame) from a keyframe at or before `start` on.
+        """(time, frame) from a keyframe at or before `start` on, or from the beginning where nothing can be sought.
 
         Containers go where they think best: to a time of decoding, or of showing, or past the keyframe. What counts is the time of
         the first keyframe that is decoded there; what is shown before it may lack what it is made from. Where that is too late, it
@@ -171,8 +184,11 @@ class VideoClip(Clip):
         back = Fraction(0)
         while start and start > back:
             container, stream = self._opened()
-            with reading_errors(self.name):
+            try:
                 container.seek(min(int((start - back + self.origin) * 1_000_000), _LATEST))
+            except OSError:  # RealMedia without an index, among others
+                container.close()
+                break
             frames = self._decode(container, stream)
             landed = next(((time, frame) for time, frame in frames if frame.key_frame or time > start), None)
             if landed is not None and landed[0] <= start:
@@ -186,9 +202,12 @@ class VideoClip(Clip):
     def _decode(self, container, stream) -> Generator[tuple[Fraction, Any], None, None]:
         """(time, frame) in order of time; a frame without a time follows the one before at the usual rate.
 
+        AVI holds times of decoding alone, and what FFmpeg makes of them for H.264 with B-frames runs backwards. Frames leave the
+        decoder in the order in which they are shown, each with the next of those times.
+
         What a frame does not say of its colours (those of ProRes may not), the container does, in MOV and MP4 in the atom `colr`.
         """
-        time = None
+        time, in_order = None, container.format.name == "avi"
         told = {name: int(getattr(stream.codec_context, name)) for name in _UNKNOWN}  # decoders may overwrite it
         told = {name: value for name, value in told.items() if value != _UNKNOWN[name]}
         frames = _until_damage(container, stream)
@@ -200,8 +219,9 @@ class VideoClip(Clip):
             for name, value in told.items():
                 if int(getattr(frame, name)) == _UNKNOWN[name]:
                     setattr(frame, name, value)
-            if frame.pts is not None:
-                now = frame.pts * Fraction(frame.time_base) - self.origin
+            ticks = frame.dts if in_order else frame.pts
+            if ticks is not None:
+                now = ticks * Fraction(frame.time_base) - self.origin
             else:
                 now = Fraction(0) if time is None else time + 1 / self.rate
             if time is not None and now <= time:
