@@ -166,6 +166,13 @@ def test_sources_that_are_not_there(work):
         ({"min_confidence": 7}, True, "confidence"),
         ({"output": "x"}, True, "no option"),
         ({"legend": True}, False, "no option of flow of clips"),
+        ({"backward": "False"}, False, "The option backward of flow is true or false, got 'False'"),
+        ({"picture": "no", "scale": 20}, True, "The option picture of flow is true or false, got 'no'"),
+        ({"backward": 1}, True, "is true or false"),
+        ({"stride": 1.5}, False, "The option stride of flow is a whole number, got '1.5'"),
+        ({"scale": "much"}, True, "The option scale of flow is a number, got 'much'"),
+        ({"cuts": True}, False, "The option cuts of flow is a number"),
+        ({"format": "xyz"}, False, "format of flow files must be one of"),
     ],
 )
 def test_options_are_refused_before_the_first_item(options, pairs, said):

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 
 from ..errors import InputError
@@ -21,6 +22,15 @@ _RESERVED = (
     *("source", "frames", "pairs", "pairing", "output", "picture", "video", "flow_dir", "summary", "overwrite"),
     *("estimator", "settings", "progress", "size", "pixel_format", "through"),
 )
+
+#: Kinds of values as annotations name them, and as sentences do.
+_KINDS: Mapping[str, tuple[type, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "float": (Real, "a number"),
+    "str": (str, "a name"),
+    "None": (type(None), "null"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,16 +55,21 @@ def pair_files(frames: Sequence[Path], base: Path, estimator: Estimator, options
 
 
 def _pair_plan(frames: Sequence[str], base: Path, settings: EstimationSettings, options: Mapping):
-    options = dict(options)
-    suffix = FLOW_FORMATS.get(str(name := options.pop("format", "flo")))
-    if suffix is None:
-        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{name}'.")
+    options, suffix = dict(options), _flow_suffix(options)
+    options.pop("format", None)
     picture = base.with_name(f"{base.name}.picture.png") if options.pop("picture", False) else None
     if picture is not None and options.get("scale") is None:
         raise InputError(
             "Pictures of many pairs need one scale of colours, e.g. --set scale=20: no pair knows the motions of others."
         )
     return plan_files(frames, base.with_name(base.name + suffix), picture, settings=settings, **options)
+
+
+def _flow_suffix(options: Mapping) -> str:
+    suffix = FLOW_FORMATS.get(str(name := options.get("format", "flo")))
+    if suffix is None:
+        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{name}'.")
+    return suffix
 
 
 def _flow(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
@@ -136,7 +151,7 @@ def endings(verb: str, options: Mapping, settings: EstimationSettings, pairs: bo
             (task,) = _pair_plan(["first.png", "second.png"], base, settings, options).tasks
             return [path.name.removeprefix(base.name) for _, path in task.outputs]
     if verb == "flow":
-        return [f"/000000{FLOW_FORMATS.get(str(options.get('format', 'flo')), '')}"]
+        return [f"/000000{_flow_suffix(options)}"]
     return [VERBS[verb].suffix]
 
 
@@ -147,15 +162,27 @@ def check_options(verb: str, options: Mapping, settings: EstimationSettings, pai
         pairs: whether there are pairs of frames, whose options are those of `featherflow.plans.plan_files`.
 
     Raises:
-        InputError: for an option that the verb does not have, or, of pairs, a value that cannot be.
+        InputError: for an option that the verb does not have, a value of another kind than it takes, or a format of flow files that
+            does not exist; of pairs also for other values that cannot be.
     """
     function = plan_files if pairs else VERBS[verb].options()
-    known = [name for name in inspect.signature(function).parameters if name not in _RESERVED]
-    known += ["picture"] if pairs else []
-    for name in options:
+    known = {name: str(one.annotation) for name, one in inspect.signature(function).parameters.items() if name not in _RESERVED}
+    known |= {"picture": "bool"} if pairs else {}
+    for name, value in options.items():
         if name not in known:
             raise InputError(
                 f"'{name}' is no option of {verb} of {'pairs' if pairs else 'clips'}; there are {', '.join(sorted(known))}."
             )
-    if pairs:
-        endings(verb, options, settings, pairs)
+        if not _is_of(value, kinds := known[name].split(" | ")):
+            wanted = " or ".join(_KINDS[kind][1] for kind in kinds if kind != "None")
+            raise InputError(f"The option {name} of {verb} is {wanted}, got '{value}'.")
+    endings(verb, options, settings, pairs)
+
+
+def _is_of(value: object, kinds: Sequence[str]) -> bool:
+    """Whether a value is of one of these kinds; True where one of them is no plain one."""
+    if not all(kind in _KINDS for kind in kinds):
+        return True
+    if isinstance(value, bool):  # which Python counts among the numbers
+        return "bool" in kinds
+    return isinstance(value, tuple(_KINDS[kind][0] for kind in kinds))
