@@ -2,6 +2,8 @@
 
 import json
 from fractions import Fraction
+from io import BytesIO
+from zipfile import ZipFile
 
 import pytest
 from clips import moving, write_clip
@@ -74,10 +76,23 @@ def test_what_is_short_or_no_video_stays_whole(tmp_path, film):
 
 
 def test_spans_of_a_video_elsewhere(tmp_path, film):
-    system = fsspec.filesystem("memory")
-    system.pipe("/films/film.mkv", film([Fraction(k, 4) for k in range(COUNT)]).read_bytes())
-    parts = in_spans(find_items("memory://films/film.mkv", "flow"), 1)
-    assert [part.span for part in parts] == [(0, 1), (1, 2), (2, None)]
+    content = film([Fraction(k, 4) for k in range(COUNT)]).read_bytes()
+    fsspec.filesystem("memory").pipe("/films/film.mkv", content)
+    with ZipFile(tmp_path / "films.zip", "w") as archive:
+        archive.writestr("film.mkv", content)
+    for place in ("memory://films/film.mkv", f"zip://film.mkv::{tmp_path}/films.zip"):
+        parts = in_spans(find_items(place, "flow"), 1)
+        assert [part.span for part in parts] == [(0, 1), (1, 2), (2, None)]
+
+
+def test_a_place_that_fails_while_it_is_read_fails_with_its_item(film, monkeypatch):
+    class Lost(BytesIO):
+        def read(self, *size):
+            raise ConnectionError("the line is dead")
+
+    items = find_items(film([Fraction(k, 4) for k in range(COUNT)]), "flow")
+    monkeypatch.setattr("featherflow.scale.spans.opened", lambda place: Lost())
+    assert in_spans(items, 1) == items
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,9 @@ def opened(place: str) -> BinaryIO:
     """
     with told(place):
         system, path = _locate(place)
-        return cast("BinaryIO", system.open(path, "rb"))
+        file = cast("BinaryIO", system.open(path, "rb"))
+        vars(file)["file_system"] = system  # which closes an archive, and with it the file, when nobody holds it
+        return file
 
 
 def state(place: str) -> dict[str, object]:

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 
-from ..errors import FeatherflowError
 from ..images import IMAGE_SUFFIXES
 from .job import Item
 from .places import opened
@@ -45,6 +44,6 @@ def _length(item: Item) -> Fraction:
         return Fraction(0)
     try:
         clip = VideoClip(place, lambda: open_bytes(opened(place), place), Selection())
-    except FeatherflowError:
+    except Exception:  # each service has errors of its own, also in the middle of a file
         return Fraction(0)  # whoever does the item says why
     return Fraction(clip.expected or 0) / clip.rate
