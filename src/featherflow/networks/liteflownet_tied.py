@@ -106,7 +106,7 @@ class Pyramid(NamedTuple):
 
 
 def coarsest_level(size: tuple[int, int]) -> int:
-    """The level at which the shorter side of a frame has 4 to 8 cells: of crops in training as of the frames that they stand for."""
+    """The level at which the shorter side of a frame has 4 to 8 cells, in crops of training as in frames."""
     return max(FINEST_TIED, 1 + math.floor(math.log2(min(size) / _LEAST_CELLS)))
 
 
