@@ -160,9 +160,9 @@ def candidates(
     Raises:
         InputError: for unknown names.
     """
-    from .. import classical, networks
+    from .. import classical
     from ..inference import DTYPES, ENGINES
-    from ..weights.catalogue import says_where
+    from ..inference.defaults import check_model
 
     for name, values, known in (("engine", engines, ENGINES), ("dtype", dtypes, DTYPES)):
         for value in values:
@@ -174,8 +174,7 @@ def candidates(
         if model in classical.METHODS:
             found.append(Candidate(model, refine=steps))
             continue
-        if not says_where(model):
-            networks.get(model.partition(":")[0])
+        check_model(model)
         found += [Candidate(model, engine, dtype, octaves=octaves, refine=steps) for engine in engines for dtype in dtypes]
     for peer in against:
         if peer == "opencv":

@@ -58,7 +58,7 @@ from .liteflownet import (
 )
 
 FINEST_LEVEL, FINEST_TIED = 2, 3  # 1/2 and 1/4, counted as LiteFlowNet does: level k has 1/2^(k-1) of the frame's side
-_LEAST_CELLS = 8  # of the shorter side at the coarsest level, about
+_LEAST_CELLS = 4  # of the shorter side at the coarsest level
 _MOST_PIXELS = 7680 * 4352  # of frames that stand in memory whole
 _LOCAL = 5  # cells of 1/2 along the square that S compares a flow with there
 _FLOW_UNIT = 16.0  # px of a level in one unit of what convolutions see of a flow
@@ -106,8 +106,8 @@ class Pyramid(NamedTuple):
 
 
 def coarsest_level(size: tuple[int, int]) -> int:
-    """The level at which the shorter side of a frame has between 6 and 11 cells."""
-    return max(FINEST_TIED, 1 + round(math.log2(min(size) / _LEAST_CELLS)))
+    """The level at which the shorter side of a frame has 4 to 8 cells, in crops of training as in frames."""
+    return max(FINEST_TIED, 1 + math.floor(math.log2(min(size) / _LEAST_CELLS)))
 
 
 class Encoder(nn.Module):
