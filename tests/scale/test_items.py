@@ -80,6 +80,18 @@ def test_lists_name_pairs_or_clips(work):
     assert names(find_items("in/*/*.mp4", "video")) == ["a/1", "b/2"]
 
 
+def test_folders_keep_all_of_their_names(work):
+    """A point in the name of a folder begins no ending; a file beside it keeps its own."""
+    for name in ("2024.01.05", "2024.01.06", "film"):
+        save(work / "days" / name, ["1.png", "2.png", "3.png"])
+    (work / "days/film.mkv").touch()
+    expected = ["2024.01.05", "2024.01.06", "film", "film-mkv"]
+    assert names(find_items("days/*", "video")) == expected
+    assert names(find_items("days/*/*.png", "video")) == expected[:3]
+    (work / "days/list.csv").write_text("\n".join(["source", "2024.01.05", "2024.01.06", "film", "film.mkv"]))
+    assert names(find_items("days/list.csv", "video")) == expected
+
+
 def test_names_stay_within_the_target_wherever_sources_are(work, elsewhere):
     """Of names with `..` in them, of URIs beside paths, of URIs of this machine; two ways to say a place are one."""
     elsewhere.pipe("/far/4.mp4", b"")

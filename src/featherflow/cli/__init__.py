@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError, ValidationError
 
 from .. import __version__
 from ..errors import FeatherflowError, InputError, is_out_of_memory, printable
@@ -40,6 +40,7 @@ from . import (
     video,
     weights,
 )
+from .numbers import PARAMETERS
 from .output import hold_every_name, keep_descriptors, say, show_log
 
 app = App(
@@ -48,6 +49,8 @@ app = App(
     "Example: featherflow estimate frame1.png frame2.png -o flow.flo --picture flow.png",
     help_format="plaintext",  # in which an asterisk is an asterisk
     default_parameter=Parameter(negative_iterable=()),
+    group_arguments=PARAMETERS,
+    group_parameters=PARAMETERS,
     version=__version__,
     suppress_keyboard_interrupt=False,
 )
@@ -111,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _told(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         return f"Too many words: nothing is done with {' '.join(error.unused_tokens or ())}."
+    if isinstance(error, ValidationError) and error.group is not None:
+        return error.exception_message
     return " ".join(str(error).split())
 
 

@@ -7,7 +7,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-app = App(name="data", help="Data: procedural pairs, and the public benchmarks. Example: featherflow data check sintel MPI-Sintel/")
+from .numbers import PARAMETERS
+
+app = App(
+    name="data",
+    help="Data: procedural pairs, and the public benchmarks. Example: featherflow data check sintel MPI-Sintel/",
+    group_arguments=PARAMETERS,
+    group_parameters=PARAMETERS,
+)
 
 
 @app.command

@@ -8,11 +8,17 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
+from .numbers import PARAMETERS
 from .options import ESTIMATION, Estimation
 
 _SHOWN = 50  # failures in the table
 
-app = App(name="scale", help="Work on archives, on the cores of one machine or a cluster. Example: featherflow scale run --help")
+app = App(
+    name="scale",
+    help="Work on archives, on the cores of one machine or a cluster. Example: featherflow scale run --help",
+    group_arguments=PARAMETERS,
+    group_parameters=PARAMETERS,
+)
 
 
 @app.command

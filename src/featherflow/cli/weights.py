@@ -9,7 +9,14 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-app = App(name="weights", help="Import, list, show and fetch weights. Example: featherflow weights list")
+from .numbers import PARAMETERS
+
+app = App(
+    name="weights",
+    help="Import, list, show and fetch weights. Example: featherflow weights list",
+    group_arguments=PARAMETERS,
+    group_parameters=PARAMETERS,
+)
 
 JsonFlag = Annotated[bool, Parameter(negative=())]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import PurePosixPath
 
@@ -57,11 +58,12 @@ def _listed(place: str, verb: str) -> list[Item]:
             Item(frames, _inside(given) if given else f"{name}-{_stem(frames[1])}" if shared[name] > 1 else name)
             for name, (frames, given) in zip(names, entries, strict=True)
         ]
-    names = _names([clip for (clip,), _ in entries])
+    folders = {clip for (clip,), _ in entries if is_folder(clip)}
+    names = _names([clip for (clip,), _ in entries], folders)
     items = []
     for name, ((clip,), given) in zip(names, entries, strict=True):
         name = _inside(given) if given else name
-        items += _of_folder(clip, name, verb) if is_folder(clip) else [Item((clip,), name)]
+        items += _of_folder(clip, name, verb) if clip in folders else [Item((clip,), name)]
     return items
 
 
@@ -75,13 +77,13 @@ def _found(place: str, verb: str) -> list[Item]:
         folders: dict[str, list[str]] = {}
         for frame in frames:
             folders.setdefault(frame.rpartition("/")[0], []).append(frame)
-        names = _names(list(folders))
+        names = _names(list(folders), folders)
         single = len(folders) == 1
         clips = zip(names, folders.items(), strict=True)
         return [item for name, (folder, part) in clips for item in _of_frames(part, name, verb, folder, single)]
     if not found:
         raise InputError(f"Nothing matches '{place}'.")
-    names = _names(found)
+    names = _names(found, {clip for clip in found if is_folder[clip]})
     single = len(found) == 1
     return [
         item
@@ -129,17 +131,18 @@ def _inside(name: str) -> str:
     return str(path)
 
 
-def _names(places: list[str]) -> list[str]:
-    """Names without endings, in folders like those of the places, below the one that holds all of them.
+def _names(places: list[str], folders: Collection[str] = ()) -> list[str]:
+    """Names, those of files without endings, in folders like those of the places, below the one that holds all of them.
 
-    Where two differ in their endings alone, these become part of the names.
+    Files whose names would be those of others keep their endings as a part of them.
     """
     parts = [parts_of(place)[:-1] for place in places]
     levels = enumerate(zip(*parts, strict=False))  # no deeper than the first that ends
     common = next((depth for depth, level in levels if len(set(level)) > 1), min(map(len, parts)))
-    names = ["/".join([*part[common:], _stem(place)]) for part, place in zip(parts, places, strict=True)]
+    own = [name_of(place) if place in folders else _stem(place) for place in places]
+    names = ["/".join([*part[common:], name]) for part, name in zip(parts, own, strict=True)]
     shared = Counter(name for name, _ in set(zip(names, places, strict=True)))
     return [
-        name if shared[name] == 1 else f"{name}-{PurePosixPath(name_of(place)).suffix[1:]}"
+        name if shared[name] == 1 or place in folders else f"{name}-{PurePosixPath(name_of(place)).suffix[1:]}"
         for name, place in zip(names, places, strict=True)
     ]
