@@ -32,7 +32,7 @@ def play(tmp_path, monkeypatch):
 ECHO = """
 request = json.loads(sys.stdin.readline())
 print(json.dumps({"state": "joined"}))
-for number, sources, name in request["items"]:
+for number, (sources, name, fault, span) in request["items"]:
     outcome = {"name": name, "status": "done", "frames": len(sources), "seconds": 1.0, "worker": request["job"]["verb"]}
     print(json.dumps({"state": "outcome", "number": number, "outcome": outcome}), flush=True)
 """
