@@ -16,6 +16,17 @@ from .sequences import is_pattern
 FLOW_FORMATS = {"flo": ".flo", "png16": ".png", "npz": ".npz", "npy": ".npy", "pfm": ".pfm", "flo5": ".flo5", "exr": ".exr"}
 
 
+def flow_suffix(format: str) -> str:
+    """The ending of flow files of a format.
+
+    Raises:
+        InputError: for a name that is not in `FLOW_FORMATS`.
+    """
+    if format not in FLOW_FORMATS:
+        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{format}'.")
+    return FLOW_FORMATS[format]
+
+
 def check_outputs(
     outputs: Iterable[tuple[str, str | os.PathLike[str] | None]],
     inputs: Iterable[str | os.PathLike[str]] = (),

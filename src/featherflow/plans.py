@@ -20,7 +20,7 @@ from .flow import SUFFIXES
 from .flow.trust import check_confidence
 from .images import IMAGE_SUFFIXES, Still
 from .inference.settings import EstimationSettings
-from .outputs import FLOW_FORMATS, check_outputs, names_folder
+from .outputs import check_outputs, flow_suffix, names_folder
 from .pairs import FramePair, find_pairs, folders_of
 from .pixels import Range, check_range
 from .sequences import by_folder, gaps, stills, two_stills
@@ -224,9 +224,7 @@ def plan_files(
 def _suffix(format: str | None, output: str | os.PathLike | None, many: bool) -> str | None:
     """Of the flow files of many pairs; None for one pair with files of its own."""
     if many:
-        if (suffix := FLOW_FORMATS.get(format or "flo")) is None:
-            raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{format}'.")
-        return suffix
+        return flow_suffix(format or "flo")
     if format is not None:
         raise InputError("--format is for sequences and lists; of one flow file the name says the format.")
     if output is not None and Path(output).suffix.lower() not in SUFFIXES:

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..inference import Estimator
 from ..inference.settings import EstimationSettings
 from ..jobs import run
-from ..outputs import FLOW_FORMATS, make_folder
+from ..outputs import flow_suffix, make_folder
 from ..plans import plan_files
 
 #: Keywords that are not for an item to choose: what is read and written, by what, and forms of raw frames.
@@ -55,21 +55,14 @@ def pair_files(frames: Sequence[Path], base: Path, estimator: Estimator, options
 
 
 def _pair_plan(frames: Sequence[str], base: Path, settings: EstimationSettings, options: Mapping):
-    options, suffix = dict(options), _flow_suffix(options)
-    options.pop("format", None)
+    options = dict(options)
+    suffix = flow_suffix(str(options.pop("format", "flo")))
     picture = base.with_name(f"{base.name}.picture.png") if options.pop("picture", False) else None
     if picture is not None and options.get("scale") is None:
         raise InputError(
             "Pictures of many pairs need one scale of colours, e.g. --set scale=20: no pair knows the motions of others."
         )
     return plan_files(frames, base.with_name(base.name + suffix), picture, settings=settings, **options)
-
-
-def _flow_suffix(options: Mapping) -> str:
-    suffix = FLOW_FORMATS.get(str(name := options.get("format", "flo")))
-    if suffix is None:
-        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{name}'.")
-    return suffix
 
 
 def _flow(source: Path, base: Path, estimator: Estimator, options: Mapping) -> int:
@@ -151,7 +144,7 @@ def endings(verb: str, options: Mapping, settings: EstimationSettings, pairs: bo
             (task,) = _pair_plan(["first.png", "second.png"], base, settings, options).tasks
             return [path.name.removeprefix(base.name) for _, path in task.outputs]
     if verb == "flow":
-        return [f"/000000{_flow_suffix(options)}"]
+        return [f"/000000{flow_suffix(str(options.get('format', 'flo')))}"]
     return [VERBS[verb].suffix]
 
 

@@ -24,7 +24,7 @@ from ..flow.trust import confidence as find_confidence
 from ..images import write_image
 from ..inference import Estimator
 from ..inference.timing import Stopwatch, said_before
-from ..outputs import FLOW_FORMATS, check_outputs, make_folder
+from ..outputs import check_outputs, flow_suffix, make_folder
 from ..overlap import ahead, behind
 from ..pixels import Range
 from .clips import USUAL_COLOUR, Clip, Picture
@@ -353,8 +353,7 @@ def flow_video(
         if asked and flow_dir is None:
             raise InputError(f"--{name} writes files: name a folder for them with --flow-dir.")
     check_confidence(min_confidence)
-    if format not in FLOW_FORMATS:
-        raise InputError(f"The format of flow files must be one of {', '.join(FLOW_FORMATS)}, got '{format}'.")
+    suffix = flow_suffix(format)
     if scale is not None and not scale > 0:
         raise InputError(f"The scale is a positive length in pixels, got {scale}.")
     check_view(view)
@@ -375,7 +374,7 @@ def flow_video(
         names = [
             f"{k:06d}{part}"
             for k in range(clip.expected)
-            for part in (FLOW_FORMATS[format], f"_backward{FLOW_FORMATS[format]}", "_occlusion.png", "_confidence.png")
+            for part in (suffix, f"_backward{suffix}", "_occlusion.png", "_confidence.png")
         ]
         check_clip_outputs(clip, [("a flow file", Path(flow_dir) / name) for name in names], None, makes_folders=True)
     if output is not None:
@@ -413,9 +412,9 @@ def flow_video(
             flow = np.where(trusted[..., None] >= min_confidence, flow, np.float32(np.nan))
         if folder is not None:
             held = confidence and format == "npz"
-            write_flow(folder / f"{index:06d}{FLOW_FORMATS[format]}", flow, confidence=trusted if held else None)
+            write_flow(folder / f"{index:06d}{suffix}", flow, confidence=trusted if held else None)
             if backward:
-                write_flow(folder / f"{index:06d}_backward{FLOW_FORMATS[format]}", step.both()[1])
+                write_flow(folder / f"{index:06d}_backward{suffix}", step.both()[1])
             if hidden is not None:
                 write_image(folder / f"{index:06d}_occlusion.png", hidden.astype(np.uint8) * 255)
             if trusted is not None and confidence and not held:
