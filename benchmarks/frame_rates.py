@@ -8,7 +8,8 @@ PSNR [dB] and SSIM, mean over the held-out frames, of
 - FFmpeg's filter minterpolate (motion-compensated), through PyAV: the better of its two kinds of block compensation, clip by clip;
 - OpenCV's DIS flow, fetched along half of it;
 - OpenCV's DIS flow in `featherflow.transport.interpolate`, the same warping as ours;
-- ours: `featherflow.transport.interpolate` with the default network.
+- ours: `featherflow.transport.interpolate` with the default network alone;
+- what `featherflow interpolate` does: the default network, and DIS beside it.
 
 What stands last is by how much ours is ahead of the best of the others.
 
@@ -40,7 +41,8 @@ from transport import frames_of, half_flow, header, layers
 from featherflow import Estimator
 from featherflow.transport import interpolate
 
-BLENDING, MINTERPOLATE, HALF, SAME, OURS = "blending", "minterpolate", "DIS, half flow", "DIS, same warping", "ours"
+BLENDING, MINTERPOLATE, HALF, SAME = "blending", "minterpolate", "DIS, half flow", "DIS, same warping"
+ALONE, OURS = "network alone", "ours"
 COMPENSATION = ("mc_mode=obmc", "mc_mode=aobmc:vsbmc=1")
 
 
@@ -63,7 +65,7 @@ def main() -> None:
 def held_out(clips: dict[str, list[np.ndarray]], model: str | None, worst: Path | None) -> None:
     ours, dis = Estimator(model), Estimator("dis")
     others = [BLENDING, MINTERPOLATE, HALF, SAME]
-    columns = [*others, OURS]
+    columns = [*others, ALONE, OURS]
     header(f"held-out frames, PSNR [dB] / SSIM; ours: {ours.model}", *columns, "ahead by")
     for name, frames in clips.items():
         frames = frames[: (len(frames) - 1) // 2 * 2 + 1]
@@ -74,7 +76,9 @@ def held_out(clips: dict[str, list[np.ndarray]], model: str | None, worst: Path 
             flow, backward = dis.both(first, second)
             made[HALF].append(half_flow(first, second, flow))
             made[SAME].extend(interpolate(first, second, flow, backward))
-            made[OURS].extend(interpolate(first, second, *ours.both(first, second)))
+            flows = ours.both(first, second)
+            made[ALONE].extend(interpolate(first, second, *flows))
+            made[OURS].extend(interpolate(first, second, *flows, also=[(flow, backward)]))
         scores = {column: [score(*pair) for pair in zip(made[column], frames[1::2], strict=True)] for column in columns}
         means = {column: np.mean(rows, axis=0) for column, rows in scores.items()}
         ahead = [means[OURS][k] - max(means[column][k] for column in others) for k in (0, 1)]

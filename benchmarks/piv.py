@@ -1,7 +1,7 @@
 """Velocities of particle images: `featherflow piv` beside OpenPIV's window correlation in several passes, in one run.
 
     pip install openpiv            # GPL: beside featherflow, not part of it
-    python benchmarks/piv.py PAIRS [--model liteflownet2-slim+3 --model liteflownetx+3 ...] [--spacing 8]
+    python benchmarks/piv.py PAIRS [--model liteflownet2-slim+2 --model liteflownetx+2 ...] [--spacing 8]
 
 PAIRS is a folder of folders with a pair each, `NAME_img1.tif`, `NAME_img2.tif` and the true flow `NAME_flow.flo`. A model may be
 followed by a number of steps of refinement.

@@ -11,7 +11,7 @@ import scenes
 import torch
 from scipy import ndimage
 
-from featherflow.classical import METHODS, estimate, refine
+from featherflow.classical import METHODS, estimate, refinement
 from featherflow.classical.median import median_filter
 from featherflow.classical.pyramid import (
     Pyramid,
@@ -22,13 +22,14 @@ from featherflow.classical.pyramid import (
     rescale_flow,
     sample,
 )
+from featherflow.classical.refinement import refine
 from featherflow.classical.solvers import (
     TVL1,
     Brox,
     HornSchunck,
     LucasKanade,
     NormalEquations,
-    _conjugate_gradients,
+    conjugate_gradients,
     data_solution,
     data_tensor,
     divergence,
@@ -147,7 +148,7 @@ def test_horn_schunck_ends_at_the_solution_of_its_equations():
     np.testing.assert_allclose(flow.view(-1).numpy(), expected, atol=1e-9)
 
 
-def test_conjugate_gradients_solve_the_system():
+def testconjugate_gradients_solve_the_system():
     shape = (1, 1, 4, 5)
     a, b, d, smooth = (random(*shape, seed=seed, dtype=torch.float64) for seed in range(4))
     a, d, b = a + 1, d + 1, b - 0.5
@@ -162,7 +163,7 @@ def test_conjugate_gradients_solve_the_system():
         image = torch.cat((a * u + b * v, b * u + d * v), dim=1) - divergence(smooth * ux, smooth * uy)
         system[:, column] = image.view(-1).numpy()
     np.testing.assert_allclose(system, system.T, atol=1e-12)
-    found = _conjugate_gradients(NormalEquations(a, b, d, smooth), target, None, 40)
+    found = conjugate_gradients(NormalEquations(a, b, d, smooth), target, None, 40)
     np.testing.assert_allclose(found.view(-1).numpy(), np.linalg.solve(system, target.view(-1).numpy()), atol=1e-9)
 
 
@@ -276,6 +277,27 @@ def test_refinement_helps_a_rough_start(crops):
             assert error(refine(one, two, start, 3), truth) < 0.95 * error(start, truth)
     with pytest.raises(InputError, match="at least 1"):
         refine(one, two, start, 0)
+    with pytest.raises(InputError, match="of one size"):
+        refine(one, two, start[..., 1:], 1)
+
+
+@pytest.mark.parametrize("size", [(40, 48), (41, 47)])
+def test_blocks_of_one_pixel_are_brox(monkeypatch, size):
+    first, second, truth = scenes.pair(*scenes.MOTIONS["shear"], height=size[0], width=size[1])
+    frames, start = (rgb(first), rgb(second)), truth + 0.3
+    of_blocks = refine(*frames, start)
+    assert of_blocks.shape == truth.shape and (of_blocks - truth).norm(dim=1).mean() < 0.5 * (start - truth).norm(dim=1).mean()
+    for name, value in (("BLOCK", 1), ("MEDIAN", 1), ("SIGMA", 0.01)):
+        monkeypatch.setattr(refinement, name, value)
+    step = Brox(refinement.ALPHA, refinement.GAMMA, refinement.EPSILON, fixed_points=1, iterations=refinement.ITERATIONS)
+    torch.testing.assert_close(refine(*frames, start), step(first, second, start), rtol=0, atol=2e-4)
+
+
+def test_bands_are_the_whole(monkeypatch):
+    first, second, truth = scenes.pair(*scenes.MOTIONS["shear"], height=61, width=50)
+    whole = refine(rgb(first), rgb(second), truth + 0.3)
+    monkeypatch.setattr(refinement, "_BAND_PIXELS", 500)
+    torch.testing.assert_close(refine(rgb(first), rgb(second), truth + 0.3), whole, rtol=0, atol=1e-5)
 
 
 def test_refinement_keeps_what_is_right():

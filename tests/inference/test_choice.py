@@ -16,8 +16,10 @@ from helpers import frame
 
 import featherflow
 from featherflow import networks
+from featherflow.classical.refinement import refine
 from featherflow.errors import EngineError, InputError, MissingExtraError
-from featherflow.inference import defaults
+from featherflow.frames import as_batch
+from featherflow.inference import Estimator, defaults
 from featherflow.inference.runners import builds, calibration, choice, compiled, int8, onnx, threads
 from featherflow.inference.runners.graphs import ExportWrapper
 from featherflow.inference.runners.pytorch import InferenceSpec
@@ -250,3 +252,13 @@ def test_threads_of_a_container(tmp_path, monkeypatch, files, expected):
 def test_importing_the_settings_is_light():
     code = "import sys, featherflow.inference; print([m for m in ('torch', 'openvino', 'onnxruntime') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_a_step_of_refinement_follows_only_where_it_was_measured():
+    first, second = frames()
+    slim = Estimator("liteflownet2-slim", dtype="float32", engine="torch")
+    bare = Estimator("liteflownet2-slim", dtype="float32", engine="torch", refine=0)
+    assert (slim.refine, bare.refine, Estimator("dis").refine) == (1, 0, 0)
+    assert Estimator(networks.build("liteflownet2-slim")).refine == 0  # weights of nobody
+    better = refine(as_batch(first), as_batch(second), torch.from_numpy(bare(first, second)).permute(2, 0, 1)[None])
+    np.testing.assert_allclose(slim(first, second), better[0].permute(1, 2, 0).numpy(), atol=1e-4)

@@ -230,7 +230,7 @@ def test_deep_frames_are_scaled_together(tmp_path):
     assert result.sentence().startswith("x_a.tif -> x_b.tif") and fluids.Kind(0).name == "MEASURED"
 
 
-@pytest.mark.parametrize(("options", "steps"), [([], 3), (["--model", "dis"], 3), (["--model", "dis", "--refine", "0"], 0)])
+@pytest.mark.parametrize(("options", "steps"), [([], 2), (["--model", "dis"], 2), (["--model", "dis", "--refine", "0"], 0)])
 def test_particles_are_refined_whatever_else_is_asked_for(options, steps, monkeypatch, tmp_path):
     seen = []
     monkeypatch.setattr(fluids, "measure_files", lambda *_, estimator, **__: seen.append(estimator.settings.refine) or [])

@@ -10,10 +10,11 @@ from clips import layered, layered_flow, moving, psnr, read_clip, sound_packets,
 from helpers import run_command
 
 import featherflow
+from featherflow.classical import opencv
 from featherflow.errors import InputError
 from featherflow.ops import warp
-from featherflow.transport import interpolate, interpolate_video, splat, warp_backward
-from featherflow.transport.interpolation import Between
+from featherflow.transport import frame_rates, interpolate, interpolate_video, splat, warp_backward
+from featherflow.transport.interpolation import Between, Passing
 from featherflow.transport.warping import fill_holes
 
 cv2 = pytest.importorskip("cv2")
@@ -110,6 +111,38 @@ def test_estimated_flow_beats_blending_and_fetching_along_farneback():
     assert psnr(ours, middle) > psnr((first.astype(float) + second) / 2, middle) + 5
 
 
+def test_another_method_is_believed_where_the_frames_fit_it_better():
+    """A small square, whose motion one of two flows overlooks."""
+    random = np.random.default_rng(0)
+    ground, square = random.integers(0, 256, (96, 128, 3)), random.integers(0, 256, (20, 20, 3))
+    frames, flow, backward = [], np.zeros((96, 128, 2), np.float32), np.zeros((96, 128, 2), np.float32)
+    for left in (20, 30, 40):
+        frames.append(cv2.GaussianBlur(ground.astype(np.uint8), (0, 0), 2))
+        frames[-1][40:60, left : left + 20] = cv2.GaussianBlur(square.astype(np.uint8), (0, 0), 2)
+    flow[40:60, 20:40, 0], backward[40:60, 40:60, 0] = 20, -20
+    still = np.zeros_like(flow)
+    there = np.s_[42:58, 32:48]
+    alone, both, swapped = (
+        interpolate(frames[0], frames[2], *own, also=also)[0]
+        for own, also in (((still, still), []), ((still, still), [(flow, backward)]), ((flow, backward), [(still, still)]))
+    )
+    assert psnr(alone[there], frames[1][there]) < 27
+    assert min(psnr(picture[there], frames[1][there]) for picture in (both, swapped)) > 35
+    assert psnr(both, frames[1]) > psnr(alone, frames[1]) + 3
+
+
+def test_who_is_asked_beside_the_model(monkeypatch, tmp_path):
+    write_clip(tmp_path / "clip.mkv", moving(2), [Fraction(0), Fraction(1, 25)])
+    asked = []
+    monkeypatch.setattr(frame_rates, "interpolate", lambda a, b, f, g, times, also: asked.append(len(also)) or [a for _ in times])
+    for options in (("--model", "dis"), ("--model", "farneback", "--also", "dis-fast"), (), ("--also", "none")):
+        assert run_command("interpolate", tmp_path / "clip.mkv", "-o", tmp_path / "out.mp4", "--overwrite", *options) == 0
+    monkeypatch.setattr(opencv, "is_installed", lambda: False)
+    assert run_command("interpolate", tmp_path / "clip.mkv", "-o", tmp_path / "out.mp4", "--overwrite") == 0
+    assert asked == [0, 1, 1, 0, 0]
+    assert run_command("interpolate", tmp_path / "clip.mkv", "-o", tmp_path / "new.mp4", "--also", "dsi") != 0
+
+
 def test_a_clip_gets_more_pictures_at_the_times_between(tmp_path):
     times = [Fraction(t, 1000) for t in (0, 40, 120)]
     frames = moving(3)
@@ -142,7 +175,7 @@ def test_where_the_own_motion_fits_worst_and_no_other_counts_there_is_a_picture(
     still, wrong = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0)), torch.zeros(1, 2, 64, 96)
     wrong[..., 48:] = 7.0
     monkeypatch.setattr(Between, "_passing", lambda self, t: (wrong, *(torch.zeros(1, 1, 64, 96),) * 2))
-    assert torch.isfinite(Between(still, still, wrong, -wrong).at(0.5)).all()
+    assert torch.isfinite(Between(Passing(still, still, wrong, -wrong)).at(0.5)).all()
 
 
 def test_where_the_frames_differ_one_is_taken_and_not_half_of_each():

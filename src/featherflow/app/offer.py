@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 
 from .. import classical, networks
@@ -49,7 +48,7 @@ def _all() -> dict[str, Model]:
         network, name = networks.get(entry.info.architecture), _name(entry)
         licence = entry.info.licence_weights or None
         found[name] = Model(name, "network", network.summary, network.paper, licence, name == default_model())
-    has_opencv = importlib.util.find_spec("cv2") is not None
+    has_opencv = opencv.is_installed()
     for method in classical.METHODS.values():
         if has_opencv or method.name not in opencv.METHODS:
             found[method.name] = Model(method.name, "classical", method.summary, method.paper, None, False)

@@ -126,7 +126,9 @@ def add_page(app: FastAPI | APIRouter, engine) -> None:
         return Response(_EXAMPLE[name].read_bytes(), media_type="image/png", headers=PAGE_HEADERS)
 
     @app.post("/page/flow", include_in_schema=False)
-    async def flow(request: Request, model: str | None = None, refine: Annotated[int, Query(ge=0, le=10)] = 0) -> dict[str, Any]:
+    async def flow(
+        request: Request, model: str | None = None, refine: Annotated[int | None, Query(ge=0, le=10)] = None
+    ) -> dict[str, Any]:
         options = Options(engine.model(model), backward=True, refine=refine, confidence=True)
         files = await engine.uploads.files(request, ("frame1", "frame2"), ("truth",))
         deadline = engine.deadline()

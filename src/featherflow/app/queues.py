@@ -29,7 +29,7 @@ class Options:
 
     model: str
     backward: bool = False
-    refine: int = 0
+    refine: int | None = None
     iterations: int | None = None
     enlarge: float | None = None
     #: Takes the backward flow, which comes with it.

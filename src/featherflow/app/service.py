@@ -72,7 +72,7 @@ class FlowQuery(BaseModel):
     backward: bool = Field(False, description="also the flow from frame 2 to frame 1 and the occlusion; NPZ only")
     confidence: bool = Field(False, description="also the probability of each pixel's flow to be right to 1 px or 5 %; NPZ only")
     min_confidence: float | None = Field(None, ge=0, le=1, description="pixels of less confidence are unknown")
-    refine: int = Field(0, ge=0, le=10, description="steps of variational refinement")
+    refine: int | None = Field(None, ge=0, le=10, description="steps of variational refinement; without it as the model asks")
     iterations: int | None = Field(None, ge=1, le=64, description="updates of a network that iterates")
     enlarge: float | None = Field(None, ge=0.25, le=4, description="factor by which a network sees the frames enlarged")
     scale: float | None = Field(None, gt=0, le=1e6, description="flow length in pixels that the picture draws in full colour")

@@ -71,7 +71,8 @@ def grey_levels(frame: Tensor, colour: bool) -> Tensor:
     """RGB `(B, 3, H, W)` in [0, 1] to 0 to 255, `(B, 3, H, W)`, or `(B, 1, H, W)` by ITU-R BT.601 without `colour`."""
     if colour:
         return frame * 255
-    return (frame * frame.new_tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True) * 255
+    red, green, blue = frame.split(1, dim=1)
+    return (red * (255 * GREY[0])).add_(green, alpha=255 * GREY[1]).add_(blue, alpha=255 * GREY[2])
 
 
 def _of_opencv(name: str, first: Tensor, second: Tensor, device: torch.device | str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,10 @@ import numpy as np
 from ..errors import InputError, MissingExtraError
 
 Method = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def is_installed() -> bool:
+    return importlib.util.find_spec("cv2") is not None
 
 
 def _cv2() -> Any:  # OpenCV's types know neither None for a flow that is not there yet nor what the contributions add

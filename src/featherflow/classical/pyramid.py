@@ -117,7 +117,7 @@ def _correlate(x: Tensor, taps: Tensor, axis: int) -> Tensor:
     padded = F.pad(x, (reach, reach, 0, 0) if axis == -1 else (0, 0, reach, reach), mode="replicate")
     answer = padded.narrow(axis, 0, length) * taps[0]
     for offset, tap in enumerate(taps[1:], 1):  # a sum of shifted maps: a convolution of one channel is slower
-        answer = torch.addcmul(answer, padded.narrow(axis, offset, length), tap)
+        answer.addcmul_(padded.narrow(axis, offset, length), tap)
     return answer
 
 
@@ -127,7 +127,7 @@ def derivative(x: Tensor, axis: int) -> Tensor:
     length = x.shape[axis]
     padded = F.pad(x, (2, 2, 0, 0) if axis == -1 else (0, 0, 2, 2), mode="replicate")
     far2, near1, near2, far1 = (padded.narrow(axis, offset, length) for offset in (0, 1, 3, 4))
-    return torch.add((near2 - near1) * (8 / 12), far1 - far2, alpha=-1 / 12)
+    return (near2 - near1).mul_(8 / 12).add_(far1 - far2, alpha=-1 / 12)
 
 
 def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,14 +135,17 @@ def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
     return derivative(x, -1), derivative(x, -2)
 
 
-def sample(second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+def sample(second: Tensor, flow: Tensor, top: int = 0) -> tuple[Tensor, Tensor]:
     """Frame 2 at x + flow(x), and where that lies inside the frame, `(B, 1, H, W)` 0 or 1.
 
-    Cubic convolution with a = -1/2 (Keys, IEEE TASSP 1981), edges repeated. `grid_sample` has the kernel with a = -3/4,
+    The flow may be that of some rows alone, of which `top` is the first; then so is the answer. Cubic
+    convolution with a = -1/2 (Keys, IEEE TASSP 1981), edges repeated. `grid_sample` has the kernel with a = -3/4,
     which does not keep a ramp straight and costs 0.05 px of accuracy on smooth frames.
     """
     height, width = second.shape[-2:]
-    target = pixel_grid(height, width, second) + flow
+    target = pixel_grid(*size_of(flow), second) + flow
+    if top:
+        target = target + target.new_tensor((0, top)).view(1, 2, 1, 1)
     last = target.new_tensor((width - 1, height - 1)).view(1, 2, 1, 1)
     held = torch.fmin(torch.fmax(target, torch.zeros_like(last)), last)  # of NaN the frame's first pixel, outside
     inside = (held == target).all(dim=1, keepdim=True)
@@ -150,16 +153,17 @@ def sample(second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     share_x, share_y = (held - base).split(1, dim=1)
     weights_x, weights_y = _cubic_weights(share_x), _cubic_weights(share_y)
     padded = F.pad(second, (1, 2, 1, 2), mode="replicate")
-    left, top = base.long().split(1, dim=1)
-    corners = (top * padded.shape[-1] + left).flatten(1)
+    left, above = base.int().split(1, dim=1)
+    corners = (above * padded.shape[-1] + left).flatten(1)
     warped: Tensor | None = None
     for down, weight_y in enumerate(weights_y):
         row: Tensor | None = None
         for right, weight_x in enumerate(weights_x):
-            values = _picked(padded.flatten(2)[..., down * padded.shape[-1] + right :], corners).view(second.shape)
-            row = weight_x * values if row is None else torch.addcmul(row, weight_x, values)
+            values = _picked(padded.flatten(2)[..., down * padded.shape[-1] + right :], corners)
+            values = values.view(*second.shape[:2], *size_of(flow))
+            row = weight_x * values if row is None else row.addcmul_(weight_x, values)
         assert row is not None  # of four
-        warped = weight_y * row if warped is None else torch.addcmul(warped, weight_y, row)
+        warped = weight_y * row if warped is None else warped.addcmul_(weight_y, row)
     assert warped is not None  # of four rows
     return warped, inside.to(second.dtype)
 

@@ -1,21 +1,44 @@
-"""Variational refinement: a few steps of our robust solver at full size, started from another method's flow."""
+"""Variational refinement: a robust step at full size, started from another method's flow.
+
+Minimised is the energy of `solvers.Brox` with the weights of its robust functions taken from the start, on grey levels. Flow
+that comes from coarser maps is wrong by more than a pixel only where it is wrong altogether, and by little from one pixel to the
+next elsewhere: so all pixels of a block share one change of their flow, while the data term is that of every pixel. That takes a
+quarter of the time of solving for each pixel, and on real pairs gains as much.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..errors import InputError
+from .median import median_filter
+from .methods import grey_levels
+from .pyramid import blur, sample
+from .solvers import NormalEquations, conjugate_gradients, forward_differences, robust_data_terms
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+#: Side of the blocks whose pixels share a change of flow [px].
+BLOCK = 2
+#: Of both frames: the standard deviation of the Gaussian that smooths them [px].
+SIGMA = 0.5
+#: The weights of smoothness and of the constancy of gradients, and epsilon of Psi, as in `solvers.Brox`.
+ALPHA, GAMMA, EPSILON = 7.0, 5.0, 0.1
+#: Of conjugate gradients, for each step.
+ITERATIONS = 20
+#: Side of the median filter of a step [blocks].
+MEDIAN = 3
+#: Pixels whose data term is computed at a time, so that large frames need little memory; and the rows around them that
+#: derivatives of derivatives look at.
+_BAND_PIXELS = 2**17
+_HALO = 4
 
 
-def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 3, device: torch.device | str = "cpu") -> Tensor:
+def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 1, device: torch.device | str = "cpu") -> Tensor:
     """A flow made better below the pixel, where it was right to about a pixel before.
 
-    Each iteration is one step of `solvers.Brox` on grey levels around the flow so far, with the weights of its robust functions
-    from there, and a median filter. What the start has missed by more than a few pixels stays missed.
+    Each iteration warps frame 2 by the flow so far, solves for its change and filters that by medians. What the start has missed
+    by more than a few pixels stays missed.
 
     Args:
         first, second: `(B, 3, H, W)` float32 RGB in [0, 1]. flow: `(B, 2, H, W)` [px].
@@ -27,18 +50,54 @@ def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 3, dev
     Raises:
         InputError: for another number of iterations, or shapes that do not fit.
     """
-    import torch
-
-    from .methods import grey_levels
-    from .pyramid import Pyramid, coarse_to_fine
-    from .solvers import Brox
-
     if iterations < 1:
         raise InputError(f"A refinement takes at least 1 iteration, got {iterations}.")
-    pyramid, step = Pyramid(warps=iterations), Brox(fixed_points=1)
+    if first.shape != second.shape or (flow.shape[0], *flow.shape[-2:]) != (first.shape[0], *first.shape[-2:]):
+        raise InputError(f"Frames and flow must be of one size, got {[tuple(x.shape) for x in (first, second, flow)]}.")
+    refined: list[Tensor] = []
     with torch.no_grad():
-        refined = []
         for one, two, start in zip(first, second, flow, strict=True):
-            grey1, grey2 = (grey_levels(frame[None].to(device), colour=False) for frame in (one, two))
-            refined.append(coarse_to_fine(grey1, grey2, step, pyramid, start[None].to(device).float()).cpu())
+            grey1, grey2 = (blur(grey_levels(frame[None].to(device), colour=False), SIGMA) for frame in (one, two))
+            better = start[None].to(device).float()
+            for _ in range(iterations):
+                better = better + _change(grey1, grey2, better)
+            refined.append(better.cpu())
     return torch.cat(refined)
+
+
+def _change(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+    """What is added to the flow `(1, 2, H, W)` [px] of frames `(1, 1, H, W)` in grey levels."""
+    height, width = flow.shape[-2:]
+    xx, xy, yy, xt, yt = _data_terms(first, second, flow).split(1, dim=1)
+    blocks = _means_of_blocks(flow)
+    across, down = (part.square().sum(dim=1, keepdim=True) / BLOCK**2 for part in forward_differences(blocks))
+    # Of the energy of a block, BLOCK^2 times that of its pixels, as are the data terms: the means over pixels on both sides.
+    smooth = ALPHA * 0.5 * (across + down + EPSILON**2).rsqrt() / BLOCK**2
+    system = NormalEquations(xx, xy, yy, smooth)
+    target = torch.cat((-xt, -yt), dim=1) - system.smoothness(blocks)
+    change = conjugate_gradients(system, target, None, ITERATIONS)
+    change = median_filter(blocks + change, MEDIAN) - blocks
+    return F.interpolate(change, scale_factor=BLOCK, mode="bilinear", align_corners=False)[..., :height, :width]
+
+
+def _data_terms(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+    """Weighed by Psi', the means over each block of Ix^2, Ix Iy, Iy^2, Ix It and Iy It, `(1, 5, h, w)`; zero beyond the frame."""
+    height, width = flow.shape[-2:]
+    rows = max(_BAND_PIXELS // width // BLOCK, 1) * BLOCK
+    bands: list[Tensor] = []
+    for top in range(0, height, rows):
+        start, end, bottom = max(top - _HALO, 0), min(top + rows + _HALO, height), min(top + rows, height)
+        warped, inside = sample(second, flow[..., start:end, :], start)
+        *terms, squared = robust_data_terms(first[..., start:end, :], warped, GAMMA)
+        weight = inside * 0.5 * (squared + EPSILON**2).rsqrt()
+        weighed = torch.cat([term * weight for term in terms], dim=1)
+        bands.append(_means_of_blocks(weighed[..., top - start : bottom - start, :]))
+    return torch.cat(bands, dim=-2)
+
+
+def _means_of_blocks(maps: Tensor) -> Tensor:
+    """Maps `(B, C, H, W)` to `(B, C, ceil(H / BLOCK), ceil(W / BLOCK))`; edges repeat."""
+    height, width = maps.shape[-2:]
+    if height % BLOCK or width % BLOCK:
+        maps = F.pad(maps, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
+    return F.avg_pool2d(maps, BLOCK) if BLOCK != 2 else F.interpolate(maps, scale_factor=0.5, mode="bilinear", align_corners=False)

@@ -6,6 +6,7 @@ Every step takes frame 1, frame 2 `(B, C, H, W)` in grey levels (0 to 255) and t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -121,7 +122,7 @@ class Brox:
 
     def __call__(self, first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
         warped, inside = sample(second, flow)
-        xx, xy, yy, xt, yt, tt = self._data_term(first, warped)
+        xx, xy, yy, xt, yt, tt = robust_data_terms(first, warped, self.gamma)
         change = None
         for _ in range(self.fixed_points):
             residual = tt
@@ -134,29 +135,34 @@ class Brox:
             smooth = self.alpha * 0.5 * (across + down + self.epsilon**2).rsqrt()
             system = NormalEquations(data * xx, data * xy, data * yy, smooth)
             target = torch.cat((-data * xt, -data * yt), dim=1) - system.smoothness(flow)
-            change = _conjugate_gradients(system, target, change, self.iterations)
+            change = conjugate_gradients(system, target, change, self.iterations)
         return flow if change is None else flow + change
 
-    def _data_term(self, first: Tensor, warped: Tensor) -> list[Tensor]:
-        """The data tensor of brightness and of gradients (`data_tensor`, and the sum of It^2), `(B, 1, H, W)` each.
 
-        Derivatives along x and y are those of the mean of both frames.
-        """
-        mean, dt = (first + warped) / 2, warped - first
-        dx, dy = gradient(mean)
-        terms = [_products(dx, dy, dt)]
-        if self.gamma:
-            (dxx, dxy), dyy = gradient(dx), derivative(dy, -2)
-            dxt, dyt = gradient(dt)
-            for parts in ((dxx, dxy, dxt), (dxy, dyy, dyt)):
-                terms.append(tuple(self.gamma * product for product in _products(*parts)))
-        summed: list[list[Tensor]] = [[part.sum(dim=1, keepdim=True) for part in parts] for parts in zip(*terms, strict=True)]
-        return [sum(parts[1:], start=parts[0]) for parts in summed]
+def robust_data_terms(first: Tensor, warped: Tensor, gamma: float) -> list[Tensor]:
+    """Of brightness constancy, and weighed by `gamma` of the constancy of gradients, the sums of Ix^2, Ix Iy, Iy^2, Ix It, Iy It
+    and It^2, `(B, 1, H, W)` each.
+
+    Derivatives along x and y are those of the mean of both frames.
+    """
+    channels = first.shape[1]
+    x, y = gradient(torch.cat(((first + warped) / 2, warped - first), dim=1))
+    (dx, dxt), (dy, dyt), dt = x.split(channels, dim=1), y.split(channels, dim=1), warped - first
+    along_x, along_y, along_t = [dx], [dy], [dt]
+    if gamma:
+        dxx, (dxy, dyy) = derivative(dx, -1), derivative(torch.cat((dx, dy), dim=1), -2).split(channels, dim=1)
+        for maps, more in ((along_x, (dxx, dxy)), (along_y, (dxy, dyy)), (along_t, (dxt, dyt))):
+            maps += [part * math.sqrt(gamma) for part in more]
+    a, b, c = ([channel for part in parts for channel in part.split(1, dim=1)] for parts in (along_x, along_y, along_t))
+    return [_inner(p, q) for p, q in ((a, a), (a, b), (b, b), (a, c), (b, c), (c, c))]
 
 
-def _products(dx: Tensor, dy: Tensor, dt: Tensor) -> tuple[Tensor, ...]:
-    """Ix^2, Ix Iy, Iy^2, Ix It, Iy It, It^2."""
-    return dx * dx, dx * dy, dy * dy, dx * dt, dy * dt, dt * dt
+def _inner(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """The sum of the products of maps."""
+    total = first[0] * second[0]
+    for one, two in zip(first[1:], second[1:], strict=True):
+        total.addcmul_(one, two)
+    return total
 
 
 def forward_differences(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +216,7 @@ class NormalEquations:
         return x
 
 
-def _conjugate_gradients(system: NormalEquations, target: Tensor, start: Tensor | None, iterations: int) -> Tensor:
+def conjugate_gradients(system: NormalEquations, target: Tensor, start: Tensor | None, iterations: int) -> Tensor:
     """Solve `system(w) = target` from `start` on, or from zero."""
     tiny = torch.finfo(target.dtype).tiny
     solution, residual = (torch.zeros_like(target), target) if start is None else (start, target - system(start))

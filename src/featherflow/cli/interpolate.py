@@ -21,6 +21,7 @@ def interpolate(
     duplicates: Annotated[bool, Parameter(negative="")] = False,
     cuts: float = 0.65,
     bits: int | None = None,
+    also: str = "auto",
     size: str | None = None,
     pixel_format: str = "rgb24",
     estimation: Estimation = ESTIMATION,
@@ -59,6 +60,9 @@ def interpolate(
         where the nearer one is repeated; 0 finds none.
     bits
         10: write a clip of 8 bit in 10, with --codec av1, prores or ffv1, or on standard output.
+    also
+        A method whose motion is taken where the frames fit it clearly better: small and thin things that move fast. By default dis,
+        where OpenCV is there and the model is a network; none for none.
     size
         Of raw frames, as in 640x480.
     pixel_format
@@ -85,6 +89,7 @@ def interpolate(
             **clip.settings(),
             **writing.settings(),
             estimator=estimation.estimator(),
+            also=also,
             progress=progress,
         )
     show_results([result], as_json=json, to_error=str(output) == "-")

@@ -34,7 +34,8 @@ class EstimationOptions(EstimationSettings):
     iterations
         Number of updates of a network that iterates (raft, flowformer, ...); by default the network's own.
     refine
-        Steps of variational refinement at full size after the estimate, for accuracy below the pixel; 3 is a good number.
+        Steps of variational refinement at full size after the estimate, for accuracy below the pixel; by default 1 for the weights
+        that come with featherflow, else 0.
     enlarge
         Factor by which the network sees the frames enlarged; by default 2 for very small frames where the weights ask for it.
     engine

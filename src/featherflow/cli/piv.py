@@ -17,7 +17,7 @@ _SIGNED = Parameter(allow_leading_hyphen=True)
 class ParticleOptions(EstimationOptions):
     __doc__ = EstimationOptions.__doc__
 
-    refine: int = 3
+    refine: int | None = 2
 
 
 _ESTIMATION = ParticleOptions()

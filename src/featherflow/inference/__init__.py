@@ -1,6 +1,6 @@
 """From frames to flow: the high-level interface, for frames of any form and size.
 
-    estimator = featherflow.Estimator("liteflownet2", refine=3)
+    estimator = featherflow.Estimator("liteflownet2", refine=0)
     flow = estimator(frame1, frame2)
     for flow in estimator.stream(frames): ...
 

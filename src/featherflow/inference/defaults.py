@@ -16,9 +16,10 @@ from .tiling import LARGEST_WHOLE
 
 #: About the frames of Sintel and KITTI [px]: what networks with octaves were trained for.
 _USUAL_PIXELS = 450_000
-#: Networks whose end-point errors on real pairs were measured to grow by less than 1 % in bfloat16 (docs/speed.md), with weights
-#: of the modern recipes, which train in it.
+#: Networks whose end-point errors on real pairs were measured, with weights of the modern recipes: to grow by less than 1 % in
+#: bfloat16 (docs/speed.md), in which these recipes train; and to shrink by a step of refinement (docs/evaluation.md).
 BFLOAT16_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
+REFINEMENT_MEASURED = frozenset({"liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
 
 
 def check_model(name: str) -> None:
@@ -52,9 +53,19 @@ def device_named(device: str | None) -> torch.device:
 
 def usual_dtype(network: FlowNetwork, device: torch.device) -> str:
     """What `dtype="auto"` stands for: bfloat16 where the CPU computes in it and its cost in accuracy was measured, else float32."""
-    info = network.weights_info
-    measured = info is not None and info.architecture in BFLOAT16_MEASURED and info.recipe.startswith("modern/")
+    measured = _is_modern(network, BFLOAT16_MEASURED)
     return "bfloat16" if measured and device.type == "cpu" and cpu_has_bfloat16() else "float32"
+
+
+def usual_refinement(network: FlowNetwork) -> int:
+    """Steps of refinement that `refine=None` stands for: one, of weights that were measured to gain by it."""
+    return int(_is_modern(network, REFINEMENT_MEASURED))
+
+
+def _is_modern(network: FlowNetwork, architectures: frozenset[str]) -> bool:
+    """Whether a network is one of these, with weights of the modern recipes."""
+    info = network.weights_info
+    return info is not None and info.architecture in architectures and info.recipe.startswith("modern/")
 
 
 @lru_cache(maxsize=1)

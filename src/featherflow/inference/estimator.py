@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .. import classical
+from ..classical.refinement import refine as refined_flow
 from ..errors import InputError
 from ..flow import trust
 from ..frames import as_batches
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 class Estimator:
     """Flow by one model, made ready once.
 
-        estimator = featherflow.Estimator("liteflownet2", refine=3)
+        estimator = featherflow.Estimator("liteflownet2", refine=0)
         flow = estimator(frame1, frame2)
         forward, backward = estimator.both(frame1, frame2)
         for flow in estimator.stream(frames): ...
@@ -67,6 +68,8 @@ class Estimator:
     device: torch.device
     #: Of the convolutions of a network, "auto" made a choice.
     dtype: str
+    #: Steps of variational refinement that follow an estimate.
+    refine: int
     #: What making it ready took [s].
     load_seconds: float
 
@@ -107,10 +110,13 @@ class Estimator:
                 defaults.check_model(self.model)
                 self._network = loaded or kept.load(self.model, settings.weights, self.device)
         self.dtype = settings.dtype
+        self.refine = settings.refine or 0
         if self._network is not None:
             RunOptions(settings.iterations, settings.octaves).keywords(self._network)  # refuses what the network does not have
             if settings.dtype == "auto":
                 self.dtype = defaults.usual_dtype(self._network, self.device)
+            if settings.refine is None:
+                self.refine = defaults.usual_refinement(self._network)
         self.load_seconds = time.perf_counter() - started
 
     @overload
@@ -204,8 +210,8 @@ class Estimator:
         return self._refined(first, second, flow)
 
     def _refined(self, first: Frame, second: Frame, flow: Tensor) -> Tensor:
-        if self.settings.refine:
-            flow = classical.refine(first.batch, second.batch, flow, self.settings.refine, self.device)
+        if self.refine:
+            flow = refined_flow(first.batch, second.batch, flow, self.refine, self.device)
         return _still_where_nothing_tells(flow.to(first.batch.device), first.batch, second.batch)
 
     def _whole(self, network: FlowNetwork, first: Frame, second: Frame) -> Tensor:
@@ -382,7 +388,7 @@ def estimate(
     device: str | None = None,
     dtype: Dtype = "auto",
     iterations: int | None = None,
-    refine: int = 0,
+    refine: int | None = None,
     enlarge: float | None = None,
     engine: Engine = "auto",
     tile: Tile = "auto",
@@ -406,7 +412,8 @@ def estimate(
             in float32. Default `"auto"`: bfloat16 where the CPU computes in it and its cost in accuracy was measured to be below
             1 % for the network, else float32.
         iterations: number of updates of a network that iterates (RAFT, FlowFormer, ...). Default: the network's own.
-        refine: steps of variational refinement at full size after the estimate, see `featherflow.classical.refine`.
+        refine: steps of variational refinement at full size after the estimate, see `featherflow.classical.refinement`. Default:
+            one for the weights that come with featherflow, else none.
         enlarge: factor by which a network sees the frames enlarged; the flow comes back at their own size. Default: as the
             weights ask (2 for frames of fewer pixels than their `enlarge_below`, else 1).
         engine: what runs a network: `"torch"`, `"compile"` (PyTorch's compiler), `"openvino"` or `"onnx"` (built once for each
@@ -478,7 +485,7 @@ def stream(
     device: str | None = None,
     dtype: Dtype = "auto",
     iterations: int | None = None,
-    refine: int = 0,
+    refine: int | None = None,
     enlarge: float | None = None,
     engine: Engine = "auto",
     tile: Tile = "auto",

@@ -27,7 +27,7 @@ class Choices(TypedDict, total=False):
     device: str | None
     dtype: Dtype
     iterations: int | None
-    refine: int
+    refine: int | None
     enlarge: float | None
     engine: Engine
     tile: Tile
@@ -54,8 +54,9 @@ class EstimationSettings:
     dtype: str = "auto"
     #: Updates of a network that iterates (RAFT, FlowFormer, ...). None: the network's own number.
     iterations: int | None = None
-    #: Steps of variational refinement at full size after the estimate.
-    refine: int = 0
+    #: Steps of variational refinement at full size after the estimate. None: one, of weights that were measured to gain by it, else
+    #: none.
+    refine: int | None = None
     #: Factor by which a network sees the frames enlarged, from 0.25 to 4. None: as the weights ask.
     enlarge: float | None = None
     #: What runs a network; one of `ENGINES`. "auto": the fastest that has been built, else PyTorch.
@@ -76,7 +77,7 @@ class EstimationSettings:
                 raise InputError(f"{name} must be one of {', '.join(known)}, got '{value}'.")
         if self.iterations is not None and not _whole(self.iterations, 1):
             raise InputError(f"The number of iterations must be a whole number of at least 1, got {self.iterations!r}.")
-        if not _whole(self.refine, 0):
+        if self.refine is not None and not _whole(self.refine, 0):
             raise InputError(f"refine is a number of steps, 0 or more, got {self.refine!r}.")
         if self.octaves is not None and not _whole(self.octaves, 0):
             raise InputError(f"octaves is a whole number, 0 or more, got {self.octaves!r}.")

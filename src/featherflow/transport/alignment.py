@@ -37,6 +37,11 @@ def adopt_neighbours(first: Tensor, second: Tensor, motion: Tensor, shown: Tenso
     return motion
 
 
+def fits_better(first: Tensor, second: Tensor, candidate: Tensor, motion: Tensor, t: float = 0.0) -> Tensor:
+    """Where the frames fit a candidate clearly better than a motion, `(B, 1, H, W)` bool. Arguments as `misfit`."""
+    return misfit(first, second, candidate, t) + _NOISE < _CLEARLY * misfit(first, second, motion, t)
+
+
 def beside(field: Tensor, dx: int, dy: int) -> Tensor:
     """The values that stand so many pixels to the right and below, the outermost ones beyond the border."""
     height, width = field.shape[-2:]

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..classical import METHODS, opencv
 from ..errors import InputError
 from ..inference import Estimator
 from ..pixels import Range
@@ -122,6 +123,7 @@ def interpolate_video(
     overwrite: bool = False,
     value_range: Range | None = None,
     estimator: Estimator | None = None,
+    also: str = "auto",
     progress: Callable[[int, int | None], None] | None = None,
 ) -> VideoJobResult:
     """A clip with another number of pictures a second, slower, or both; with its depth, colours, duration and sound.
@@ -142,6 +144,8 @@ def interpolate_video(
         bits: 10 writes a clip of 8 bit in 10, by a codec that keeps them. Default: as the clip.
         sound: copy it; it is left out where slower is more than 1.
         stretch_sound: stretch the sound with the clip at its pitch, encoded anew.
+        also: a method whose motion is taken where the frames fit it clearly better than the estimator's: small and thin things that
+            move fast. "auto": `dis`, where OpenCV is there and the estimator is a network; "none": none.
         others: as `featherflow.video.flow_video`.
 
     Raises:
@@ -170,7 +174,14 @@ def interpolate_video(
         clip, [("the video", output)], overwrite, 1 if total is None or not clip.expected else -(-total // clip.expected) + 1
     )
     estimator = Estimator() if estimator is None else estimator
-    made = _Made(clip, line, cuts, Unrepeated(clip) if duplicates else None, deepen=bits is not None and clip.colour.bits <= 8)
+    made = _Made(
+        clip,
+        line,
+        cuts,
+        Unrepeated(clip) if duplicates else None,
+        deepen=bits is not None and clip.colour.bits <= 8,
+        other=_other(also, estimator),
+    )
     result = video_job(
         clip,
         made.items(estimator),
@@ -189,11 +200,24 @@ def interpolate_video(
     return replace(result, cuts=made.cuts, duplicates=None if made.unrepeated is None else made.unrepeated.count)
 
 
+def _other(name: str, estimator: Estimator) -> Estimator | None:
+    """The method that is asked beside an estimator, by `interpolate_video`'s `also`.
+
+    Raises: as `featherflow.Estimator`.
+    """
+    if name == "auto":
+        name = "dis" if opencv.is_installed() and estimator.model not in METHODS else "none"
+    return None if name in ("none", estimator.model) else Estimator(name, device=str(estimator.device))
+
+
 class _Made:
     """The pictures of a clip on a timeline, and what was found on the way."""
 
-    def __init__(self, clip: Clip, line: Timeline, threshold: float, unrepeated: Unrepeated | None, deepen: bool):
+    def __init__(
+        self, clip: Clip, line: Timeline, threshold: float, unrepeated: Unrepeated | None, deepen: bool, other: Estimator | None
+    ):
         self.clip, self.line, self.threshold, self.unrepeated, self.deepen = clip, line, threshold, unrepeated, deepen
+        self.other = other
         self.cuts = 0
         #: How long the last picture is shown [s]; None: as long as the one before.
         self.held: Fraction | None = None
@@ -236,6 +260,7 @@ class _Made:
         self.cuts += between.breaks
         if between.breaks or between.kind == "same":
             return [first if share < Fraction(1, 2) else second for share in shares]
-        inner = interpolate(first, second, *step.both(), [float(share) for share in shares if share])
-        made = iter(inner)
+        times = [float(share) for share in shares if share]
+        also = [self.other.both(step.first.image, step.second.image)] if times and self.other else []
+        made = iter(interpolate(first, second, *step.both(), times, also))
         return [next(made) if share else first for share in shares]

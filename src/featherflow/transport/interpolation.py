@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..frames import as_batch
-from .alignment import adopt_neighbours, align, beside, misfit
+from .alignment import adopt_neighbours, align, beside, fits_better, misfit
 from .warping import fill_holes, splat_sums, visibility, warp_backward
 
 # Where pixels collide, one whose look or whose way back disagrees gives way: weight exp(-importance).
@@ -30,7 +30,14 @@ _OWN = 1e-4  # at least, so that something is left where the own motion fits bad
 _EARLIER = 0.5  # log odds by which the earlier frame is taken where nothing else decides, so that the choice is the same all over
 
 
-def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: Sequence[float] = (0.5,)) -> list[np.ndarray]:
+def interpolate(
+    frame1,
+    frame2,
+    flow: np.ndarray,
+    backward: np.ndarray,
+    times: Sequence[float] = (0.5,),
+    also: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+) -> list[np.ndarray]:
     """What lies between two frames.
 
     The motion at time t is that of the pixels of both frames that pass there, splatted; along it and along those beside it, both
@@ -41,6 +48,7 @@ def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: S
         frame1, frame2: frames as `featherflow.estimate` takes them.
         flow, backward: flow from each to the other, `(H, W, 2)` [px].
         times: between 0 (frame 1) and 1 (frame 2).
+        also: flow and backward by other methods, whose motion is taken where the frames fit it clearly better.
 
     Returns:
         One picture `(H, W, 3)` RGB for each time: uint8, or uint16 where frame 1 is an array of uint16.
@@ -49,19 +57,44 @@ def interpolate(frame1, frame2, flow: np.ndarray, backward: np.ndarray, times: S
         InputError: for frames, flows or times that cannot be used.
     """
     first, second = as_batch(frame1, "frame1"), as_batch(frame2, "frame2")
-    fields = [torch.from_numpy(np.ascontiguousarray(field, np.float32)).permute(2, 0, 1)[None] for field in (flow, backward)]
+    fields = [
+        [torch.from_numpy(np.ascontiguousarray(field, np.float32)).permute(2, 0, 1)[None] for field in pair]
+        for pair in ((flow, backward), *also)
+    ]
     with torch.inference_mode():
-        between = Between(first, second, *fields)
+        own, *others = (Passing(first, second, *pair) for pair in fields)
+        between = Between(own, others)
         return [as_picture(between.at(float(t)), depth_of(frame1)) for t in times]
 
 
-class Between:
-    """Two frames `(B, 3, H, W)` and the flows between them, ready to be looked at in between."""
+class Passing:
+    """What the flows between two frames `(B, 3, H, W)` say to pass at a time between them."""
 
     def __init__(self, first: Tensor, second: Tensor, flow: Tensor, backward: Tensor):
         self.first, self.second, self.flow, self.backward = first, second, flow, backward
         self.seen_in_second, self.seen_in_first = visibility(flow, backward), visibility(backward, flow)
         self.weights = (_trust(first, second, flow, self.seen_in_second), _trust(second, first, backward, self.seen_in_first))
+
+    def at(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The motion over the whole interval of what passes at time t, and whether frame 1 and frame 2 show it."""
+        one = torch.ones_like(self.seen_in_first)
+        passing = splat_sums(_weighed(self.weights[0], self.flow, one, self.seen_in_second), t * self.flow)
+        passing = passing + splat_sums(_weighed(self.weights[1], -self.backward, self.seen_in_first, one), (1 - t) * self.backward)
+        weight, arrived = passing[:, -2:-1], passing[:, -1:]
+        passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
+        return passing[:, :2], passing[:, 2:3], passing[:, 3:4]
+
+
+class Between:
+    """Two frames and the flows between them, ready to be looked at in between.
+
+    Args:
+        own: by the flows that are believed.
+        others: by those of other methods.
+    """
+
+    def __init__(self, own: Passing, others: Sequence[Passing] = ()):
+        self.own, self.others, self.first, self.second = own, others, own.first, own.second
 
     def at(self, t: float) -> Tensor:
         """The picture at time t, `(B, 3, H, W)`.
@@ -82,13 +115,13 @@ class Between:
         return (total / count).clamp(0, 1)
 
     def _passing(self, t: float) -> tuple[Tensor, Tensor, Tensor]:
-        """What passes at time t: its motion over the whole interval, and whether frame 1 and frame 2 show it."""
-        one = torch.ones_like(self.seen_in_first)
-        passing = splat_sums(_weighed(self.weights[0], self.flow, one, self.seen_in_second), t * self.flow)
-        passing = passing + splat_sums(_weighed(self.weights[1], -self.backward, self.seen_in_first, one), (1 - t) * self.backward)
-        weight, arrived = passing[:, -2:-1], passing[:, -1:]
-        passing = fill_holes(passing[:, :-2] / weight.clamp_min(1e-8), (arrived / _ENOUGH).clamp_max(1))
-        motion, shown1, shown2 = passing[:, :2], passing[:, 2:3], passing[:, 3:4]
+        """As `Passing.at`, of the method that fits the frames at each place, and brought together with them."""
+        best = self.own.at(t)
+        for other in self.others:
+            candidate = other.at(t)
+            better = fits_better(self.first, self.second, candidate[0], best[0], t)
+            best = tuple(torch.where(better, new, old) for new, old in zip(candidate, best, strict=True))
+        motion, shown1, shown2 = best
         shown = shown1 * shown2
         motion = adopt_neighbours(self.first, self.second, motion, shown, t)
         return align(self.first, self.second, motion, shown, t), shown1, shown2

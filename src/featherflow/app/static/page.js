@@ -123,7 +123,8 @@ async function estimate() {
   const { signal } = running;
   const form = new FormData();
   for (const [kind, file] of Object.entries(files)) if (file) form.append(kind, file, file.name);
-  const query = new URLSearchParams({ model: $("model").value, refine: $("refine").checked ? 3 : 0 });
+  const query = new URLSearchParams({ model: $("model").value });
+  if ($("refine").checked) query.set("refine", 3);
   busy("Estimating...");
   try {
     const answer = await fetch(`page/flow?${query}`, { method: "POST", body: form, signal });

@@ -25,7 +25,7 @@ from .writing import SUFFIXES_OF_ALL, check_suffix, write_field, write_netcdf
 
 PIXELS = Calibration()
 USUAL = Validation()
-REFINE = 3  # steps, by which particle images gain
+REFINE = 2  # steps, by which particle images gain
 SPACING = 4  # px; what a flow resolves of turbulence is lost in larger squares
 
 
@@ -87,7 +87,7 @@ def measure(
         spacing: of the grid [px], see `on_grid`.
         mask: `(H, W)`, true where nothing is to be measured: walls, bodies, reflections.
         validation: what velocities are held against.
-        estimator: what estimates the flow. Default: `featherflow.Estimator(refine=3)`.
+        estimator: what estimates the flow. Default: `featherflow.Estimator(refine=2)`.
 
     Raises:
         InputError: for frames or options that cannot be used; FileError: for files that cannot be read.
