@@ -10,6 +10,9 @@ from featherflow.weights.store import read_info
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
+MANUAL = (ROOT / "docs" / "evaluation.md").read_text().partition("## Our weights beside OpenCV")[2]
+#: Of the manual's tables; without the numbers of pairs.
+COLUMNS = [title.split(" (")[0].strip() for title in MANUAL.partition("per_image |")[2].partition(" |\n")[0].split("|")]
 GROUPS = ("middlebury", "sintel-clean", "kitti2015")
 #: As the README names a method, and as the table of docs/evaluation.md does.
 CLASSICAL = {"DIS (medium), OpenCV": "dis", "DeepFlow, OpenCV": "deepflow"}
@@ -31,6 +34,11 @@ def test_links_lead_to_files():
     assert len(links) > 10 and all((ROOT / link).is_file() for link in links)
 
 
+def in_manual(name: str) -> list[float]:
+    row = rows(MANUAL.partition("## Refinement")[0])[name]
+    return [float(row[COLUMNS.index(group)]) for group in GROUPS]
+
+
 def figures(name: str) -> list[float]:
     (row,) = (others for first, others in rows(README).items() if first.split("`")[0] == name)
     return [float(figure) for figure in row[1].split(" / ")]
@@ -38,21 +46,12 @@ def figures(name: str) -> list[float]:
 
 @pytest.mark.parametrize("path", sorted(BUNDLED.glob("*.safetensors")), ids=lambda path: path.stem)
 def test_figures_of_our_weights_are_those_of_their_metadata(path):
+    """The manual's, of networks alone; the README's are those of a run, see test_page_tables.py."""
     info = read_info(path)
     scores = info.scores["epe_px_per_image"]
-    assert figures(info.architecture) == [round(scores[group], 2) for group in GROUPS]
+    assert in_manual(info.architecture) == [round(scores[group], 2) for group in GROUPS]
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
 def test_figures_of_others_are_those_of_the_manual(name):
-    table = (ROOT / "docs" / "evaluation.md").read_text().partition("## Our weights beside OpenCV")[2]
-    header, row = rows(table)["EPE [px], per_image"], rows(table.partition("## Refinement")[0])[CLASSICAL[name]]
-    columns = {title.split(" (")[0]: float(cell) for title, cell in zip(header, row, strict=True)}
-    assert figures(name) == [columns[group] for group in GROUPS]
-
-
-def test_times_are_those_of_the_manual():
-    speed = (ROOT / "docs" / "speed.md").read_text()
-    for name in ("liteflownet2-slim", "liteflownet2"):
-        (bfloat16,) = re.findall(rf"^\| {name}, \d+ GFLOP \| [^|]+\| (\d+) \(", speed, re.MULTILINE)
-        assert any(first.split("`")[0] == name and row[2] == bfloat16 for first, row in rows(README).items())
+    assert figures(name) == in_manual(CLASSICAL[name])
