@@ -18,11 +18,11 @@ def verbs(part, names=()):
         yield names, part
 
 
-def test_every_verb_checks_its_whole_numbers():
+def test_every_verb_checks_its_numbers():
     found = 0
     for names, verb in verbs(app):
         for argument in verb.assemble_argument_collection():
-            if int in (typing.get_args(argument.hint) or (argument.hint,)):
+            if {int, float} & set(typing.get_args(argument.hint) or (argument.hint,)):
                 found += 1
                 assert PARAMETERS in (argument.parameter.group or ()), (names, argument.name)
     assert found > 25
@@ -35,9 +35,11 @@ def test_every_verb_checks_its_whole_numbers():
         (("scale", "run", "x", "-o", "y", "--span", "1.5"), "--span is a whole number, got 1.5."),
         (("data", "render", "out", "--count", "2.5"), "--count is a whole number, got 2.5."),
         (("bench", "--runs", "nan.5"), "nan.5"),
+        (("estimate", "a.png", "b.png", "-o", "x.flo", "--refine", "none"), "--refine is a number, got none."),
+        (("estimate", "a.png", "b.png", "-o", "x.flo", "--enlarge", "None"), "--enlarge is a number, got None."),
     ],
 )
-def test_a_fraction_is_refused(tmp_path, monkeypatch, capsys, command, said):
+def test_what_is_no_such_number_is_refused(tmp_path, monkeypatch, capsys, command, said):
     monkeypatch.chdir(tmp_path)
     assert run_command(*command) == 2
     assert said in capsys.readouterr().err and not list(tmp_path.iterdir())
