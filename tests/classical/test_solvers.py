@@ -287,7 +287,7 @@ def test_blocks_of_one_pixel_are_brox(monkeypatch, size):
     frames, start = (rgb(first), rgb(second)), truth + 0.3
     of_blocks = refine(*frames, start)
     assert of_blocks.shape == truth.shape and (of_blocks - truth).norm(dim=1).mean() < 0.5 * (start - truth).norm(dim=1).mean()
-    for name, value in (("BLOCK", 1), ("MEDIAN", 1), ("SIGMA", 0.01)):
+    for name, value in (("BLOCK", 1), ("MEDIAN", 1), ("SIGMA", 0.01), ("relit", lambda frame, *_: frame)):
         monkeypatch.setattr(refinement, name, value)
     step = Brox(refinement.ALPHA, refinement.GAMMA, refinement.EPSILON, fixed_points=1, iterations=refinement.ITERATIONS)
     torch.testing.assert_close(refine(*frames, start), step(first, second, start), rtol=0, atol=2e-4)
@@ -298,6 +298,14 @@ def test_bands_are_the_whole(monkeypatch):
     whole = refine(rgb(first), rgb(second), truth + 0.3)
     monkeypatch.setattr(refinement, "_BAND_PIXELS", 500)
     torch.testing.assert_close(refine(rgb(first), rgb(second), truth + 0.3), whole, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("gain, offset", [(0.8, 0.0), (0.85, 25.0), (1.0, -20.0)])
+def test_another_exposure_is_no_motion(gain, offset):
+    first, second, truth = scenes.pair(*scenes.MOTIONS["shear"], height=96, width=112)
+    frames, start = (rgb(first), (rgb(second) * gain + offset / 255).clamp(0, 1)), truth + 0.2
+    error = (refine(*frames, start) - truth).norm(dim=1).mean()
+    assert error < 0.35 * (start - truth).norm(dim=1).mean()
 
 
 def test_refinement_keeps_what_is_right():

@@ -1,6 +1,7 @@
 """Variational refinement: a robust step at full size, started from another method's flow.
 
-Minimised is the energy of `solvers.Brox` with the weights of its robust functions taken from the start, on grey levels. Flow
+Minimised is the energy of `solvers.Brox` with the weights of its robust functions taken from the start, on grey levels, frame 2
+brought to the light of frame 1. Flow
 that comes from coarser maps is wrong by more than a pixel only where it is wrong altogether, and by little from one pixel to the
 next elsewhere: so all pixels of a block share one change of their flow, while the data term is that of every pixel. That takes a
 quarter of the time of solving for each pixel, and on real pairs gains as much.
@@ -28,6 +29,10 @@ ALPHA, GAMMA, EPSILON = 7.0, 5.0, 0.1
 ITERATIONS = 20
 #: Side of the median filter of a step [blocks].
 MEDIAN = 3
+#: Frame 2 is brought to the light of frame 1 before they are compared, by mean and deviation around each pixel: side of the cells
+#: that these are computed of [px], by what the deviation may be multiplied or divided, and what is added to the variance
+#: [grey levels^2], so that noise is not enlarged.
+_CELL, _MOST_GAIN, _GRAIN = 8, 1.5, 4.0
 #: Pixels whose data term is computed at a time, so that large frames need little memory; and the rows around them that
 #: derivatives of derivatives look at.
 _BAND_PIXELS = 2**17
@@ -68,7 +73,10 @@ def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 1, dev
 def _change(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     """What is added to the flow `(1, 2, H, W)` [px] of frames `(1, 1, H, W)` in grey levels."""
     height, width = flow.shape[-2:]
-    xx, xy, yy, xt, yt = _data_terms(first, second, flow).split(1, dim=1)
+    rows = max(_BAND_PIXELS // width // BLOCK, 1) * BLOCK
+    bands = [sample(second, flow[..., top : top + rows, :], top) for top in range(0, height, rows)]
+    warped, inside = (torch.cat(parts, dim=-2) for parts in zip(*bands, strict=True))
+    xx, xy, yy, xt, yt = _data_terms(first, relit(warped, first, inside), inside, rows).split(1, dim=1)
     blocks = _means_of_blocks(flow)
     across, down = (part.square().sum(dim=1, keepdim=True) / BLOCK**2 for part in forward_differences(blocks))
     # Of the energy of a block, BLOCK^2 times that of its pixels, as are the data terms: the means over pixels on both sides.
@@ -80,16 +88,38 @@ def _change(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     return F.interpolate(change, scale_factor=BLOCK, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
-def _data_terms(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
-    """Weighed by Psi', the means over each block of Ix^2, Ix Iy, Iy^2, Ix It and Iy It, `(1, 5, h, w)`; zero beyond the frame."""
-    height, width = flow.shape[-2:]
-    rows = max(_BAND_PIXELS // width // BLOCK, 1) * BLOCK
+def relit(frame: Tensor, like: Tensor, inside: Tensor) -> Tensor:
+    """A frame `(1, 1, H, W)` in grey levels with the mean and the deviation, around each pixel, of another: light and exposure may
+    change between frames, which the data term would take for motion. Only where `inside` is 1 pixels count."""
+    share = _around(inside).clamp_min(1e-3)
+    mean, wanted = (_around(x * inside) / share for x in (frame, like))
+    squares = (_around(x.square() * inside) / share - m.square() for x, m in ((frame, mean), (like, wanted)))
+    variance, wished = (square.clamp_min(0) + _GRAIN for square in squares)
+    gain = (wished / variance).sqrt().clamp(1 / _MOST_GAIN, _MOST_GAIN)
+    return (frame - mean) * gain + wanted
+
+
+def _around(maps: Tensor) -> Tensor:
+    """Means over some 48 px around each pixel, falling off to the edge of that."""
+    height, width = maps.shape[-2:]
+    cells = F.avg_pool2d(F.pad(maps, (0, -width % _CELL, 0, -height % _CELL), mode="replicate"), _CELL)
+    for _ in range(2):
+        cells = F.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
+    return F.interpolate(cells, scale_factor=_CELL, mode="bilinear", align_corners=False)[..., :height, :width]
+
+
+def _data_terms(first: Tensor, warped: Tensor, inside: Tensor, rows: int) -> Tensor:
+    """Weighed by Psi', the means over each block of Ix^2, Ix Iy, Iy^2, Ix It and Iy It, `(1, 5, h, w)`; zero beyond the frame.
+
+    Args:
+        rows: so many at a time, a multiple of `BLOCK`.
+    """
+    height = first.shape[-2]
     bands: list[Tensor] = []
     for top in range(0, height, rows):
         start, end, bottom = max(top - _HALO, 0), min(top + rows + _HALO, height), min(top + rows, height)
-        warped, inside = sample(second, flow[..., start:end, :], start)
-        *terms, squared = robust_data_terms(first[..., start:end, :], warped, GAMMA)
-        weight = inside * 0.5 * (squared + EPSILON**2).rsqrt()
+        *terms, squared = robust_data_terms(first[..., start:end, :], warped[..., start:end, :], GAMMA)
+        weight = inside[..., start:end, :] * 0.5 * (squared + EPSILON**2).rsqrt()
         weighed = torch.cat([term * weight for term in terms], dim=1)
         bands.append(_means_of_blocks(weighed[..., top - start : bottom - start, :]))
     return torch.cat(bands, dim=-2)
