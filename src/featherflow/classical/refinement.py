@@ -1,10 +1,9 @@
 """Variational refinement: a robust step at full size, started from another method's flow.
 
 Minimised is the energy of `solvers.Brox` with the weights of its robust functions taken from the start, on grey levels, frame 2
-brought to the light of frame 1. Flow
-that comes from coarser maps is wrong by more than a pixel only where it is wrong altogether, and by little from one pixel to the
-next elsewhere: so all pixels of a block share one change of their flow, while the data term is that of every pixel. That takes a
-quarter of the time of solving for each pixel, and on real pairs gains as much.
+brought to the light of frame 1. Flow that comes from coarser maps is wrong by much only where it is wrong altogether, and elsewhere
+by little that changes little from one pixel to the next: so all pixels of a block share one change of their flow, while the data
+term is that of every pixel. That takes half the time of solving for each pixel or less, and on real pairs gains as much.
 """
 
 from __future__ import annotations
@@ -130,4 +129,6 @@ def _means_of_blocks(maps: Tensor) -> Tensor:
     height, width = maps.shape[-2:]
     if height % BLOCK or width % BLOCK:
         maps = F.pad(maps, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
-    return F.avg_pool2d(maps, BLOCK) if BLOCK != 2 else F.interpolate(maps, scale_factor=0.5, mode="bilinear", align_corners=False)
+    if BLOCK == 2:  # the same, and four times as fast
+        return F.interpolate(maps, scale_factor=0.5, mode="bilinear", align_corners=False)
+    return F.avg_pool2d(maps, BLOCK)
