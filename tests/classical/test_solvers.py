@@ -308,6 +308,14 @@ def test_another_exposure_is_no_motion(gain, offset):
     assert error < 0.35 * (start - truth).norm(dim=1).mean()
 
 
+def test_strips_of_large_frames_are_nearly_the_whole(monkeypatch):
+    first, second, truth = scenes.pair(*scenes.MOTIONS["shear"], height=420, width=64)
+    whole = refine(rgb(first), rgb(second), truth + 0.3)
+    monkeypatch.setattr(refinement, "_STRIP_PIXELS", 100 * 64)
+    in_strips = refine(rgb(first), rgb(second), truth + 0.3)
+    assert (in_strips - whole).norm(dim=1).mean() < 0.02 * (whole - truth - 0.3).norm(dim=1).mean()
+
+
 def test_refinement_keeps_what_is_right():
     first, second, truth = scenes.pair(*scenes.MOTIONS["translation"])
     assert (refine(rgb(first), rgb(second), truth, 2) - truth).norm(dim=1).mean() < 0.02

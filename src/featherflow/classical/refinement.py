@@ -32,10 +32,12 @@ MEDIAN = 3
 #: that these are computed of [px], by what the deviation may be multiplied or divided, and what is added to the variance
 #: [grey levels^2], so that noise is not enlarged.
 _CELL, _MOST_GAIN, _GRAIN = 8, 1.5, 4.0
-#: Pixels whose data term is computed at a time, so that large frames need little memory; and the rows around them that
-#: derivatives of derivatives look at.
-_BAND_PIXELS = 2**17
-_HALO = 4
+#: Pixels that are solved for at a time, so that large frames need little memory; and rows around them, a multiple of `BLOCK`:
+#: farther than conjugate gradients carry anything to speak of.
+_STRIP_PIXELS, _OVERLAP = 2**21, 96
+#: Pixels whose data term is computed at a time, so that they stay in the cache; and the rows around them that derivatives of
+#: derivatives look at.
+_BAND_PIXELS, _HALO = 2**17, 4
 
 
 def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 1, device: torch.device | str = "cpu") -> Tensor:
@@ -64,16 +66,28 @@ def refine(first: Tensor, second: Tensor, flow: Tensor, iterations: int = 1, dev
             grey1, grey2 = (blur(grey_levels(frame[None].to(device), colour=False), SIGMA) for frame in (one, two))
             better = start[None].to(device).float()
             for _ in range(iterations):
-                better = better + _change(grey1, grey2, better)
+                better = better + _change_in_strips(grey1, grey2, better)
             refined.append(better.cpu())
     return torch.cat(refined)
 
 
-def _change(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
+def _change_in_strips(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
     """What is added to the flow `(1, 2, H, W)` [px] of frames `(1, 1, H, W)` in grey levels."""
     height, width = flow.shape[-2:]
+    rows = max(_STRIP_PIXELS // width // BLOCK, 1) * BLOCK
+    strips: list[Tensor] = []
+    for top in range(0, height, rows):
+        start, end = max(top - _OVERLAP, 0), min(top + rows + _OVERLAP, height)
+        change = _change(first[..., start:end, :], second, flow[..., start:end, :], start)
+        strips.append(change[..., top - start : min(top + rows, height) - start, :])
+    return torch.cat(strips, dim=-2)
+
+
+def _change(first: Tensor, second: Tensor, flow: Tensor, start: int) -> Tensor:
+    """Of the rows of frame 1 from `start` on."""
+    height, width = flow.shape[-2:]
     rows = max(_BAND_PIXELS // width // BLOCK, 1) * BLOCK
-    bands = [sample(second, flow[..., top : top + rows, :], top) for top in range(0, height, rows)]
+    bands = [sample(second, flow[..., top : top + rows, :], start + top) for top in range(0, height, rows)]
     warped, inside = (torch.cat(parts, dim=-2) for parts in zip(*bands, strict=True))
     xx, xy, yy, xt, yt = _data_terms(first, relit(warped, first, inside), inside, rows).split(1, dim=1)
     blocks = _means_of_blocks(flow)
