@@ -34,7 +34,7 @@ MEDIAN = 3
 _CELL, _MOST_GAIN, _GRAIN = 8, 1.5, 4.0
 #: Pixels that are solved for at a time, so that large frames need little memory; and rows around them, a multiple of `BLOCK`:
 #: farther than conjugate gradients carry anything to speak of.
-_STRIP_PIXELS, _OVERLAP = 2**21, 96
+_STRIP_PIXELS, _OVERLAP = 2**20, 64
 #: Pixels whose data term is computed at a time, so that they stay in the cache; and the rows around them that derivatives of
 #: derivatives look at.
 _BAND_PIXELS, _HALO = 2**17, 4
@@ -86,10 +86,8 @@ def _change_in_strips(first: Tensor, second: Tensor, flow: Tensor) -> Tensor:
 def _change(first: Tensor, second: Tensor, flow: Tensor, start: int) -> Tensor:
     """Of the rows of frame 1 from `start` on."""
     height, width = flow.shape[-2:]
-    rows = max(_BAND_PIXELS // width // BLOCK, 1) * BLOCK
-    bands = [sample(second, flow[..., top : top + rows, :], start + top) for top in range(0, height, rows)]
-    warped, inside = (torch.cat(parts, dim=-2) for parts in zip(*bands, strict=True))
-    xx, xy, yy, xt, yt = _data_terms(first, relit(warped, first, inside), inside, rows).split(1, dim=1)
+    warped, inside = sample(second, flow, start)
+    xx, xy, yy, xt, yt = _data_terms(first, relit(warped, first, inside), inside).split(1, dim=1)
     blocks = _means_of_blocks(flow)
     across, down = (part.square().sum(dim=1, keepdim=True) / BLOCK**2 for part in forward_differences(blocks))
     # Of the energy of a block, BLOCK^2 times that of its pixels, as are the data terms: the means over pixels on both sides.
@@ -121,13 +119,10 @@ def _around(maps: Tensor) -> Tensor:
     return F.interpolate(cells, scale_factor=_CELL, mode="bilinear", align_corners=False)[..., :height, :width]
 
 
-def _data_terms(first: Tensor, warped: Tensor, inside: Tensor, rows: int) -> Tensor:
-    """Weighed by Psi', the means over each block of Ix^2, Ix Iy, Iy^2, Ix It and Iy It, `(1, 5, h, w)`; zero beyond the frame.
-
-    Args:
-        rows: so many at a time, a multiple of `BLOCK`.
-    """
-    height = first.shape[-2]
+def _data_terms(first: Tensor, warped: Tensor, inside: Tensor) -> Tensor:
+    """Weighed by Psi', the means over each block of Ix^2, Ix Iy, Iy^2, Ix It and Iy It, `(1, 5, h, w)`; zero beyond the frame."""
+    height, width = first.shape[-2:]
+    rows = max(_BAND_PIXELS // width // BLOCK, 1) * BLOCK
     bands: list[Tensor] = []
     for top in range(0, height, rows):
         start, end, bottom = max(top - _HALO, 0), min(top + rows + _HALO, height), min(top + rows, height)
