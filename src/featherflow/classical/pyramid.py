@@ -138,8 +138,9 @@ def gradient(x: Tensor) -> tuple[Tensor, Tensor]:
 def sample(second: Tensor, flow: Tensor, top: int = 0) -> tuple[Tensor, Tensor]:
     """Frame 2 at x + flow(x), and where that lies inside the frame, `(B, 1, H, W)` 0 or 1.
 
-    The flow may be that of some rows alone, of which `top` is the first; then so is the answer. Cubic
-    convolution with a = -1/2 (Keys, IEEE TASSP 1981), edges repeated. `grid_sample` has the kernel with a = -3/4,
+    The flow may be that of some rows alone, of which `top` is the first; then so is the answer.
+
+    Cubic convolution with a = -1/2 (Keys, IEEE TASSP 1981), edges repeated. `grid_sample` has the kernel with a = -3/4,
     which does not keep a ramp straight and costs 0.05 px of accuracy on smooth frames.
     """
     height, width = second.shape[-2:]

@@ -145,9 +145,9 @@ def robust_data_terms(first: Tensor, warped: Tensor, gamma: float) -> list[Tenso
 
     Derivatives along x and y are those of the mean of both frames.
     """
-    channels = first.shape[1]
-    x, y = gradient(torch.cat(((first + warped) / 2, warped - first), dim=1))
-    (dx, dxt), (dy, dyt), dt = x.split(channels, dim=1), y.split(channels, dim=1), warped - first
+    channels, dt = first.shape[1], warped - first
+    x, y = gradient(torch.cat(((first + warped) / 2, dt), dim=1))
+    (dx, dxt), (dy, dyt) = x.split(channels, dim=1), y.split(channels, dim=1)
     along_x, along_y, along_t = [dx], [dy], [dt]
     if gamma:
         dxx, (dxy, dyy) = derivative(dx, -1), derivative(torch.cat((dx, dy), dim=1), -2).split(channels, dim=1)
