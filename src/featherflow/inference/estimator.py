@@ -95,6 +95,7 @@ class Estimator:
         started = time.perf_counter()
         self.settings = settings
         self._network: FlowNetwork | None = None
+        self._ready: FlowNetwork | None = None  # what PyTorch runs
         self._identity: str | None = None
         self._is_given = given is not None
         if given is not None:
@@ -117,6 +118,8 @@ class Estimator:
                 self.dtype = defaults.usual_dtype(self._network, self.device)
             if settings.refine is None:
                 self.refine = defaults.usual_refinement(self._network)
+            # A network object may be changed between two calls.
+            self._ready = self._network if self._is_given else pytorch.made_ready(self._network, self.dtype)
         self.load_seconds = time.perf_counter() - started
 
     @overload
@@ -185,7 +188,7 @@ class Estimator:
             return streaming.flows(frames, self._flow, backward)
         name = self.model if self._is_given else f"'{self.model}'"
         network = streaming.check_warm_start(name, self._network, self.settings)
-        warm = streaming.Warm(network)
+        warm = streaming.Warm(self._ready or network)
 
         def between(first: Frame, second: Frame) -> Tensor:
             return self._refined(first, second, warm(self._spec(network, first), first, second))
@@ -218,8 +221,11 @@ class Estimator:
         spec = self._spec(network, first)
         task = choice.Task(network, spec, None if self._is_given else self._own_identity(network))
         engine = choice.choose(self.settings.engine, task)
-        if engine == "torch" and network.traits.shares_features:
-            return pytorch.decode(network, spec, first.encoded(network, spec, 0), second.encoded(network, spec, 1))
+        if engine == "torch":
+            ready = self._ready or network
+            if network.traits.shares_features:
+                return pytorch.decode(ready, spec, first.encoded(ready, spec, 0), second.encoded(ready, spec, 1))
+            return pytorch.run(ready, spec, first.batch, second.batch)
         return choice.runner(engine, task)(first.batch, second.batch)
 
     def _spec(self, network: FlowNetwork, frame: Frame) -> pytorch.InferenceSpec:
