@@ -33,6 +33,8 @@ def test_built_after_several_pairs_and_taken_if_faster(weights, caplog):
     estimator._builder.wait()
     task = estimator._task(estimator._network, featherflow.inference.frame.Frame(torch.zeros(1, 3, 70, 90)))
     place = builds.find(task.key("openvino"))
+    assert builds.read(place)["checks"] == {}  # by nobody but the process that computes
+    assert np.abs(estimator(*pair) - expected).max() < 1e-3
     verdict = builds.read(place)["checks"][choice._conditions("float32")]
     for ms, engine in ((verdict["torch_ms"] / 2, "openvino"), (verdict["torch_ms"] * 2, "torch")):
         builds.record_check(place, choice._conditions("float32"), verdict | {"ms": ms})

@@ -208,15 +208,15 @@ class Estimator:
 
         return streaming.flows(frames, between, backward)
 
-    def make_engine(self, shape: tuple[int, ...]) -> None:
-        """Build the engine that the settings name for frames `(B, 3, H, W)`, if it is not there, and compare it with PyTorch.
+    def build_engine(self, shape: tuple[int, ...]) -> None:
+        """Build the engine that the settings name for frames `(B, 3, H, W)`, if it is not there, for whoever asks for it next.
 
         Raises:
             EngineError, MissingExtraError: for an engine that cannot run the network, or is not installed.
         """
         if self._network is not None:
             task = self._task(self._network, Frame(torch.zeros(shape)))
-            choice.runner(choice.choose(self.settings.engine, task), task)
+            choice.build(choice.choose(self.settings.engine, task), task)
 
     def _flow(self, first: Frame, second: Frame, along_stream: bool = False) -> Tensor:
         """Flow `(B, 2, H, W)` float32 [px] on the device of the frames."""
@@ -247,10 +247,10 @@ class Estimator:
     def _whole(self, network: FlowNetwork, first: Frame, second: Frame, along_stream: bool = False) -> Tensor:
         task = self._task(network, first, along_stream)
         engine = choice.choose(self.settings.engine, task)
+        if engine == "torch" and self._builder is not None and self._builder.has_for(task):
+            engine = choice.choose(self.settings.engine, task)
         if engine == "torch":
             ready, spec = self._ready or network, task.spec
-            if self._builder is not None:
-                self._builder.met(spec.shape)
             if network.traits.shares_features:
                 return pytorch.decode(ready, spec, first.encoded(ready, spec, 0), second.encoded(ready, spec, 1))
             return pytorch.run(ready, spec, first.batch, second.batch)

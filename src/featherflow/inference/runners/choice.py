@@ -154,17 +154,21 @@ _LOADED: Few[Runner] = Few(8)
 
 def _built(engine: str, task: Task) -> Runner:
     key, threads = task.key(engine), usable_threads()
-    return _LOADED.get((key, str(builds.folder()), task.spec.dtype, threads), lambda: _made(engine, task, key, threads))
+    return _LOADED.get((key, str(builds.folder()), task.spec.dtype, threads), lambda: _made(engine, task, threads))
 
 
-def _made(engine: str, task: Task, key: str, threads: int) -> Runner:
-    """A build loaded, built before if need be, and compared with PyTorch if it has not been under these conditions."""
-    kind, spec = _kind(engine), task.spec
+def build(engine: str, task: Task) -> Path:
+    """The folder of the build by an engine, made if it is not there.
+
+    Raises:
+        EngineError, MissingExtraError: as `runner`.
+    """
+    kind, spec, key = _kind(engine), task.spec, task.key(engine)
     height, width = spec.shape[-2:]
-    module = ExportWrapper(task.network, (height, width), spec.options, spec.enlarge)
 
     def make(folder: Path) -> dict:
         log.info("building the engine %s for frames of %dx%d px; this is done once", engine, width, height)
+        module = _module(task)
         try:
             kind.write(module, module.example(spec.shape[0]), folder, spec.dtype)
         except (MissingExtraError, MemoryError, OSError):
@@ -174,10 +178,21 @@ def _made(engine: str, task: Task, key: str, threads: int) -> Runner:
         version = kind.version(spec.dtype)
         return {"engine": engine, "version": version, "torch": torch.__version__, "shape": list(spec.shape), "checks": {}}
 
-    place = builds.build(key, make)
+    return builds.build(key, make)
+
+
+def _module(task: Task) -> ExportWrapper:
+    height, width = task.spec.shape[-2:]
+    return ExportWrapper(task.network, (height, width), task.spec.options, task.spec.enlarge)
+
+
+def _made(engine: str, task: Task, threads: int) -> Runner:
+    """A build loaded, built before if need be, and compared with PyTorch if it has not been under these conditions."""
+    kind, spec = _kind(engine), task.spec
+    place = build(engine, task)
     run = kind.load(place, spec.dtype, threads)
     if _conditions(spec.dtype) not in builds.read(place).get("checks", {}):
-        builds.record_check(place, _conditions(spec.dtype), _check(engine, run, task, module.example(spec.shape[0])))
+        builds.record_check(place, _conditions(spec.dtype), _check(engine, run, task, _module(task).example(spec.shape[0])))
     return run
 
 
