@@ -1,6 +1,6 @@
-"""An engine built by another process, while this one goes on with PyTorch.
+"""An engine built by another process, `python -m featherflow.inference.runners.background`, while this one goes on with PyTorch.
 
-python -m featherflow.inference.runners.background      what is to be built as JSON on standard input
+What is to be built comes there as JSON on standard input.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import logging
 import subprocess
 import sys
+import tempfile
 import threading
 from importlib.util import find_spec
 
@@ -51,7 +52,7 @@ class Builder:
         shape = task.spec.shape
         with self._lock:
             if self._process is not None and self._process.poll() is not None:
-                if _ended_well(self._process):
+                if self._ended_well(self._process):
                     self._built.add(self._shape)
                 self._process = None
             self._met[shape] = self._met.get(shape, 0) + 1
@@ -76,8 +77,9 @@ class Builder:
     def _begun(self, shape: tuple[int, ...]) -> subprocess.Popen[bytes]:
         height, width = shape[-2:]
         log.info("building the engine %s for frames of %dx%d px in the background", ENGINE, width, height)
+        self._said = tempfile.TemporaryFile()  # a pipe that nobody reads yet would fill up
         process = subprocess.Popen(
-            [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said
         )
         atexit.register(process.kill)
         assert process.stdin is not None
@@ -88,15 +90,14 @@ class Builder:
             process.stdin.write(json.dumps(job).encode())
         return process
 
-
-def _ended_well(process: subprocess.Popen[bytes]) -> bool:
-    atexit.unregister(process.kill)
-    assert process.stderr is not None
-    with process.stderr:
-        said = process.stderr.read().decode(errors="replace").strip().splitlines()
-    if process.returncode:
-        _say_why_not(said[-1] if said else f"the process ended with {process.returncode}")
-    return process.returncode == 0
+    def _ended_well(self, process: subprocess.Popen[bytes]) -> bool:
+        atexit.unregister(process.kill)
+        with self._said as file:
+            file.seek(0)
+            said = file.read().decode(errors="replace").strip().splitlines()
+        if process.returncode:
+            _say_why_not(said[-1] if said else f"the process ended with {process.returncode}")
+        return process.returncode == 0
 
 
 def _say_why_not(reason: str) -> None:
