@@ -75,6 +75,10 @@ class Pictures:
     value_range: Range | None = None
 
     @property
+    def count(self) -> int:
+        return self.arrays.shape[0] if self.timed else len(self.arrays)  # arrays of zarr have no length
+
+    @property
     def size(self) -> tuple[int, int]:
         """(height, width) [px]."""
         return tuple(self.arrays.shape[1:3] if self.timed else self.arrays[0].shape[:2])
@@ -86,7 +90,7 @@ class Pictures:
             InputError: for NaN, infinite values, a type that is no number, or floating point outside [0, 1] without a range;
             FileError: for a picture that cannot be read.
         """
-        indices, common = range(len(self.arrays)), None
+        indices, common = range(self.count), None
         types = [self.arrays.dtype] if self.timed else [array.dtype for array in self.arrays]
         if self.value_range is None and any(np.dtype(kind).kind in "iu" and kind != np.uint8 for kind in types):
             common = range_of(self._read(index) for index in indices)
@@ -121,7 +125,7 @@ def pictures_of(layer, second=None, by_contrast: bool = False) -> Pictures:
     layers = [layer] if second is None else [layer, second]
     arrays = [one.data[0] if one.multiscale else one.data for one in layers]
     axes = [array.ndim - bool(one.rgb) for array, one in zip(arrays, layers, strict=True)]
-    if second is None and (axes[0] == 2 or (axes[0] == 3 and len(arrays[0]) < 2)):
+    if second is None and (axes[0] == 2 or (axes[0] == 3 and arrays[0].shape[0] < 2)):
         raise InputError(f"'{layer.name}' is one picture; flow needs two: a stack along time, or a second layer.")
     for array, count, one in zip(arrays, axes, layers, strict=True):
         if second is None and count != 3:
@@ -346,8 +350,7 @@ def estimated(
     Returns:
         The outcome. Nothing is raised: an error stands in it beside the layers of the pairs that were done before.
     """
-    total: int = len(pictures.arrays) - 1
-    error = None
+    total, error = pictures.count - 1, None
     if not pictures.timed and "tracks" in wanted.outputs:
         return Outcome(
             [], 0, total, InputError("Tracks go through a stack; leave them out for two layers, or make a stack of these.")

@@ -90,7 +90,7 @@ class FlowWidget(Container):
             wanted,
             self._model.value,
             self._stop.is_set,
-            _progress={"total": len(pictures.arrays) - 1, "desc": f"flow of {pictures.name}"},
+            _progress={"total": pictures.count - 1, "desc": f"flow of {pictures.name}"},
             _connect={"returned": self._show, "finished": lambda: self._busy(False)},
         )
 
