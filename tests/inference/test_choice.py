@@ -21,6 +21,7 @@ from featherflow.errors import EngineError, InputError, MissingExtraError
 from featherflow.frames import as_batch
 from featherflow.inference import Estimator, defaults
 from featherflow.inference.runners import builds, calibration, choice, compiled, int8, onnx, threads
+from featherflow.inference.runners import openvino as runners_openvino
 from featherflow.inference.runners.graphs import ExportWrapper
 from featherflow.inference.runners.pytorch import InferenceSpec
 from featherflow.networks import RunOptions
@@ -90,6 +91,29 @@ def test_int8_is_a_build_of_its_own_and_keeps_the_flow(network, caplog, capsys):
     ]
     assert len(in_8_bits) > 1 and all(int8._positions(node) > int8.COARSE for node in in_8_bits)
     assert place != builds.find(key("openvino", network, "float32"))
+
+
+def test_int8_leaves_the_rest_in_bfloat16_where_the_cpu_has_it(network, monkeypatch):
+    pytest.importorskip("nncf")
+    openvino = pytest.importorskip("openvino")
+    featherflow.estimate(*frames(), model=network, engine="openvino", dtype="int8")
+    place = builds.find(key("openvino", network, "int8"))
+    model = openvino.Core().read_model(place / "model.xml")
+    runners_openvino.convolve_in_bfloat16(model)
+    kinds = {"f32": 0, "bf16": 0}
+    for node in model.get_ops():
+        if node.get_type_name() == "Convolution":
+            in_8_bits = node.input_value(0).get_node().get_type_name() == "FakeQuantize"
+            kind = node.output(0).get_element_type().get_type_name()
+            assert kind == ("f32" if in_8_bits else "bf16")
+            kinds[kind] += 1
+    assert all(kinds.values())
+    pair = [torch.rand(1, 3, 70, 90, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)]
+    flows = []
+    for has in (True, False):
+        monkeypatch.setattr(runners_openvino, "cpu_has_bfloat16", lambda has=has: has)
+        flows.append(runners_openvino.load(place, "int8", 1)(*pair))
+    assert 0 < float((flows[0] - flows[1]).abs().max()) < 0.03 * float(flows[1].abs().max())
 
 
 def test_int8_that_changes_the_flow_is_refused():

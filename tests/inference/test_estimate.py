@@ -19,6 +19,7 @@ from featherflow.inference import Estimator
 from featherflow.inference.defaults import usual_octaves
 from featherflow.inference.tiling import LARGEST_WHOLE
 from featherflow.networks import FlowNetwork, Traits, build
+from featherflow.ops import ReadyConvolution, can_make_ready
 
 
 @pytest.fixture(scope="module")
@@ -317,3 +318,22 @@ assert state() == before, "more"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_named_network_is_made_ready_once_with_the_same_flow():
+    """One that is given is run as it is, since its owner may change it."""
+    named = featherflow.Estimator("liteflownet2-slim", dtype="bfloat16", engine="torch", refine=0)
+    network = featherflow.load("liteflownet2-slim").to(memory_format=torch.channels_last)
+    given = featherflow.Estimator(network, dtype="bfloat16", engine="torch", refine=0)
+    pair = frame(130, 190, 1), frame(130, 190, 2)
+    expected = given(*pair)
+    for _ in range(2):
+        assert np.array_equal(named(*pair), expected)
+    kinds = [{type(module) for module in estimator._ready.modules()} for estimator in (named, given)]
+    assert torch.nn.Conv2d in kinds[1] and ReadyConvolution not in kinds[1]
+    if can_make_ready(torch.nn.Conv2d(8, 8, 3)):
+        assert torch.nn.Conv2d not in kinds[0] and ReadyConvolution in kinds[0]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(0.5)
+    assert not np.array_equal(given(*pair), expected)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from featherflow.ops import convolution, convolve_leaky
+from featherflow.ops import ReadyConvolution, can_make_ready, convolution, convolve_leaky
 
 LAYERS = {
     "3x3": ((8, 16, 3, 1, 1), {}),
@@ -69,3 +69,54 @@ def test_only_wanted_gradients_are_computed():
     layer, x = torch.nn.Conv2d(3, 4, 3, padding=1).requires_grad_(False), torch.randn(1, 3, 8, 8, requires_grad=True)
     convolve_leaky(layer, x).sum().backward()
     assert x.grad.abs().sum() > 0 and layer.weight.grad is None
+
+
+ready_or_not = pytest.mark.skipif(not can_make_ready(torch.nn.Conv2d(8, 8, 3)), reason="this CPU does not compute in bfloat16")
+
+
+@ready_or_not
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_ready_convolution_gives_the_same_bits(name):
+    arguments, options = LAYERS[name]
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(*arguments, **options).to(memory_format=torch.channels_last)
+    ready = ReadyConvolution.of(layer)
+    assert ready.weight is layer.weight and type(layer) is torch.nn.Conv2d
+    for height in (19, 40, 19):
+        x = torch.randn(2, layer.in_channels, height, 23).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            assert convolve_leaky(ready, x).dtype == ready(x).dtype == torch.bfloat16
+            assert torch.equal(convolve_leaky(ready, x), convolve_leaky(layer, x))
+            assert torch.equal(ready(x), layer(x))
+    assert len(ready._laid_out) == 2
+
+
+@ready_or_not
+def test_a_ready_convolution_asked_for_something_else_is_a_plain_one():
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(8, 4, 3, padding=1)
+    ready, x = ReadyConvolution.of(layer), torch.randn(1, 8, 9, 9)
+    with torch.inference_mode():
+        assert torch.equal(ready(x), layer(x)) and torch.equal(convolve_leaky(ready, x), convolve_leaky(layer, x))
+    with torch.autocast("cpu", torch.bfloat16):
+        gradients = [torch.autograd.grad(convolve_leaky(which, x).sum(), layer.weight)[0] for which in (ready, layer)]
+    assert torch.equal(*gradients) and gradients[0].abs().sum() > 0 and not ready._laid_out
+
+
+@ready_or_not
+def test_a_ready_convolution_keeps_weights_for_few_sizes_and_for_no_large_ones(monkeypatch):
+    monkeypatch.setattr(convolution, "_LARGEST_LAID_OUT", 200)
+    layer = torch.nn.Conv2d(8, 4, 3, padding=1).to(memory_format=torch.channels_last)
+    ready = ReadyConvolution.of(layer)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for width in range(5, 30):
+            x = torch.randn(1, 8, 10, width).contiguous(memory_format=torch.channels_last)
+            assert torch.equal(ready(x), layer(x))
+            assert len(ready._laid_out) <= convolution._SIZES
+        assert all(shape[2] * shape[3] <= 200 for shape in ready._laid_out)
+
+
+def test_what_cannot_be_made_ready():
+    assert not can_make_ready(torch.nn.Conv2d(4, 4, 3, padding="same"))
+    assert not can_make_ready(torch.nn.Conv2d(4, 4, 3).double())
+    assert not can_make_ready(torch.nn.ConvTranspose2d(4, 4, 3))

@@ -71,6 +71,34 @@ def test_warp_equals_the_four_neighbour_loop(height, width, length):
     assert torch.allclose(warp(image, flow), warp_by_loop(image, flow), atol=1e-4)
 
 
+@pytest.mark.parametrize("border", ["zero", "replicate"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_warp_of_channels_that_lie_together_is_that_of_planes(monkeypatch, border, dtype):
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 13, 17, 12, generator=generator).movedim(-1, 1).to(dtype)
+    flow = 8 * torch.randn(2, 2, 13, 17, generator=generator)
+    flow[0, :, 3, 4:9] = torch.tensor([(-4.0, -3.0), (12.0, 9.0), (1e30, -1e30), (float("inf"), 0.0), (-4.5, 9.5)]).T
+    with torch.no_grad():
+        expected = warp(features.contiguous(), flow, border)
+        monkeypatch.setattr(torch.nn.functional, "grid_sample", None)  # another way is taken
+        warped = warp(features, flow, border)
+    if border == "zero":  # far outside; PyTorch's own sampler makes what it likes of an endless flow
+        assert warped[0, :, 3, 6:8].eq(0).all()
+        expected[0, :, 3, 6:8] = 0
+    rounding = 1e-4 if dtype == torch.float32 else 0.02
+    assert warped.dtype == dtype and warped.stride(1) == 1
+    assert torch.allclose(warped.float(), expected.float(), atol=rounding, rtol=rounding)
+
+
+def test_warp_by_a_flow_that_is_no_number_answers_with_none():
+    features = torch.ones(1, 5, 6, 8).movedim(-1, 1)
+    flow = torch.zeros(1, 2, 5, 6)
+    flow[0, 0, 2, 3] = float("nan")
+    with torch.no_grad():
+        warped = warp(features, flow)
+    assert warped[..., 2, 3].isnan().all() and int(warped.isnan().sum()) == 8 and warped.nansum() == 29 * 8
+
+
 def test_numbers_are_filled_in_where_they_are_used():
     """The device "meta" takes no copy from the CPU."""
     for value, shape in ((0.1, ()), ((0.1, 2.0), (2,))):
@@ -138,7 +166,7 @@ def test_downsample_equals_the_worked_rows():
 @pytest.mark.parametrize("size", [(112, 40), (50, 3), (7, 159), (448, 1)])
 def test_downsample_in_bands_is_that_by_whole_matrices(size):
     image = torch.rand(2, 3, 448, 160)
-    with torch.inference_mode():  # what is kept serves passes with gradients too
+    with torch.no_grad():  # what is kept serves passes with gradients too
         whole = resample._reduction(448, size[0], image) @ image @ resample._reduction(160, size[1], image).T
         assert torch.allclose(downsample(image, size), whole, atol=1e-5)
     image.requires_grad_()

@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError, Valida
 from .. import __version__
 from ..errors import FeatherflowError, InputError, is_out_of_memory, printable
 from ..inference.runners.heap import keep_freed_memory
-from ..inference.runners.threads import respect_container
+from ..inference.runners.threads import let_others_compute, respect_container
 from . import (
     bench,
     check,
@@ -86,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     hold_every_name()
     show_log(logging.WARNING)
     warnings.filterwarnings("ignore", module="PIL")  # what it thinks of damaged images, which are refused in our own words
+    let_others_compute()
     respect_container()
     keep_freed_memory()
     try:

@@ -47,12 +47,16 @@ class EstimationOptions(EstimationSettings):
     octaves
         How many times a network of the LiteFlowNet family first looks at the frames at half their size, for longer motions; by
         default as the weights ask (1 for those that come with featherflow, more for frames larger than about 1024x436).
+    prepare
+        For long work on a CPU: once several pairs of one size have come, build the engine openvino in another process, and go on
+        with it if it turns out faster.
     verbose
         Say on standard error which engine and arithmetic were taken.
     """
 
     weights: Path | None = None
     tile: str = "auto"
+    prepare: Annotated[bool, Parameter(negative="")] = False
     verbose: Annotated[bool, Parameter(negative="")] = False
 
     def plain(self) -> EstimationSettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-from functools import lru_cache
 
 import torch
 
@@ -12,6 +11,7 @@ from .. import classical, networks
 from ..errors import InputError
 from ..networks import FlowNetwork, Traits
 from ..weights.catalogue import says_where
+from .runners.processor import cpu_has_bfloat16
 from .tiling import LARGEST_WHOLE
 
 #: About the frames of Sintel and KITTI [px]: what networks with octaves were trained for.
@@ -66,13 +66,6 @@ def _is_modern(network: FlowNetwork, architectures: frozenset[str]) -> bool:
     """Whether a network is one of these, with weights of the modern recipes."""
     info = network.weights_info
     return info is not None and info.architecture in architectures and info.recipe.startswith("modern/")
-
-
-@lru_cache(maxsize=1)
-def cpu_has_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16 (AVX512-BF16 or AMX) and PyTorch uses it; others only imitate it, slowly."""
-    checks = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    return torch.backends.mkldnn.is_available() and any(check() for check in checks if check is not None)
 
 
 def usual_enlargement(network: FlowNetwork, size: tuple[int, int]) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 import numpy as np
@@ -22,7 +24,7 @@ from ..weights import default_model
 from . import defaults, kept, streaming, tiling
 from .few import Few
 from .frame import Frame
-from .runners import choice, pytorch
+from .runners import background, choice, pytorch
 from .runners.threads import survive_forks
 from .settings import Dtype, Engine, EstimationSettings, Tile
 
@@ -95,8 +97,10 @@ class Estimator:
         started = time.perf_counter()
         self.settings = settings
         self._network: FlowNetwork | None = None
+        self._ready: FlowNetwork | None = None  # what PyTorch runs
         self._identity: str | None = None
         self._is_given = given is not None
+        self._builder: background.Builder | None = None
         if given is not None:
             self.model, self.device = type(given).__name__, _device_of(given, settings)
             if settings.weights is not None:
@@ -117,7 +121,19 @@ class Estimator:
                 self.dtype = defaults.usual_dtype(self._network, self.device)
             if settings.refine is None:
                 self.refine = defaults.usual_refinement(self._network)
+            # A network object may be changed between two calls.
+            self._ready = self._network if self._is_given else pytorch.made_ready(self._network, self.dtype)
+        if settings.prepare:
+            self._builder = self._background()
         self.load_seconds = time.perf_counter() - started
+
+    def _background(self) -> background.Builder:
+        if self._network is None or self._is_given:
+            what = f"'{self.model}' is a classical method" if self._network is None else "a network object may change"
+            raise InputError(f"prepare builds an engine for a network that is named; {what}.")
+        if self.device.type != "cpu":
+            raise InputError(f"prepare builds an engine for the CPU, not for '{self.device}'; leave it out or take device='cpu'.")
+        return background.Builder(replace(self.settings, model=self.model))
 
     @overload
     def __call__(self, frame1: Tensors, frame2: Tensors) -> Tensor: ...
@@ -182,17 +198,27 @@ class Estimator:
         """Flow from each frame to the next, as frames come in; see `featherflow.stream`."""
         streaming.check_frames(frames)
         if not warm_start:
-            return streaming.flows(frames, self._flow, backward)
+            return streaming.flows(frames, partial(self._flow, along_stream=True), backward)
         name = self.model if self._is_given else f"'{self.model}'"
         network = streaming.check_warm_start(name, self._network, self.settings)
-        warm = streaming.Warm(network)
+        warm = streaming.Warm(self._ready or network)
 
         def between(first: Frame, second: Frame) -> Tensor:
             return self._refined(first, second, warm(self._spec(network, first), first, second))
 
         return streaming.flows(frames, between, backward)
 
-    def _flow(self, first: Frame, second: Frame) -> Tensor:
+    def build_engine(self, shape: tuple[int, ...]) -> None:
+        """Build the engine that the settings name for frames `(B, 3, H, W)`, if it is not there, for whoever asks for it next.
+
+        Raises:
+            EngineError, MissingExtraError: for an engine that cannot run the network, or is not installed.
+        """
+        if self._network is not None:
+            task = self._task(self._network, Frame(torch.zeros(shape)))
+            choice.build(choice.choose(self.settings.engine, task), task)
+
+    def _flow(self, first: Frame, second: Frame, along_stream: bool = False) -> Tensor:
         """Flow `(B, 2, H, W)` float32 [px] on the device of the frames."""
         network, settings = self._network, self.settings
         if network is None:
@@ -200,7 +226,7 @@ class Estimator:
         else:
             tile = tiling.tile_for(settings.tile, first.size, defaults.largest_untiled(network.traits, settings.engine, self.dtype))
             if tile is None:
-                flow = self._whole(network, first, second)
+                flow = self._whole(network, first, second, along_stream)
             else:
 
                 def one(a: Tensor, b: Tensor) -> Tensor:
@@ -214,12 +240,20 @@ class Estimator:
             flow = refined_flow(first.batch, second.batch, flow, self.refine, self.device)
         return _still_where_nothing_tells(flow.to(first.batch.device), first.batch, second.batch)
 
-    def _whole(self, network: FlowNetwork, first: Frame, second: Frame) -> Tensor:
-        spec = self._spec(network, first)
-        task = choice.Task(network, spec, None if self._is_given else self._own_identity(network))
+    def _task(self, network: FlowNetwork, frame: Frame, along_stream: bool = False) -> choice.Task:
+        known = None if self._is_given else self._own_identity(network)
+        return choice.Task(network, self._spec(network, frame), known, along_stream)
+
+    def _whole(self, network: FlowNetwork, first: Frame, second: Frame, along_stream: bool = False) -> Tensor:
+        task = self._task(network, first, along_stream)
         engine = choice.choose(self.settings.engine, task)
-        if engine == "torch" and network.traits.shares_features:
-            return pytorch.decode(network, spec, first.encoded(network, spec, 0), second.encoded(network, spec, 1))
+        if engine == "torch" and self._builder is not None and self._builder.has_for(task):
+            engine = choice.choose(self.settings.engine, task)
+        if engine == "torch":
+            ready, spec = self._ready or network, task.spec
+            if network.traits.shares_features:
+                return pytorch.decode(ready, spec, first.encoded(ready, spec, 0), second.encoded(ready, spec, 1))
+            return pytorch.run(ready, spec, first.batch, second.batch)
         return choice.runner(engine, task)(first.batch, second.batch)
 
     def _spec(self, network: FlowNetwork, frame: Frame) -> pytorch.InferenceSpec:
@@ -393,6 +427,7 @@ def estimate(
     engine: Engine = "auto",
     tile: Tile = "auto",
     octaves: int | None = None,
+    prepare: bool = False,
 ) -> Any:
     """Optical flow from `frame1` to `frame2`: what an `Estimator` with these settings gives. The last few of them are kept, so that
     asking again costs nothing; of a weight file that has changed since, the new weights are taken.
@@ -425,6 +460,8 @@ def estimate(
             what it finds there: each doubles the motions in reach, the first for a quarter more operations. Default: as the
             weights ask (0 for official ones; 1 for those that come with featherflow, and one more for about each fourfold of
             pixels beyond 450,000).
+        prepare: once several pairs of one size have come, build the engine `"openvino"` in another process, and go on with it if it
+            turns out faster: for long work on a CPU, by a network that is named.
 
     Returns:
         Flow [px], x to the right, y down, on the first frame's grid: `(H, W, 2)` float32 NumPy, `(B, H, W, 2)` for batches;
@@ -446,6 +483,7 @@ def estimate(
         engine=engine,
         tile=tile,
         octaves=octaves,
+        prepare=prepare,
     )
     if confidence:
         forward, *others = cast(tuple[Any, ...], made.both(frame1, frame2, confidence=True))
@@ -490,6 +528,7 @@ def stream(
     engine: Engine = "auto",
     tile: Tile = "auto",
     octaves: int | None = None,
+    prepare: bool = False,
 ) -> Iterator[Any]:
     """Flow from each frame to the next, as frames come in.
 
@@ -506,7 +545,7 @@ def stream(
         warm_start: start each pair but the first from the flow of the pair before, carried along itself. For networks that update a
             flow (RAFT, FlowFormer, RAFT-Stereo), run by PyTorch and on whole frames ("auto" makes no tiles then). Each direction
             starts from its own flow. After a cut the start is a wrong one.
-        model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves: as `estimate`.
+        model, weights, device, dtype, iterations, refine, enlarge, engine, tile, octaves, prepare: as `estimate`.
 
     Yields:
         One flow less than there are frames: `(H, W, 2)` float32 NumPy [px], or `(2, H, W)` tensors on the frames' device where the
@@ -527,6 +566,7 @@ def stream(
         engine=engine,
         tile=tile,
         octaves=octaves,
+        prepare=prepare,
     )
     return made.stream(frames, backward=backward, warm_start=warm_start)
 

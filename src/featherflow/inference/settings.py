@@ -1,4 +1,4 @@
-"""How flow is estimated: ten choices, each checked once, where they are made."""
+"""How flow is estimated: eleven choices, each checked once, where they are made."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ class Choices(TypedDict, total=False):
     engine: Engine
     tile: Tile
     octaves: int | None
+    prepare: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,9 @@ class EstimationSettings:
     #: How many times a network of the LiteFlowNet family first looks at the frames at half their size. None: as the weights and
     #: the size of the frames ask.
     octaves: int | None = None
+    #: Once several pairs of one size have come, build a faster engine (OpenVINO) in another process, and go on with it if it turns
+    #: out faster. For networks that are named, on the CPU, with the engine "auto".
+    prepare: bool = False
 
     def __post_init__(self) -> None:
         if self.model is not None and not isinstance(self.model, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
@@ -83,6 +87,10 @@ class EstimationSettings:
             raise InputError(f"octaves is a whole number, 0 or more, got {self.octaves!r}.")
         if self.enlarge is not None and (isinstance(self.enlarge, bool) or not 0.25 <= self.enlarge <= 4):
             raise InputError(f"enlarge is a factor from 0.25 to 4, got {self.enlarge}.")
+        if not isinstance(self.prepare, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
+            raise InputError(f"prepare is True or False, got {self.prepare!r}.")
+        if self.prepare and self.engine != "auto":
+            raise InputError(f"prepare is for the engine auto; {self.engine} is made ready when it is first used.")
         plain = {
             "weights": None if self.weights is None else os.fspath(self.weights),
             "device": None if self.device is None else str(self.device),

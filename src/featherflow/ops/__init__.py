@@ -1,11 +1,11 @@
-"""Pure tensor functions the networks share. No state, no parameters, no files.
+"""Pure tensor functions the networks share, and the convolution that engines put in their place. No parameters, no files.
 
 Conventions: images and features `(B, C, H, W)`; flow `(B, 2, H, W)`, channel 0 = x to the right, channel 1 = y down, in
 pixels of the grid it stands on, on the first frame's grid; warping is backward warping.
 """
 
 from .constant import constant
-from .convolution import convolve_leaky
+from .convolution import ReadyConvolution, can_make_ready, convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, show_no_motion, starting_flow
 from .layout import channel_softmax, channels_last, join_channels
@@ -21,8 +21,10 @@ from .warm_start import push_forward
 from .warp import pixel_grid, warp
 
 __all__ = [
+    "ReadyConvolution",
     "all_pairs",
     "bilinear_upsampling_kernel",
+    "can_make_ready",
     "channel_softmax",
     "channels_last",
     "check_frames",

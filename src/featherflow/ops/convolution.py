@@ -1,6 +1,7 @@
-"""A convolution and its leaky ReLU in one pass over memory, where PyTorch exposes it."""
+"""A convolution and its leaky ReLU in one pass over memory, where PyTorch exposes it; and convolutions made ready for that."""
 
 from collections.abc import Callable
+from copy import copy
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,9 @@ from .graphs import in_graph
 
 _FUSED: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # oneDNN, where built in
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
+#: Positions of the largest map for which weights are laid out beforehand (for larger ones it saves nothing that could be measured),
+#: and for how many sizes of map they are kept.
+_LARGEST_LAID_OUT, _SIZES = 150_000, 4
 
 
 def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
@@ -30,10 +34,66 @@ def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
     dtype = _dtype(layer, x)
     if not _can_fuse(layer, x, dtype):
         return F.leaky_relu(layer(x), slope)
-    bias = None if layer.bias is None else layer.bias.to(dtype)
-    operands = (x.to(dtype), layer.weight.to(dtype), bias, layer.stride, layer.padding, layer.dilation, layer.groups, slope)
+    x = x.to(dtype)
+    if isinstance(layer, ReadyConvolution) and dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        weight, bias = layer.operands(x)
+    else:
+        weight, bias = layer.weight.to(dtype), None if layer.bias is None else layer.bias.to(dtype)
+    operands = (x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups, slope)
     # Without a gradient the operator is called as it is: recording costs a tenth of a millisecond a layer.
     return _ConvolveLeaky.apply(*operands) if torch.is_grad_enabled() else _convolve_leaky(*operands)
+
+
+class ReadyConvolution(nn.Conv2d):
+    """A convolution that runs in bfloat16 and whose weights stay as they are: they are narrowed once, and laid out once for each
+    size of map in the order in which oneDNN reads them, where PyTorch does both at each call.
+
+    Made from a plain one, whose parameters it shares. Maps of other dtypes, and gradients, take the way of a plain one; the answers
+    are the same to the last bit.
+    """
+
+    _narrow: tuple[Tensor, Tensor | None]
+    _laid_out: dict[torch.Size, Tensor]
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> "ReadyConvolution":
+        """`layer`, for which `can_make_ready` holds, made ready."""
+        ready = copy(layer)
+        ready.__class__ = cls
+        assert isinstance(ready, cls)
+        ready._parameters, ready._laid_out = dict(layer._parameters), {}
+        with torch.inference_mode():
+            ready._narrow = layer.weight.bfloat16(), None if layer.bias is None else layer.bias.bfloat16()
+        return ready
+
+    def operands(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias for a map `(B, C, H, W)` in bfloat16."""
+        weight, bias = self._narrow
+        if x.numel() > _LARGEST_LAID_OUT * x.shape[1]:
+            return weight, bias
+        laid_out = self._laid_out.get(x.shape)
+        if laid_out is None:
+            if len(self._laid_out) >= _SIZES:
+                self._laid_out.clear()
+            reorder = torch.ops.mkldnn._reorder_convolution_weight
+            laid_out = reorder(weight, self.padding, self.stride, self.dilation, self.groups, list(x.shape))
+            self._laid_out[x.shape] = laid_out
+        return laid_out, bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = _dtype(self, x)
+        if dtype != torch.bfloat16 or torch.is_grad_enabled() or in_graph() or not _can_fuse(self, x, dtype):
+            return super().forward(x)
+        assert _FUSED is not None  # it is only made where there is one
+        x = x.to(dtype)
+        return _FUSED(x, *self.operands(x), self.padding, self.stride, self.dilation, self.groups, "none", [], "")
+
+
+def can_make_ready(layer: nn.Module) -> bool:
+    """Whether a module is a convolution for which there is a `ReadyConvolution` on this computer."""
+    if _FUSED is None or not hasattr(torch.ops.mkldnn, "_reorder_convolution_weight") or type(layer) is not nn.Conv2d:
+        return False
+    return layer.weight.dtype == torch.float32 and _can_fuse(layer, layer.weight.detach(), torch.bfloat16)
 
 
 def _convolve_leaky(x, weight, bias, stride, padding, dilation, groups, slope) -> Tensor:

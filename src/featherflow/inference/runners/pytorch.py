@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...networks import PLAIN, FlowNetwork, RunOptions, Traits
-from ...ops import resize_flow
+from ...ops import ReadyConvolution, can_make_ready, resize_flow
 from ..fitting import Fitting
 
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -108,6 +108,19 @@ def in_evaluation(network: FlowNetwork) -> Any:
     """The network in evaluation mode, without a change of it, which another thread would see: if it is in training, other modules
     around the same tensors."""
     return apart(network) if any(module.training for module in network.modules()) else network
+
+
+def made_ready(network: FlowNetwork, dtype: str) -> FlowNetwork:
+    """The network to run in `dtype` in place of one that does not change any more, with the same answers: in bfloat16 on a CPU
+    its convolutions narrow their weights and lay them out once, not at each call. Else the network itself."""
+    if dtype != "bfloat16" or not any(map(can_make_ready, network.modules())):
+        return network
+    ready = apart(network)
+    for parent in ready.modules():
+        for name, module in parent._modules.items():
+            if module is not None and can_make_ready(module):
+                parent._modules[name] = ReadyConvolution.of(module)
+    return ready
 
 
 def apart(module: Any) -> Any:

@@ -1,0 +1,123 @@
+"""An engine built by another process, while this one goes on with PyTorch.
+
+python -m featherflow.inference.runners.background      what is to be built as JSON on standard input
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import json
+import logging
+import subprocess
+import sys
+import threading
+from importlib.util import find_spec
+
+from ...errors import EngineError, FeatherflowError, MissingExtraError
+from ..settings import EstimationSettings
+from . import choice
+
+log = logging.getLogger("featherflow")
+
+ENGINE = "openvino"
+#: Pairs of one shape after which more of them are expected.
+PAIRS = 8
+
+
+class Builder:
+    """Builds the engine for frames of each shape that is met often, one after the other, and each once.
+
+    Each build is then compared with PyTorch by the process that wants it, when nothing else of it computes; from there on `choice`
+    takes it, if it was found faster. A process that builds ends with this one.
+
+    Raises:
+        MissingExtraError: if OpenVINO is not installed.
+    """
+
+    def __init__(self, settings: EstimationSettings):
+        if find_spec("openvino") is None:
+            raise MissingExtraError('An engine is built in the background by OpenVINO: pip install "featherflow[openvino]".')
+        self._settings = settings
+        self._met: dict[tuple[int, ...], int] = {}
+        self._built: set[tuple[int, ...]] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._shape: tuple[int, ...] = ()  # that is being built
+        self._lock = threading.Lock()
+
+    def has_for(self, task: choice.Task) -> bool:
+        """Whether an engine for what is about to be run by PyTorch has just been built and compared."""
+        shape = task.spec.shape
+        with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                if _ended_well(self._process):
+                    self._built.add(self._shape)
+                self._process = None
+            self._met[shape] = self._met.get(shape, 0) + 1
+            if self._process is None and self._met[shape] >= PAIRS:
+                self._met[shape], self._shape = -sys.maxsize, shape  # once
+                self._process = self._begun(shape)
+            if shape not in self._built:
+                return False
+            self._built.remove(shape)
+        try:
+            choice.runner(ENGINE, task)
+        except EngineError as error:
+            _say_why_not(str(error))
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Until no process builds."""
+        if (process := self._process) is not None:
+            process.wait()
+
+    def _begun(self, shape: tuple[int, ...]) -> subprocess.Popen[bytes]:
+        height, width = shape[-2:]
+        log.info("building the engine %s for frames of %dx%d px in the background", ENGINE, width, height)
+        process = subprocess.Popen(
+            [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        atexit.register(process.kill)
+        assert process.stdin is not None
+        fields = (field.name for field in dataclasses.fields(EstimationSettings))
+        settings = {name: getattr(self._settings, name) for name in fields} | {"engine": ENGINE, "prepare": False}
+        job = {"settings": settings, "shape": shape}
+        with contextlib.suppress(BrokenPipeError), process.stdin:  # how it ended is told later
+            process.stdin.write(json.dumps(job).encode())
+        return process
+
+
+def _ended_well(process: subprocess.Popen[bytes]) -> bool:
+    atexit.unregister(process.kill)
+    assert process.stderr is not None
+    with process.stderr:
+        said = process.stderr.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        _say_why_not(said[-1] if said else f"the process ended with {process.returncode}")
+    return process.returncode == 0
+
+
+def _say_why_not(reason: str) -> None:
+    log.warning("the engine %s was not built in the background, PyTorch goes on: %s", ENGINE, reason)
+
+
+def main() -> int:
+    """Build one engine, on one core: the others are busy."""
+    import torch
+
+    from ..estimator import Estimator
+
+    job = json.load(sys.stdin)
+    torch.set_num_threads(1)
+    try:
+        Estimator.of(EstimationSettings(**job["settings"])).build_engine(tuple(job["shape"]))
+    except FeatherflowError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
