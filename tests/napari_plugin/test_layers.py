@@ -77,6 +77,14 @@ def test_speeds_have_the_unit_of_the_calibration_and_steps_stay_in_pixels():
     assert np.median(speed) == pytest.approx(10**0.5 / 5, rel=0.05)
 
 
+@pytest.mark.parametrize(("motion", "times"), [(0.0, 32), (2.0, 8), (5.0, 3), (40.0, 1)])
+def test_arrows_of_slow_motions_are_drawn_longer_and_their_data_stay(motion, times):
+    collected = Collected("cells", Place(), True, Wanted())
+    collected.add(np.full((64, 64, 2), (motion, 0), np.float32))
+    ((data, keywords, _),) = collected.layers()
+    assert keywords["length"] == times and (data[:, 1] == (0, 0, motion)).all()
+
+
 def test_pictures_of_16_bit_are_scaled_alike_by_the_bits_that_all_need():
     stack = np.stack([np.full((20, 20), value, np.uint16) for value in (100, 1000, 4000)])
     frames = list(pictures_of(layer(stack)).frames())

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import FeatherflowError, FileError, InputError, counted, is_out_of_memory
-from ..flow import flow_to_rgb, measured_scale
+from ..flow import SMALLEST_MEASURED_SCALE, flow_to_rgb, measured_scale
 from ..inference.estimator import Estimator, kept_estimator
 from ..pixels import Range, own_range, range_of, to_unit
 from ..transport.fluids import Calibration, on_grid
@@ -28,6 +28,7 @@ LayerData = tuple[Any, dict[str, Any], str]
 MAPS = ("vorticity", "divergence", "shear")
 OUTPUTS = ("vectors", "colour", "tracks", *MAPS)
 
+_LONG = 95  # percentile of the arrows that reach to the next one
 _PLACE = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
 
 
@@ -97,7 +98,7 @@ class Pictures:
         for index in indices:
             array = self._read(index)
             if array.dtype != np.uint8:
-                array = to_unit(array, f"picture {index} of '{self.name}'", own_range(array, self.value_range, common))
+                array = to_unit(array, f"Picture {index} of '{self.name}'", own_range(array, self.value_range, common))
             yield array
 
     def _read(self, index: int) -> np.ndarray:
@@ -276,14 +277,17 @@ class Collected:
     def _vectors(self) -> LayerData:
         data = np.concatenate(self.vectors)
         calibration = self.wanted.calibration
-        speed = np.linalg.norm(data[:, 1], axis=1) * calibration.velocity_per_px
+        lengths = np.linalg.norm(data[:, 1], axis=1)
+        longest = float(np.percentile(lengths, _LONG)) if len(lengths) else 0.0
         keywords = {
             "name": f"{self.name} flow",
-            "features": {f"speed [{calibration.velocity_unit}]": speed},
+            "features": {f"speed [{calibration.velocity_unit}]": lengths * calibration.velocity_per_px},
             "edge_color": f"speed [{calibration.velocity_unit}]",
             "edge_colormap": "viridis",
             "vector_style": "arrow",
             "edge_width": max(self.wanted.spacing / 8, 0.5),
+            # Times as long as the step, so that long ones reach to the next; a scene at rest is not blown up to noise.
+            "length": max(round(self.wanted.spacing / max(longest, SMALLEST_MEASURED_SCALE)), 1),
         }
         return data, {**keywords, **self.place.keywords}, "vectors"
 
