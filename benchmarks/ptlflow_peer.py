@@ -33,6 +33,10 @@ MODELS = {
     "liteflownet2": ("liteflownet.liteflownet2", "LiteFlowNet2"),
     "pwcnet": ("pwcnet.pwcnet", "PWCNet"),
     "raft_small": ("raft.raft", "RAFTSmall"),
+    "fastflownet": ("fastflownet.fastflownet", "FastFlowNet"),
+    "rapidflow_it3": ("rapidflow.rapidflow", "RAPIDFlow_it3"),
+    "rapidflow_it6": ("rapidflow.rapidflow", "RAPIDFlow_it6"),
+    "neuflow2": ("neuflow2.neuflow2", "NeuFlow2"),
 }
 
 

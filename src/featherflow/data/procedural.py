@@ -31,7 +31,8 @@ from .effects import apply_effects
 from .rendering import PairBatch, render
 from .scenes import SceneConfig, draw_scene
 from .shapes import ShapeBank, default_shapes
-from .textures import TextureBank
+from .textures import PARTICLES, TextureBank
+from .tracers import add_unpaired
 
 CHUNK = 200_000
 """Pixels of a frame that are rendered at a time on a CPU, rounded down to whole samples."""
@@ -74,6 +75,9 @@ def render_pairs(
     pairs = _blank(frames, backward)
     for begin in range(0, batch_size, few):
         render(scene.part(begin, begin + few), textures, shapes, pairs.part(begin, begin + few))
+    if config.unpaired > 0 and len(textures.indices(PARTICLES)):
+        tracers = textures.kinds[scene.backgrounds().cpu()] == PARTICLES
+        add_unpaired(frames, tracers, config.unpaired, textures, generator)
     if config.effects is not None:
         apply_effects(frames, pairs.flow, config.effects, generator)
     return pairs

@@ -75,6 +75,8 @@ class SceneConfig:
     """Amplitude of a deformation over the magnitude of the scene's motion, at most."""
     tracer_flow: float = 6.0
     """Largest amplitude of the deformation of particle scenes [px/256]."""
+    unpaired: float = 0.0
+    """Brightness of particles that one frame of a particle scene alone shows, at most, as a share of that of the others."""
 
     photo: float = 0.75
     """Share of textures taken from photographs, where the bank has any."""
@@ -89,6 +91,8 @@ class SceneConfig:
             raise InputError(f"frames must be at least {BLOCK}x{BLOCK}, got {self.height}x{self.width}")
         if not 0 <= self.depth <= 1:
             raise InputError(f"depth is a share of scenes, within 0..1, got {self.depth}")
+        if not 0 <= self.unpaired <= 1:
+            raise InputError(f"unpaired is a share of brightness, within 0..1, got {self.unpaired}")
         if not 0 <= self.layers[0] <= self.layers[1] <= 120:
             raise InputError(f"layers must be a range within 0..120, got {self.layers}")
 
@@ -131,6 +135,10 @@ class Scene:
     """`(3 * LINES, N)`: a, b, c of each line; a x + b y + c is the distance of a pixel of frame 1 from it [px]."""
     lines2: Tensor
     """`(3 * LINES, N)` the same in frame 2."""
+
+    def backgrounds(self) -> Tensor:
+        """`(B,)` integer: the texture of each sample's background."""
+        return self.texture_index.view(self.batch, self.layers)[:, 0]
 
     def part(self, begin: int, end: int) -> Scene:
         """The scenes of the samples begin..end, the last left out."""
