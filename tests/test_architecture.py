@@ -20,7 +20,7 @@ ORDER = (
     ("weights",),
     ("inference",),
     ("evaluation", "video", "transport", "plans", "jobs", "demo"),
-    ("training", "scale", "app"),
+    ("training", "scale", "app", "napari_plugin"),
     ("cli",),
     ("__main__",),
 )

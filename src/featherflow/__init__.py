@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from . import evaluation as evaluation
     from . import flow as flow
     from . import inference as inference
+    from . import napari_plugin as napari_plugin
     from . import networks as networks
     from . import ops as ops
     from . import scale as scale
@@ -49,6 +50,7 @@ _SUBPACKAGES = (
     "evaluation",
     "flow",
     "inference",
+    "napari_plugin",
     "networks",
     "ops",
     "scale",

@@ -17,7 +17,7 @@ import numpy as np
 from .errors import FileError, InputError, LimitError
 from .files import atomic_write
 from .headers import check_scans, is_clip
-from .pixels import Range, common_range, eight_bits, own_range, three_channels, to_bytes, to_unit
+from .pixels import Range, common_range, eight_bits, own_range, range_of, three_channels, to_bytes, to_unit
 from .png16 import decoded
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".webp", ".avif")
@@ -105,11 +105,7 @@ def sequence_range(sources: Sequence[str | os.PathLike[str] | Still]) -> Range |
     """The range by which the pictures of a sequence are scaled alike; only where the first is deeper than 8 bit, all are read."""
     if not sources or read_stored(sources[0]).dtype == np.uint8:
         return None
-    extremes = []
-    for source in sources:
-        array = read_stored(source)
-        extremes.append(np.array([array.min(), array.max()], array.dtype))
-    return common_range(extremes)
+    return range_of(read_stored(source) for source in sources)
 
 
 def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = None) -> np.ndarray:

@@ -9,7 +9,7 @@ point lies in [0, 1]. A range that is given takes the place of all of these but 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -52,6 +52,11 @@ def common_range(arrays: Sequence[np.ndarray]) -> Range | None:
     return min(low, 0.0), max(high, low + 1, 1.0)
 
 
+def range_of(arrays: Iterable[np.ndarray]) -> Range | None:
+    """As `common_range`, of arrays that come one by one, of which no more than the extremes are kept."""
+    return common_range([np.array([array.min(), array.max()], array.dtype) for array in arrays])
+
+
 def own_range(array: np.ndarray, given: Range | None, common: Range | None) -> Range | None:
     """The range of one of several arrays: what was given, or what whole numbers have in common."""
     return given or (None if array.dtype.kind == "f" else common)
@@ -90,7 +95,7 @@ def check_unit(low: float, high: float, name: str) -> None:
     if low < -1e-3 or high > 1 + 1e-3:
         raise InputError(
             f"{name} is floating point and must lie in [0, 1], got {low:.4g} to {high:.4g}; scale it, or name the "
-            "numbers that are black and white (estimate --range LOW,HIGH; value_range in Python)."
+            "numbers that are black and white (--range LOW,HIGH; value_range in Python; contrast limits in napari)."
         )
 
 

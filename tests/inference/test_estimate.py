@@ -183,6 +183,26 @@ def test_import_is_light():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 
+def test_weights_are_loaded_without_the_compiler():
+    """PyTorch imports its compiler, for some arithmetic on the meta device, where networks are laid out to check weights.
+
+    Triton, which comes with it, ends a program that draws with OpenGL in software, such as napari.
+    """
+    import subprocess
+    import sys
+
+    code = """
+import sys, featherflow
+from featherflow import networks
+from featherflow.weights.store import layout
+for name in networks.names():
+    layout(name)
+featherflow.Estimator()
+print([module for module in ("torch._dynamo", "triton") if module in sys.modules])
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("rule", ["resize", "pad"])
 def test_enlarged_frames_give_flow_in_their_own_pixels(rule):
     """A network that always answers (3, 1) px of the grid it sees: seen at twice the size, that is half of it."""

@@ -495,8 +495,10 @@ class RelativePosition(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.rel_height = nn.Embedding(2 * 160 - 1, HIDDEN)
-        self.rel_width = nn.Embedding(2 * 160 - 1, HIDDEN)
+        # As `nn.Embedding` fills itself, which on the meta device would import PyTorch's compiler.
+        self.rel_height, self.rel_width = (
+            nn.Embedding.from_pretrained(torch.randn(2 * 160 - 1, HIDDEN), freeze=False) for _ in range(2)
+        )
 
 
 class GlobalAttention(nn.Module):
