@@ -117,13 +117,16 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for row in scored:
         leads = row["method"] in best
         axes.scatter(row["ms"], row["epe"], color="tab:blue" if leads else "0.5", zorder=2)
+        # Every second label of the front to the other side: those that follow each other are close.
+        turned = leads and ahead.index(row) % 2 == 1
+        place = {"xytext": (-5, -12) if turned else (5, 5), "ha": "right" if turned else "left"}
         weight = "bold" if leads else "normal"
-        axes.annotate(row["method"], (row["ms"], row["epe"]), xytext=(5, 5), textcoords="offset points", size=8, weight=weight)
+        axes.annotate(row["method"], (row["ms"], row["epe"]), textcoords="offset points", size=8, weight=weight, **place)
     for row in found["rows"]:
         if row["epe"] is None:
             axes.axvline(row["ms"], color="tab:orange", linestyle=":", zorder=0)
             axes.annotate(
-                row["method"], (row["ms"], 0.02), xycoords=("data", "axes fraction"), rotation=90, size=8, ha="right", va="bottom"
+                row["method"], (row["ms"], 0.98), xycoords=("data", "axes fraction"), rotation=90, size=8, ha="right", va="top"
             )
     axes.set_xscale("log")
     axes.set_xlabel("time of one pair [ms]")
