@@ -80,7 +80,9 @@ def test_a_pass_calls_no_more_operators_than_it_needs():
     whole, netc = (sum(isinstance(module, torch.nn.Conv2d) for module in part.modules()) for part in (network, network.netc))
     assert calls.of["_convolution_pointwise"] + calls.of["conv2d"] == whole + netc  # NetC sees both frames
     assert calls.of["leaky_relu"] == levels  # of the costs alone
-    assert calls.of["grid_sampler"] == 3 * levels - 1  # for M, S and R; at the coarsest level there is no flow before M
+    # Features warped for M and S, images for R; at the coarsest level there is no flow before M.
+    assert calls.of["embedding_bag"] + calls.of["_embedding_bag_forward_only"] == 2 * levels - 1
+    assert calls.of["grid_sampler"] == levels
     # Seven rows of costs; both frames reduced by rows and columns, 24 columns in two bands.
     assert calls.of["matmul"] == 7 * levels + 2 * (2 * levels + 1)
     assert calls.of["contiguous"] == 2 and calls.of["clone"] == 0

@@ -1,6 +1,7 @@
 """Flow files that are opened in napari; and the manifest by which napari finds all of this."""
 
 import ast
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -86,5 +87,6 @@ def test_napari_finds_the_manifest():
 def test_the_manifest_is_valid():
     npe2 = pytest.importorskip("npe2", reason="the extra napari is not installed")
     manifest = npe2.PluginManifest.from_file(FOLDER / "napari.yaml")
-    manifest.validate_imports()
     assert manifest.name == "featherflow"
+    if any(find_spec(name) for name in ("PySide6", "PyQt6", "PyQt5")):  # napari's own widgets need one, and it is the user's
+        manifest.validate_imports()
