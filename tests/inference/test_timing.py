@@ -2,6 +2,7 @@
 
 import threading
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from clips import moving, write_clip
 from helpers import write_frames
 
 import featherflow
-from featherflow.inference.runners import choice
+from featherflow.inference.runners import choice, pytorch
 from featherflow.inference.timing import Stopwatch, making_ready, said_before
 
 LOADING, BUILDING = 50.0, 1.0  # s; the first is said, the second passes
@@ -24,7 +25,7 @@ def estimator(network, monkeypatch):
         if task.spec.shape not in made:
             made.add(task.spec.shape)
             time.sleep(BUILDING)
-        return task.by_pytorch
+        return partial(pytorch.run, task.network, task.spec)
 
     monkeypatch.setattr(choice, "_built", build)
     found = featherflow.Estimator(network, engine="onnx", octaves=0)

@@ -71,9 +71,6 @@ class Task:
         info = self.network.weights_info
         return type(self.network).__name__ if info is None else info.name
 
-    def by_pytorch(self, first: Tensor, second: Tensor) -> Tensor:
-        return pytorch.run(self.network, self.spec, first, second)
-
 
 def choose(engine: str, task: Task) -> str:
     """The engine that a name stands for.
@@ -102,13 +99,11 @@ def runner(engine: str, task: Task) -> Runner:
     """A function of two batches `(B, 3, H, W)` giving their flow `(B, 2, H, W)` [px]; builds the engine if need be.
 
     Args:
-        engine: as `choose` gives it.
+        engine: as `choose` gives it, other than "torch", for which there is `pytorch.run`.
 
     Raises:
         MissingExtraError: for one that is not installed. EngineError: for one that cannot run the network.
     """
-    if engine == "torch":
-        return task.by_pytorch
     with making_ready():
         if engine in _BUILT:
             return _built(engine, task)
