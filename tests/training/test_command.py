@@ -1,6 +1,8 @@
 """`featherflow train` from names and paths: lists, plans, data from folders, pictures, curves."""
 
 import json
+import subprocess
+import sys
 
 import layouts
 import numpy as np
@@ -161,6 +163,21 @@ def test_torchrun_leaves_the_options_alone(tmp_path):
 
     words = ["-m", "featherflow.training", "modern/liteflownet2", "--folder", "r", "--weights", "w", "--set", "batch=4"]
     assert get_args_parser().parse_args(words).training_script_args == words[2:]
+
+
+def test_training_needs_little(tmp_path):
+    """As its docstring says, for machines that have PyTorch and nowhere to get more from."""
+    code = (
+        "import sys\n"
+        "for name in ('cyclopts', 'platformdirs', 'filelock', 'png', 'cv2', 'av', 'scipy', 'matplotlib'): sys.modules[name] = None\n"
+        "from featherflow.training.__main__ import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["modern/liteflownet-tied", "--run", "r", "--samples", "2"]
+    changes = [word for change in ("batch=2", "height=64", "width=64", "chunks=1") for word in ("--set", change)]
+    done = subprocess.run([sys.executable, "-c", code, *words, *changes], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r" / "weights.safetensors").exists()
 
 
 def test_a_piece_ends_with_what_it_came_to(tmp_path, capsys):

@@ -190,7 +190,7 @@ class Decoder(nn.Module):
 
     def _update(self, state: Tensor, *hidden: Tensor) -> Tensor:
         keep, new = self.gate(join_channels(state, *hidden, dtype=hidden[0].dtype)).chunk(2, dim=1)
-        return torch.lerp(state, torch.tanh(new), torch.sigmoid(keep))
+        return torch.lerp(state.to(new.dtype), torch.tanh(new), torch.sigmoid(keep))
 
 
 class HalfSize(nn.Module):

@@ -11,8 +11,6 @@ import warnings
 from pathlib import Path
 from typing import NamedTuple
 
-import platformdirs
-
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
 from .info import WeightsInfo, parse_name
@@ -49,6 +47,8 @@ def user_folder() -> Path:
     """Where imported and fetched weights are kept. It may not exist yet."""
     if home := os.environ.get("FEATHERFLOW_HOME"):
         return Path(home).expanduser() / "weights"
+    import platformdirs  # training on a rented machine does without
+
     return platformdirs.user_data_path("featherflow", appauthor=False) / "weights"
 
 

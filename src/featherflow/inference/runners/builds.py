@@ -12,9 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import platformdirs
-from filelock import FileLock
-
 from ... import __version__
 from ...errors import FileError
 from ...files import atomic_write, full_disk_told, sweep, temporary_path
@@ -32,6 +29,8 @@ def folder() -> Path:
     """Where builds are kept: `engines` below FEATHERFLOW_HOME, or below the system's usual place for caches. May not exist yet."""
     if home := os.environ.get("FEATHERFLOW_HOME"):
         return Path(home).expanduser() / "engines"
+    import platformdirs  # here, and locks below: training on a rented machine does without both
+
     return platformdirs.user_cache_path("featherflow", appauthor=False, opinion=False) / "engines"
 
 
@@ -126,6 +125,8 @@ def _turn(name: str) -> Iterator[None]:
 
     On file systems that have no locks, processes may build the same at once: each in a folder of its own, of which one is kept.
     """
+    from filelock import FileLock
+
     locks = folder() / _LOCKS
     with _making, contextlib.ExitStack() as stack:
         locks.mkdir(parents=True, exist_ok=True)
