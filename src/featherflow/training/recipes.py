@@ -26,6 +26,15 @@ RECIPES: dict[str, Recipe] = {
     for recipe in (
         *PAPER,
         Recipe("modern/liteflownet2", "liteflownet2", _OPTIONS, both_ways=True),
+        # What it has beyond liteflownet2, and nothing else.
+        Recipe(
+            "modern/liteflownet2-kitti",
+            "liteflownet2-kitti",
+            _OPTIONS,
+            both_ways=True,
+            begins_with="modern/liteflownet2",
+            frozen=("netc.*", "nete.*"),
+        ),
         Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS, both_ways=True),
         Recipe("modern/liteflownet-tied", "liteflownet-tied", both_ways=True),
         Recipe("modern/liteflownet", "liteflownet", _OPTIONS, both_ways=True),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .store import read_weights, save_weights
 
 #: The network for those who do not want to choose.
-DEFAULT_MODEL = "liteflownet2-slim"
+DEFAULT_MODEL = "liteflownet-tied"
 
 _LAZY = {
     "import_weights": "importer",

@@ -19,7 +19,9 @@ from .store import read_info
 BUNDLED = Path(__file__).parent / "bundled"
 
 #: Tag that stands behind a bare architecture. Without an entry, or without that file, the only one there is.
-DEFAULT_TAGS: dict[str, str] = dict.fromkeys(("liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural")
+DEFAULT_TAGS: dict[str, str] = dict.fromkeys(
+    ("liteflownet-tied", "liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural"
+)
 
 #: How the name of a repository of the Hugging Face Hub begins.
 ON_THE_HUB = "hf://"
