@@ -64,8 +64,9 @@ def in_short() -> list[str]:
     titles = " / ".join(f"{group} ({counts[group]})" for group in groups)
     lines = [f"| network | parameters | EPE [px], per_image: {titles} | ms, 1024x436 |", "| --- | ---: | --- | ---: |"]
     rows = (
-        ("`liteflownet2-slim`, the default", "liteflownet2-slim+1", parameters("liteflownet2-slim")),
+        ("`liteflownet-tied`, the default", "liteflownet-tied+1", parameters("liteflownet-tied")),
         ("`liteflownet2`", "liteflownet2+1", parameters("liteflownet2")),
+        ("`liteflownet2-slim`", "liteflownet2-slim+1", parameters("liteflownet2-slim")),
         ("`liteflownet`", "liteflownet+1", parameters("liteflownet")),
         ("`liteflownetx`", "liteflownetx+1", parameters("liteflownetx")),
         ("DIS (medium), OpenCV", "dis", ""),
@@ -94,14 +95,14 @@ def figures(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+OURS = ("liteflownet-tied", "liteflownet2", "liteflownet2-slim", "liteflownet", "liteflownetx")
 OTHERS = ("farneback", "dis-ultrafast", "dis-fast", "dis", "pcaflow", "tvl1", "deepflow", "rlof", "sparse-to-dense")
 TABLES: dict[str, Callable[[], list[str]]] = {
     "accuracy-in-short": in_short,
     "accuracy": lambda: all_groups(
         "accuracy",
         (
-            ("**liteflownet2-slim**", "liteflownet2-slim"),
-            *((f"**{model}**", model) for model in ("liteflownet2", "liteflownet", "liteflownetx")),
+            *((f"**{model}**", model) for model in OURS),
             *((model, model) for model in OTHERS),
         ),
         digits=2,
@@ -109,15 +110,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "refinement": lambda: all_groups(
         "refinement",
         (
-            ("liteflownet2-slim", "liteflownet2-slim"),
-            ("**with 1 step**", "liteflownet2-slim+1"),
-            ("with 3 steps", "liteflownet2-slim+3"),
-            ("liteflownet2", "liteflownet2"),
-            ("**with 1 step**", "liteflownet2+1"),
-            ("liteflownet", "liteflownet"),
-            ("**with 1 step**", "liteflownet+1"),
-            ("liteflownetx", "liteflownetx"),
-            ("**with 1 step**", "liteflownetx+1"),
+            ("liteflownet-tied", "liteflownet-tied"),
+            ("**with 1 step**", "liteflownet-tied+1"),
+            ("with 3 steps", "liteflownet-tied+3"),
+            *((label, model) for ours in OURS[1:] for label, model in ((ours, ours), ("**with 1 step**", f"{ours}+1"))),
             ("dis", "dis"),
             ("with 1 step", "dis+1"),
             ("with 3 steps", "dis+3"),

@@ -1,7 +1,7 @@
 """Turn a training run into a released weight file, with its figures on real pairs measured at this moment.
 
-    python benchmarks/release_weights.py runs/slim --tag procedural --validate ../shared/data \
-        -o src/featherflow/weights/bundled/liteflownet2-slim-procedural.safetensors
+    python benchmarks/release_weights.py runs/tied --tag procedural --validate ../shared/data \
+        -o src/featherflow/weights/bundled/liteflownet-tied-procedural.safetensors
 
 Everything that a user should know of the weights goes into the file: recipe and its numbers, data, samples seen, scores,
 licences, commit.

@@ -47,7 +47,7 @@ def main() -> None:
         axes[2].plot(*zip(*points, strict=True), marker=".", label=group)
     axes[0].set_ylabel("loss")
     axes[1].set_ylabel("error in training [px]")
-    axes[2].set_ylabel("EPE on real pairs [px], per_image")
+    axes[2].set_ylabel("EPE [px], per_image")
     axes[2].set_xlabel("thousands of samples")
     axes[2].set_yscale("log")
     axes[2].yaxis.set_major_formatter("{x:g}")

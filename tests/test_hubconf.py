@@ -28,7 +28,7 @@ def test_every_network_is_an_entry_point():
 
 def test_networks_come_with_weights_or_without():
     network = torch.hub.load(str(ROOT), "featherflow", source="local")
-    assert network.weights_info.name == "liteflownet2-slim:procedural" and not network.training
+    assert network.weights_info.name == "liteflownet-tied:procedural" and not network.training
     assert torch.hub.load(str(ROOT), "raft_small", source="local", pretrained=False).weights_info is None
     with torch.inference_mode():
         assert network(*torch.rand(2, 1, 3, 64, 64)).shape == (1, 2, 64, 64)

@@ -10,6 +10,7 @@ from featherflow.errors import FeatherflowError, InputError
 from featherflow.flow import read_flow
 from featherflow.networks import FlowNetwork, Traits, build
 from featherflow.networks.liteflownet import LiteFlowNet
+from featherflow.networks.liteflownet_tied import LiteFlowNetTied
 from featherflow.networks.raft import FlowIterate
 from featherflow.ops import push_forward
 
@@ -26,10 +27,15 @@ def network(one_mean: bool):
 
 @pytest.fixture
 def encodings(monkeypatch):
-    """Counts how often a frame goes through NetC."""
+    """Counts how often a frame is looked at for its features."""
     calls = []
-    encode = LiteFlowNet.encode
-    monkeypatch.setattr(LiteFlowNet, "encode", lambda *given, **options: calls.append(1) or encode(*given, **options))
+    for kind in (LiteFlowNet, LiteFlowNetTied):
+
+        def counted(*given, encode=kind.encode, **options):
+            calls.append(1)
+            return encode(*given, **options)
+
+        monkeypatch.setattr(kind, "encode", counted)
     return calls
 
 
@@ -113,7 +119,7 @@ def test_bad_clips_end_in_one_sentence():
     with pytest.raises(InputError, match="dtype must be"):
         featherflow.stream(CLIP, dtype="int4")
     with pytest.raises(InputError, match="does not iterate"):
-        list(featherflow.stream(CLIP, iterations=3))
+        list(featherflow.stream(CLIP, "liteflownetx", iterations=3))
 
 
 @pytest.mark.parametrize("backward", [False, True])

@@ -11,7 +11,7 @@ import torch
 from helpers import run_command
 
 from featherflow import estimate, networks
-from featherflow.data import find_pairs
+from featherflow.data import SceneConfig, find_pairs
 from featherflow.images import read_image
 from featherflow.training.validation import comparison
 from featherflow.weights import WeightsInfo
@@ -203,6 +203,25 @@ def test_a_group_of_which_nothing_is_known_does_not_end_a_run(tmp_path, monkeypa
     monkeypatch.setattr(validation, "Estimator", lambda *_, **__: None)
     found = validation.Validator([tmp_path], "cpu")(None)
     assert np.isnan(found["a"]) and found["b"] == 1.2346
+
+
+def test_what_is_watched_is_the_network_alone(tmp_path):
+    """Weights that are refined by default, as those of the modern recipes are, are not when they are judged in training."""
+    from featherflow.data.render import render_folder
+    from featherflow.flow import read_flow
+    from featherflow.training.validation import Validator
+    from featherflow.weights import load
+
+    render_folder(tmp_path, count=1, config=SceneConfig(height=128, width=192))
+    (truth,) = tmp_path.glob("flow/*/frame1.flo")
+    frames = [truth.parents[2] / "frames" / truth.parent.name / f"frame{k}.png" for k in (1, 2)]
+
+    def error(refine: int) -> float:
+        flow = estimate(*frames, model="liteflownet-tied", dtype="float32", refine=refine)
+        return float(np.linalg.norm(flow - read_flow(truth), axis=-1).mean())
+
+    (found,) = Validator([f"folder={tmp_path}"], "cpu")(load("liteflownet-tied")).values()
+    assert found == pytest.approx(error(0), abs=2e-4) != pytest.approx(error(1), abs=2e-4)
 
 
 def test_a_damaged_checkpoint_is_called_so(tmp_path, capsys):

@@ -31,9 +31,9 @@ class Validator:
         self.device, self.pictures = str(device), pictures
 
     def __call__(self, network: torch.nn.Module, samples: int = 0) -> dict[str, float]:
-        """End-point errors [px], aggregator `per_image`, after `samples` pairs of training; NaN of a group of
+        """End-point errors [px] of the network alone, aggregator `per_image`, after `samples` pairs of training; NaN of a group of
         which nothing is known."""
-        method = Estimator(network, dtype="float32", engine="torch")
+        method = Estimator(network, dtype="float32", engine="torch", refine=0)
         results = evaluate({"network": method}, self.datasets).results
         if self.pictures is not None:
             self.pictures.mkdir(parents=True, exist_ok=True)
