@@ -1,6 +1,6 @@
 """Entry points of `torch.hub`: every network, and the default one as `featherflow`.
 
-    network = torch.hub.load("/path/to/this/repository", "liteflownet2_slim", source="local")
+    network = torch.hub.load("/path/to/this/repository", "liteflownet_tied", source="local")
 
 Names are those of `featherflow models` with underscores. A network comes with its weights; `pretrained=False` leaves them out.
 """

@@ -25,6 +25,7 @@ from featherflow.inference.runners import openvino as runners_openvino
 from featherflow.inference.runners.graphs import ExportWrapper
 from featherflow.inference.runners.pytorch import InferenceSpec
 from featherflow.networks import RunOptions
+from featherflow.networks.liteflownet_tied import LiteFlowNetTied, TiedConfig
 from featherflow.training.initialization import initialize
 
 PACKAGES = {"openvino": "openvino", "onnx": "onnxruntime"}
@@ -60,6 +61,17 @@ def test_equal_to_pytorch_and_built_once(engine, small, caplog):
     assert np.array_equal(featherflow.estimate(*frames(), model=network, engine=engine), first)
     said = [record.message for record in caplog.records]
     assert sum("building" in line for line in said) == 1 and any(f"engine {engine} in float32" in line for line in said)
+
+
+def test_openvino_knows_all_that_the_default_is_made_of():
+    """It once had an operator that OpenVINO has no rule for. Of few channels, so that it is built soon."""
+    pytest.importorskip("openvino")
+    narrow = {name: (8, 8, 8) for name in ("matching", "subpixel", "regularization", "half_subpixel")}
+    config = TiedConfig(stem=8, features=8, state=8, search_radius=1, projected_features=8, half_state=8, enlargement=8, **narrow)
+    torch.manual_seed(0)
+    network = LiteFlowNetTied(config).eval()
+    expected, found = (featherflow.estimate(*frames(), model=network, engine=engine) for engine in ("torch", "openvino"))
+    assert np.abs(expected).max() > 0.05 and np.abs(found - expected).max() <= choice.TOLERANCE
 
 
 def test_openvino_in_bfloat16_rounds_convolutions_alone(network):

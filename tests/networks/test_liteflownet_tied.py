@@ -28,6 +28,16 @@ def test_the_levels_follow_the_size():
         assert 4 <= side / 2 ** (coarsest_level((side, 2 * side)) - 1) < 8
 
 
+def test_a_state_in_full_precision_goes_on_narrow(network):
+    """As on a GPU, where autocast enlarges the state in float32 between two levels."""
+    state, seen, looked_at = (torch.rand(1, size, 4, 6) for size in (32, 32, 32))
+    with torch.inference_mode():
+        expected = network.decoder._update(state, seen, looked_at)
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network.decoder._update(state, seen.bfloat16(), looked_at.bfloat16())
+    assert found.dtype == torch.bfloat16 and (found.float() - expected).abs().max() < 0.02
+
+
 def test_sweeps_share_the_weights(network):
     first, second = frames(64, 96)
     with torch.inference_mode():

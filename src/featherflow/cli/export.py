@@ -26,7 +26,7 @@ def export(
 ) -> None:
     """Write a network as a file that other programs run, and compare what it gives with PyTorch.
 
-    Example: featherflow export liteflownet2-slim --to onnx --height 436 --width 1024 --with-frames -o flow.onnx
+    Example: featherflow export liteflownet-tied --to onnx --height 436 --width 1024 --with-frames -o flow.onnx
 
     Parameters
     ----------

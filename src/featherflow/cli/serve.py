@@ -95,7 +95,7 @@ def serve(*, service: Service = SERVICE) -> None:
 
     Example: featherflow serve --port 8000
 
-    Example: FEATHERFLOW_TOKEN=secret featherflow serve --host 0.0.0.0 --model liteflownet2-slim --model dis
+    Example: FEATHERFLOW_TOKEN=secret featherflow serve --host 0.0.0.0 --model liteflownet-tied --model dis
     """
     from ..app import serve as run
 

@@ -99,7 +99,7 @@ def train(
                 print(f"{entry['recipe']:30} {entry['samples']:>11,} pairs  {entry['data']}{after}")
         return
     if recipe is None:
-        raise InputError("Name a recipe, e.g. modern/liteflownet2-slim; `featherflow train --list` shows them all.")
+        raise InputError("Name a recipe, e.g. modern/liteflownet-tied; `featherflow train --list` shows them all.")
     if dry_run:
         import torch
 

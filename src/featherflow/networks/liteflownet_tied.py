@@ -40,6 +40,7 @@ from ..ops import (
     size_of,
     warp,
 )
+from ..ops.graphs import in_graph
 from .contract import FeatureNetwork, Traits
 from .liteflownet import (
     FLOW_SCALE,
@@ -190,7 +191,9 @@ class Decoder(nn.Module):
 
     def _update(self, state: Tensor, *hidden: Tensor) -> Tensor:
         keep, new = self.gate(join_channels(state, *hidden, dtype=hidden[0].dtype)).chunk(2, dim=1)
-        return torch.lerp(state.to(new.dtype), torch.tanh(new), torch.sigmoid(keep))
+        state, new, share = state.to(new.dtype), torch.tanh(new), torch.sigmoid(keep)
+        # The same in plain operators, for engines that do not know the other.
+        return state + share * (new - state) if in_graph() else torch.lerp(state, new, share)
 
 
 class HalfSize(nn.Module):
