@@ -117,17 +117,17 @@ def draw(found: dict[str, Any], path: Path) -> None:
     for row in scored:
         leads = row["method"] in best
         axes.scatter(row["ms"], row["epe"], color="tab:blue" if leads else "0.5", zorder=2)
-        # Every second label of the front to the other side: those that follow each other are close.
+        # Labels of the front above, every second one on the other side, all others below: neighbours are close.
         turned = leads and ahead.index(row) % 2 == 1
-        place = {"xytext": (-5, -12) if turned else (5, 5), "ha": "right" if turned else "left"}
+        place = {"xytext": (-5, -12) if turned else (5, 5 if leads else -12), "ha": "right" if turned else "left"}
         weight = "bold" if leads else "normal"
         axes.annotate(row["method"], (row["ms"], row["epe"]), textcoords="offset points", size=8, weight=weight, **place)
-    for row in found["rows"]:
-        if row["epe"] is None:
-            axes.axvline(row["ms"], color="tab:orange", linestyle=":", zorder=0)
-            axes.annotate(
-                row["method"], (row["ms"], 0.98), xycoords=("data", "axes fraction"), rotation=90, size=8, ha="right", va="top"
-            )
+    before = 0.0
+    for row in sorted((row for row in found["rows"] if row["epe"] is None), key=lambda row: row["ms"]):
+        close, before = row["ms"] < 1.15 * before, row["ms"]  # then on the other side of its line
+        axes.axvline(row["ms"], color="tab:orange", linestyle=":", zorder=0)
+        place = {"rotation": 90, "size": 8, "ha": "left" if close else "right", "va": "top"}
+        axes.annotate(row["method"], (row["ms"], 0.98), xycoords=("data", "axes fraction"), **place)
     axes.set_xscale("log")
     axes.set_xlabel("time of one pair [ms]")
     axes.set_ylabel("EPE [px], per_image, mean of groups")

@@ -455,7 +455,7 @@ def estimate(
             network and frame size, and kept). Default `"auto"`: the fastest that has been built, else PyTorch as it is.
         tile: (height, width) [px] of overlapping tiles in which a network runs, so that memory does not grow with the frames;
             None: never. Default `"auto"`: tiles for frames of more than 2.2 million pixels, see `featherflow.inference.tiling`; the
-            LiteFlowNet family by PyTorch sees far larger ones whole (`liteflownet2-slim` up to 7680x4320), in bounded memory.
+            LiteFlowNet family by PyTorch sees far larger ones whole (`liteflownet-tied` up to 7680x4320), in bounded memory.
         octaves: how many times a network of the LiteFlowNet family first looks at the frames at half their size and starts from
             what it finds there: each doubles the motions in reach, the first for a quarter more operations. Default: as the
             weights ask (0 for official ones; 1 for those that come with featherflow, and one more for about each fourfold of
