@@ -49,7 +49,8 @@ def test_figures_of_our_weights_are_those_of_their_metadata(path):
     """The manual's, of networks alone; the README's are those of a run, see test_page_tables.py."""
     info = read_info(path)
     scores = info.scores["epe_px_per_image"]
-    assert in_manual(info.architecture) == [round(scores[group], 2) for group in GROUPS]
+    # Both are rounded, and what ends in a 5 may be either way.
+    assert in_manual(info.architecture) == pytest.approx([scores[group] for group in GROUPS], abs=0.0051)
 
 
 @pytest.mark.parametrize("name", CLASSICAL)
