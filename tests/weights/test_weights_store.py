@@ -265,3 +265,49 @@ def test_describe(tmp_path, small_network):
 def test_importing_the_room_is_cheap():
     code = "import featherflow.weights, featherflow.cli.weights, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def rest_elsewhere(folder, network, monkeypatch, **changes):
+    """A whole file `liteflownetx:whole`, and beside it one of a network with another mean that takes the rest from it."""
+    monkeypatch.chdir(folder)
+    save("liteflownetx-whole.safetensors", network, tag="whole")
+    other = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    other["mean1"] += 0.25
+    info = WeightsInfo(**{**INFO.as_dict(), "tag": "part", "rest_in": "liteflownetx:whole", **changes})
+    save_weights("liteflownetx-part.safetensors", other, info, torch.float32)
+    return other
+
+
+def test_what_another_file_has_is_left_out(tmp_path, small_network, monkeypatch):
+    wanted = rest_elsewhere(tmp_path, small_network, monkeypatch)
+    assert set(load_file("liteflownetx-part.safetensors")) == {"mean1"}
+    state, info = read_weights("liteflownetx-part.safetensors")
+    assert list(state) == list(wanted) and all(torch.equal(state[name], wanted[name]) for name in wanted)
+    # What was read is whole, and is saved so wherever it goes next.
+    assert info.rest_in == "" and read_info("liteflownetx-part.safetensors").rest_in == "liteflownetx:whole"
+    save_weights("elsewhere.safetensors", state, info, torch.float32)
+    assert set(load_file("elsewhere.safetensors")) == set(wanted)
+    about = weights.describe("liteflownetx-part.safetensors")
+    assert about["rest_in"] == "liteflownetx:whole" and about["tensors"] == len(wanted)
+    assert about["parameters"] == weights.describe("liteflownetx-whole.safetensors")["parameters"]
+
+
+def test_the_rest_must_be_there_and_whole(tmp_path, small_network, monkeypatch):
+    rest_elsewhere(tmp_path, small_network, monkeypatch)
+    part = "liteflownetx-part.safetensors"
+    (tmp_path / "liteflownetx-whole.safetensors").rename("away.safetensors")
+    with pytest.raises(WeightsError, match=r"the rest is in liteflownetx:whole, and liteflownetx-whole\.safetensors is not there"):
+        read_weights(part)
+    # A file that names one which names it again is no way round either.
+    save_file(load_file(part), "liteflownetx-whole.safetensors", INFO.to_metadata() | {"rest_in": "liteflownetx:part"})
+    with pytest.raises(WeightsError, match="not whole itself"):
+        read_weights(part)
+
+
+@pytest.mark.parametrize("name", ["../liteflownetx:whole", "liteflownetx:../whole", "nonsense"])
+def test_the_rest_is_looked_for_beside_the_file_alone(name, tmp_path, small_network, monkeypatch):
+    rest_elsewhere(tmp_path, small_network, monkeypatch)
+    part = "liteflownetx-part.safetensors"
+    save_file(load_file(part), part, INFO.to_metadata() | {"rest_in": name})
+    with pytest.raises(WeightsError, match="'rest_in' cannot be read"):
+        read_weights(part)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from .. import networks
 from ..errors import FeatherflowError, FileError, InputError, WeightsError
-from .info import WeightsInfo, parse_name
+from .info import SUFFIX, WeightsInfo, file_name, parse_name
 from .store import read_info
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -25,10 +25,6 @@ DEFAULT_TAGS: dict[str, str] = dict.fromkeys(
 
 #: How the name of a repository of the Hugging Face Hub begins.
 ON_THE_HUB = "hf://"
-
-
-#: How the name of a weight file ends.
-SUFFIX = ".safetensors"
 
 
 def says_where(name: str) -> bool:
@@ -85,11 +81,6 @@ def entries() -> list[Entry]:
                 expected = file_name(info.architecture, info.tag)
                 warnings.warn(f"Left out: {path} holds {info.name} and would have to be called {expected}.", stacklevel=2)
     return list(found.values())
-
-
-def file_name(architecture: str, tag: str) -> str:
-    """`<architecture>-<tag>.safetensors`."""
-    return f"{architecture}-{tag}{SUFFIX}"
 
 
 def find(name: str) -> Path:

@@ -10,6 +10,9 @@ from typing import Any
 
 from ..errors import InputError, WeightsError, printable
 
+#: How the name of a weight file ends.
+SUFFIX = ".safetensors"
+
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _JSON_FIELDS = ("options", "scores")
 _INTEGER_FIELDS = ("samples_seen", "enlarge_below")
@@ -47,6 +50,8 @@ class WeightsInfo:
     commit: str = ""
     #: Why the network does not compute exactly what the weights' own release computes; empty where it does.
     approximate: str = ""
+    #: Name of the weights, in a file beside this one, that have the tensors which this file leaves out; empty where it is whole.
+    rest_in: str = ""
 
     @property
     def name(self) -> str:
@@ -137,3 +142,8 @@ def parse_name(name: str) -> tuple[str, str]:
             f"A tag is made of small letters, digits, dots, dashes and underscores (as in 'liteflownet2:procedural'), got '{name}'."
         )
     return architecture, tag
+
+
+def file_name(architecture: str, tag: str) -> str:
+    """`<architecture>-<tag>.safetensors`, how a file is called in the package and in the user's folder."""
+    return f"{architecture}-{tag}{SUFFIX}"

@@ -17,7 +17,7 @@ from ..errors import FeatherflowError, FileError, InputError, WeightsError
 from ..files import atomic_write
 from ..networks import FlowNetwork
 from .checkpoints import MOST_HEADER, check_header
-from .info import WeightsInfo
+from .info import WeightsInfo, file_name, parse_name
 
 __all__ = ["WeightsInfo", "check_state", "describe_file", "layout", "read_info", "read_weights", "save_weights"]
 
@@ -78,6 +78,7 @@ def save_weights(
 
     Args:
         state_dict: all tensors of the network, floating point.
+        info: with `rest_in`, tensors that the file of those weights, beside `path`, has with the same values are left out.
         dtype: how parameters are stored, float16 or float32; means and fixed kernels are always stored as float32.
 
     Raises:
@@ -96,6 +97,9 @@ def save_weights(
         stored[name] = tensor.to(torch.float32 if name in wanted.buffers else dtype).contiguous()
         if dtype == torch.float16 and not all_finite(stored[name].float()):
             raise WeightsError(f"Tensor '{name}' holds values too large for float16; store the weights as float32.")
+    for name, tensor in _rest(path, info).items():
+        if name in stored and torch.equal(stored[name].float(), tensor):
+            del stored[name]
     # Tensors that share memory would be refused by safetensors.
     data = save({name: tensor.clone() for name, tensor in stored.items()}, info.to_metadata())
     with atomic_write(path, durable=True) as file:
@@ -103,19 +107,43 @@ def save_weights(
 
 
 def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], WeightsInfo]:
-    """State dict in float32 on the CPU, and what is known about it.
+    """State dict in float32 on the CPU, and what is known about it. Both are whole: `rest_in` has been followed and is empty.
 
     Raises:
-        FileError: for a file that is missing or no safetensors file.
+        FileError: for a file that is missing or no safetensors file, as is said of the one that has the rest.
         WeightsError: for a file that does not fit the network it names, or holds values that are not finite.
     """
+    info = read_info(path)
+    rest = _rest(path, info)
     with _opened(path) as file:
-        info = WeightsInfo.from_metadata(file.metadata(), str(path))
-        wanted = check_state({key: _shape(file, key, path) for key in file.keys()}, info, str(path))
-        state = {name: file.get_tensor(name).float() for name in wanted.shapes}
+        own = {key: _shape(file, key, path) for key in file.keys()}
+        wanted = check_state({name: tuple(tensor.shape) for name, tensor in rest.items()} | own, info, str(path))
+        state = {name: file.get_tensor(name).float() if name in own else rest[name] for name in wanted.shapes}
     for name, tensor in state.items():
         _check_finite(name, tensor, str(path))
-    return state, info
+    return state, dataclasses.replace(info, rest_in="")
+
+
+def _rest(path: str | os.PathLike[str], info: WeightsInfo) -> dict[str, Tensor]:
+    """Tensors that `info` says another file beside `path` has, those that its network has too; none where it names no other.
+
+    Raises:
+        WeightsError: for a file that is not there, or leaves tensors out itself.
+    """
+    if not info.rest_in:
+        return {}
+    try:
+        architecture, tag = parse_name(info.rest_in)
+        networks.get(architecture)
+    except InputError as error:
+        raise WeightsError(f"The metadata of {path} are damaged: 'rest_in' cannot be read.") from error
+    other = Path(path).with_name(file_name(architecture, tag))
+    if not other.is_file():
+        raise WeightsError(f"{path} holds a part of {info.name}; the rest is in {info.rest_in}, and {other} is not there.")
+    if read_info(other).rest_in:
+        raise WeightsError(f"The rest of {path} is said to be in {other}, which is not whole itself.")
+    known = layout(info.architecture, info.options).shapes
+    return {name: tensor for name, tensor in read_weights(other)[0].items() if name in known}
 
 
 def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
@@ -126,9 +154,10 @@ def read_info(path: str | os.PathLike[str]) -> WeightsInfo:
 
 def describe_file(path: str | os.PathLike[str]) -> dict[str, object]:
     """Metadata and figures of a file: `WeightsInfo`'s fields, and parameters, stored types and size [bytes]."""
-    state, info = read_weights(path)
+    state, _ = read_weights(path)
+    info = read_info(path)
     with _opened(path) as file:
-        stored = sorted({file.get_slice(name).get_dtype() for name in state})
+        stored = sorted({file.get_slice(name).get_dtype() for name in file.keys()})
     buffers = layout(info.architecture, info.options).buffers
     return {
         **info.as_dict(),
