@@ -1,10 +1,10 @@
 """Does the dtype int8 keep the flow? The OpenVINO engine in 8 bits against its float32 and bfloat16.
 
     pip install "featherflow[int8]"
-    python benchmarks/int8.py PAIRS [--model liteflownet2-slim] [--rounds 5]
+    python benchmarks/int8.py PAIRS [--model liteflownet-tied] [--rounds 5]
 
 End-point errors [px], per_image, on a folder of real pairs in the layout of `featherflow.evaluation.samples`; times of one pair of
-1024x436, in turn. The engines are built first, for each size, which takes minutes, and kept.
+1024x436, in turn; the network alone, without refinement. The engines are built first, for each size, which takes minutes, and kept.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DTYPES = ("float32", "bfloat16", "int8")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pairs")
-    parser.add_argument("--model", default="liteflownet2-slim")
+    parser.add_argument("--model", default="liteflownet-tied")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     errors: dict[str, dict[str, FlowMetrics]] = {dtype: {} for dtype in DTYPES}
@@ -36,12 +36,12 @@ def main() -> None:
         if example.frame1.shape[:2] == SIZE:
             timed = frames
         for dtype in DTYPES:
-            flow = featherflow.estimate(*frames, options.model, engine="openvino", dtype=dtype)
+            flow = featherflow.estimate(*frames, options.model, engine="openvino", dtype=dtype, refine=0)
             errors[dtype].setdefault(pair.group, FlowMetrics()).update(flow, example.flow, example.valid)
     for _ in range(options.rounds):
         for dtype in DTYPES:
             started = time.perf_counter()
-            featherflow.estimate(*timed, options.model, engine="openvino", dtype=dtype)
+            featherflow.estimate(*timed, options.model, engine="openvino", dtype=dtype, refine=0)
             times[dtype].append(1000 * (time.perf_counter() - started))
     groups = list(errors["float32"])
     print(f"| {options.model} | {' | '.join(groups)} | median ms | fastest ms |\n| --- |{' ---: |' * (len(groups) + 2)}")

@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--validate", required=True, help="folder of real pairs")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--before", type=int, default=0, help="samples seen by the weights that the run began with")
+    parser.add_argument(
+        "--rest-in", default="", help="weights beside OUTPUT, as liteflownet2:procedural, whose tensors are left out"
+    )
     options = parser.parse_args()
 
     # As they will be used: what the run wrote is rounded to half precision.
@@ -60,7 +63,7 @@ def main() -> None:
     network.load_state_dict(state)
     network.weights_info = info
     scores = Validator([options.validate], "cpu")(network)
-    info = dataclasses.replace(info, scores={"epe_px_per_image": scores})
+    info = dataclasses.replace(info, scores={"epe_px_per_image": scores}, rest_in=options.rest_in)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     save_weights(options.output, state, info, dtype=torch.float16)
     print(f"{options.output}: {options.output.stat().st_size / 1e6:.1f} MB, {info.samples_seen:,} samples")

@@ -1,6 +1,9 @@
 """Engines built by another process while PyTorch goes on."""
 
+import json
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -59,6 +62,19 @@ def test_what_fails_there_is_one_line_and_pytorch_goes_on(weights, caplog, monke
     (warning,) = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert "was not built in the background, PyTorch goes on" in warning and str(weights) in warning and "\n" not in warning
     assert estimator._builder._process is None
+
+
+def test_a_build_ends_with_whoever_asked_for_it():
+    """Also where that was killed: the pipe ends, and with it a build that would take minutes."""
+    pytest.importorskip("openvino")
+    job = {"settings": {"model": "raft", "engine": "openvino"}, "shape": (1, 3, 1080, 1920)}
+    process = subprocess.run(
+        [sys.executable, "-m", "featherflow.inference.runners.background"],
+        input=json.dumps(job).encode() + b"\n",
+        capture_output=True,
+        timeout=60,
+    )
+    assert process.returncode == 1 and process.stdout == process.stderr == b""
 
 
 def test_along_a_stream_pytorch_is_measured_as_it_runs_there(small):

@@ -33,8 +33,9 @@ class ClipJob:
 class Clips:
     """The clip that is being followed, or was last; a new one takes its place."""
 
-    def __init__(self, device: str | None) -> None:
-        self._device = device
+    def __init__(self, estimation: dict[str, str | bool | None]) -> None:
+        """`estimation`: what the worker is told beside the model."""
+        self._estimation = estimation
         self._folder = tempfile.TemporaryDirectory(prefix="featherflow-clip-", ignore_cleanup_errors=True)
         self._job: ClipJob | None = None
         self._starting = threading.Lock()
@@ -78,7 +79,7 @@ class Clips:
         def progress(content: dict) -> None:
             job.done, job.total = content["done"], content["total"]
 
-        content = {"source": str(source), "output": str(job.output), "view": view, "model": model, "device": self._device}
+        content = {"source": str(source), "output": str(job.output), "view": view, "model": model, **self._estimation}
         try:
             facts = self._worker.call("clip", content, progress=progress)[0]
             sound = " with sound" if facts["sound"] else ""

@@ -103,7 +103,7 @@ class Results:
 def add_page(app: FastAPI | APIRouter, engine) -> None:
     """Add the page's routes to the service's application, whose `Engine` does the work."""
     results = Results(engine.settings.max_pixels)
-    clips = Clips(engine.settings.device)
+    clips = Clips(engine.settings.estimation)
     engine.at_end(clips.close)
     _add_clips(app, engine, clips)
     wheel = _png(colour_wheel_legend(192))

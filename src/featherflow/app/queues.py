@@ -106,7 +106,7 @@ class PairQueue:
             WeightsError: for a model without weights, and whatever else keeps it from being loaded.
         """
         for worker in self._workers[:1]:
-            worker.call("load", {"model": model, "device": self._settings.device})
+            worker.call("load", {"model": model, **self._settings.estimation})
 
     @property
     def waiting(self) -> int:
@@ -152,7 +152,7 @@ class PairQueue:
 
     def _by(self, worker: Worker) -> Compute:
         def compute(options: Options, first: np.ndarray, second: np.ndarray, deadline: float) -> list[np.ndarray]:
-            content = {**dataclasses.asdict(options), "device": self._settings.device}
+            content = {**dataclasses.asdict(options), **self._settings.estimation}
             return worker.call("flow", content, (first, second), deadline)[1]
 
         return compute

@@ -191,10 +191,20 @@ class Engine:
             WeightsError: for a model without weights, and whatever else keeps it from being loaded.
         """
         if not self._started:
-            self.queue.prepare(self.model(None))
+            for model in self._first_models():
+                self.queue.prepare(model)
             for decoders in self._decoders:
                 decoders.start()
             self._started = True
+
+    def _first_models(self) -> list[str]:
+        """What is loaded at the start: the default, and for engines to be built a network, so that what is missing is said."""
+        if not self.settings.prepare:
+            return [self.model(None)]
+        networks = [name for name, model in self.models.items() if model.kind == "network"]
+        if not networks:
+            raise InputError("prepare builds engines for networks, and no network is on offer.")
+        return list(dict.fromkeys((self.model(None), networks[0])))
 
     def close(self) -> None:
         """Finish what is waiting, and end all threads and processes."""

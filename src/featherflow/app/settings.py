@@ -32,6 +32,8 @@ class Settings:
     models: tuple[str, ...] = ()
     #: cpu, cuda, ...; None: a GPU if there is one.
     device: str | None = None
+    #: Build the engine openvino in the background for sizes of frames that come often, on a CPU, and go on with it if it is faster.
+    prepare: bool = False
     #: Most bytes of one request.
     max_bytes: int = 32 * MEBIBYTE
     #: Most pixels of one frame.
@@ -58,6 +60,11 @@ class Settings:
             raise InputError(f"A port is a number from 0 to 65535, got {self.port}.")
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):
             raise InputError("A token is one or more printable ASCII characters.")
+
+    @property
+    def estimation(self) -> dict[str, str | bool | None]:
+        """What a worker is told of each task that estimates, beside the model."""
+        return {"device": self.device, "prepare": self.prepare}
 
     @property
     def on_loopback(self) -> bool:

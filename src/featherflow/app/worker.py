@@ -48,25 +48,24 @@ def truth(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str
     return {}, [decode_flow(content["name"], arrays[0].tobytes(), max_pixels=content["max_pixels"])]
 
 
-def load(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
-    """Make a model ready."""
+def _estimator(content: dict[str, Any], **choices: Any):
+    """What the content's model, device and `prepare` ask for; a classical method has nothing to prepare."""
+    from .. import classical
     from ..inference.estimator import kept_estimator
 
-    kept_estimator(content["model"], device=content["device"])
+    prepare = content["prepare"] and content["model"] not in classical.METHODS
+    return kept_estimator(content["model"], device=content["device"], prepare=prepare, **choices)
+
+
+def load(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
+    """Make a model ready."""
+    _estimator(content)
     return {}, []
 
 
 def flow(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
     """Flows `(B, H, W, 2)` of frames `(B, H, W, 3)`, and the backward flows, and the confidences, where they are asked for."""
-    from ..inference.estimator import kept_estimator
-
-    estimator = kept_estimator(
-        content["model"],
-        device=content["device"],
-        iterations=content["iterations"],
-        refine=content["refine"],
-        enlarge=content["enlarge"],
-    )
+    estimator = _estimator(content, **{name: content[name] for name in ("iterations", "refine", "enlarge")})
     first: list[np.ndarray]
     second: list[np.ndarray]
     first, second = (list(array) for array in arrays)
@@ -77,14 +76,13 @@ def flow(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str,
 
 def clip(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
     """Follow a video file into another; tells of every frame."""
-    from ..inference.estimator import kept_estimator
     from ..video import flow_video
 
     result = flow_video(
         Path(content["source"]),
         Path(content["output"]),
         view=content["view"],
-        estimator=kept_estimator(content["model"], device=content["device"]),
+        estimator=_estimator(content),
         progress=lambda done, total: tell({"done": done, "total": total}),
     )
     facts = {"frames": result.frames, "seconds": result.seconds, "scale_px": result.scale_px, "codec": result.codec}

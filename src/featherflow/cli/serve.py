@@ -28,6 +28,9 @@ class ServiceOptions:
         A model to offer, the first by default; may be given several times. By default all that are there.
     device
         cpu, cuda, cuda:1, ...; by default a GPU if there is one.
+    prepare
+        On a CPU: once several pairs of one size have come, build the engine openvino in another process, and go on with it if it
+        turns out faster.
     max_mebibytes
         Most bytes of one request, in MiB; by default 256 where only this machine can reach the service, else 32.
     max_pixels
@@ -52,6 +55,7 @@ class ServiceOptions:
     token: Annotated[str | None, Parameter(env_var="FEATHERFLOW_TOKEN")] = None
     model: list[str] | None = None
     device: str | None = None
+    prepare: Annotated[bool, Parameter(negative="")] = False
     max_mebibytes: float | None = None
     max_pixels: int | None = None
     queue: int = 64
@@ -75,6 +79,7 @@ class ServiceOptions:
             hosts=hosts,
             models=tuple(self.model or ()),
             device=self.device,
+            prepare=self.prepare,
             max_bytes=most_bytes if self.max_mebibytes is None else round(self.max_mebibytes * MEBIBYTE),
             max_pixels=most_pixels if self.max_pixels is None else self.max_pixels,
             queue=self.queue,

@@ -1,15 +1,15 @@
 """An engine built by another process, `python -m featherflow.inference.runners.background`, while this one goes on with PyTorch.
 
-What is to be built comes there as JSON on standard input.
+What is to be built comes there as a line of JSON on standard input, whose end means that nobody waits for it any more.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import dataclasses
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +31,7 @@ class Builder:
     """Builds the engine for frames of each shape that is met often, one after the other, and each once.
 
     Each build is then compared with PyTorch by the process that wants it, when nothing else of it computes; from there on `choice`
-    takes it, if it was found faster. A process that builds ends with this one.
+    takes it, if it was found faster. A process that builds ends with this one, however that ends.
 
     Raises:
         MissingExtraError: if OpenVINO is not installed.
@@ -81,17 +81,19 @@ class Builder:
         process = subprocess.Popen(
             [sys.executable, "-m", __spec__.name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self._said
         )
-        atexit.register(process.kill)
         assert process.stdin is not None
         fields = (field.name for field in dataclasses.fields(EstimationSettings))
         settings = {name: getattr(self._settings, name) for name in fields} | {"engine": ENGINE, "prepare": False}
         job = {"settings": settings, "shape": shape}
-        with contextlib.suppress(BrokenPipeError), process.stdin:  # how it ended is told later
-            process.stdin.write(json.dumps(job).encode())
+        with contextlib.suppress(BrokenPipeError):  # how it ended is told later
+            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.flush()
         return process
 
     def _ended_well(self, process: subprocess.Popen[bytes]) -> bool:
-        atexit.unregister(process.kill)
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
         with self._said as file:
             file.seek(0)
             said = file.read().decode(errors="replace").strip().splitlines()
@@ -104,13 +106,20 @@ def _say_why_not(reason: str) -> None:
     log.warning("the engine %s was not built in the background, PyTorch goes on: %s", ENGINE, reason)
 
 
+def _end_with_standard_input() -> None:
+    while os.read(0, 1):  # not of `sys.stdin`, whose lock a daemon thread would hold when the interpreter ends
+        pass
+    os._exit(1)
+
+
 def main() -> int:
     """Build one engine, on one core: the others are busy."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     import torch
 
     from ..estimator import Estimator
 
-    job = json.load(sys.stdin)
     torch.set_num_threads(1)
     try:
         Estimator.of(EstimationSettings(**job["settings"])).build_engine(tuple(job["shape"]))
