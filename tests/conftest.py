@@ -3,7 +3,6 @@
 Tests that need it are skipped without it, unless FEATHERFLOW_REQUIRE_PARITY=1: then those that prove a network exact fail.
 """
 
-import logging
 import os
 import signal
 from pathlib import Path
@@ -52,10 +51,3 @@ def shared_data() -> Path:
 def shared_golden() -> Path:
     """Golden cases that prove a network exact."""
     return _shared("golden", required=True)
-
-
-@pytest.fixture(autouse=True)
-def log_of_the_package():
-    """What the package says reaches `caplog`, whatever a library that another test imported made of the loggers that it found."""
-    logger = logging.getLogger("featherflow")
-    logger.propagate, logger.disabled = True, False

@@ -147,6 +147,23 @@ def test_int8_is_calibrated_on_the_same_rendered_pairs(network):
     assert not np.array_equal(pairs[0][0], pairs[1][0]) and not np.array_equal(pairs[0][0], pairs[0][1])
 
 
+def test_int8_leaves_the_caller_s_logging_alone(network):
+    """Handlers keep their levels, wherever they hang, and loggers their class."""
+    pytest.importorskip("nncf")
+    handler, kind = logging.NullHandler(), logging.getLoggerClass()
+    loggers = [logging.getLogger(name) for name in (None, "nncf", "featherflow")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    before = [(logger.level, logger.propagate, logger.disabled) for logger in loggers[::2]]
+    try:
+        featherflow.estimate(*frames(), model=network, engine="openvino", dtype="int8", octaves=0)
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+    assert handler.level == logging.NOTSET and logging.getLoggerClass() is kind
+    assert [(logger.level, logger.propagate, logger.disabled) for logger in loggers[::2]] == before
+
+
 def test_int8_without_nncf(network, monkeypatch):
     pytest.importorskip("openvino")
     monkeypatch.setitem(sys.modules, "nncf", None)
@@ -298,3 +315,12 @@ def test_a_step_of_refinement_follows_only_where_it_was_measured():
     assert Estimator(networks.build("liteflownet2-slim")).refine == 0  # weights of nobody
     better = refine(as_batch(first), as_batch(second), torch.from_numpy(bare(first, second)).permute(2, 0, 1)[None])
     np.testing.assert_allclose(slim(first, second), better[0].permute(1, 2, 0).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("supported", "dtype", "warned"), [(False, "bfloat16", 1), (True, "bfloat16", 0), (False, "float32", 0)])
+def test_a_dtype_that_the_cpu_imitates_is_told(supported, dtype, warned, small, monkeypatch, caplog):
+    """As on one without AVX-512: bfloat16 is then ten times slower than float32."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: supported, raising=False)
+    featherflow.Estimator(small(), device="cpu", dtype=dtype)
+    said = [record.getMessage() for record in caplog.records]
+    assert [("imitates" in line and dtype in line) for line in said] == [True] * warned

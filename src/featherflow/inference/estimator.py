@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ from ..weights import default_model
 from . import defaults, kept, streaming, tiling
 from .few import Few
 from .frame import Frame
-from .runners import background, choice, pytorch
+from .runners import background, choice, processor, pytorch
 from .runners.threads import survive_forks
 from .settings import Dtype, Engine, EstimationSettings, Tile
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     Picture = Path | np.ndarray | Image | list[Path] | list[np.ndarray] | list[Image]
     Tensors = Tensor | list[Tensor]
     Model = str | FlowNetwork | torch.nn.Module | None
+
+log = logging.getLogger("featherflow")
 
 
 class Estimator:
@@ -119,6 +122,8 @@ class Estimator:
             RunOptions(settings.iterations, settings.octaves).keywords(self._network)  # refuses what the network does not have
             if settings.dtype == "auto":
                 self.dtype = defaults.usual_dtype(self._network, self.device)
+            if self.device.type == "cpu" and settings.engine in ("auto", "torch", "compile") and processor.cpu_imitates(self.dtype):
+                log.warning("this CPU does not compute in %s: PyTorch imitates it, many times as slowly as float32", self.dtype)
             if settings.refine is None:
                 self.refine = defaults.usual_refinement(self._network)
             # A network object may be changed between two calls.

@@ -107,7 +107,13 @@ def deepest(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-_TALKATIVE = ("torch.onnx", "torch.onnx._internal.exporter._registration", "onnxscript", "openvino.frontend.pytorch.fx_decoder")
+_TALKATIVE = (
+    "torch.onnx",
+    "torch.onnx._internal.exporter._registration",
+    "onnxscript",
+    "openvino.frontend.pytorch.fx_decoder",
+    "nncf",
+)
 
 
 @contextmanager

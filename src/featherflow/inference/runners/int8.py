@@ -82,9 +82,12 @@ def check(flow: Tensor, expected: Tensor) -> None:
 
 
 def _nncf():
+    """NNCF, whose import would make all loggers that come after it of its own class."""
+    kind = logging.getLoggerClass()
     try:
         import nncf
     except ImportError:
         raise MissingExtraError('The dtype int8 needs NNCF: pip install "featherflow[int8]".') from None
-    nncf.set_log_level(logging.ERROR)
+    finally:
+        logging.setLoggerClass(kind)
     return nncf
