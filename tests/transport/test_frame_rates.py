@@ -13,7 +13,7 @@ from clips import moving, psnr, read_clip, sound_packets, write_clip
 from helpers import frame, run_command
 
 from featherflow import Estimator
-from featherflow.errors import InputError
+from featherflow.errors import FileError, InputError
 from featherflow.transport import as_rate, interpolate_video
 from featherflow.transport.frame_rates import Timeline
 from featherflow.transport.repeats import Unrepeated, largest_change
@@ -140,6 +140,58 @@ def test_stretched_sound_lasts_as_long_at_its_pitch(tmp_path, suffix, slower):
     before, tone = loud(tmp_path / "clip.mkv")
     assert result.sound and tone == pytest.approx(0.06 * 44100 / (2 * np.pi), rel=0.02)
     assert seconds == pytest.approx(float(slower) * before, abs=0.15) and pitch == pytest.approx(tone, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "layout", "suffix"),
+    [
+        ("clip.mkv", "pcm_s16le", "stereo", ".mp4"),  # PCM in these does not say which its channels are
+        ("clip.avi", "pcm_s16le", "mono", ".mkv"),
+        ("clip.mkv", "flac", "5.1(side)", ".webm"),  # as AC-3 has it, and Opus does not
+    ],
+)
+def test_stretched_sound_of_any_layout(tmp_path, source, codec, layout, suffix):
+    """Each channel keeps its tone."""
+    count = av.AudioLayout(layout).nb_channels
+    tones = np.array([400 + 200 * k for k in range(count)])
+    wave = (np.sin(2 * np.pi * tones[:, None] * np.arange(48000) / 48000) * 8000).astype(np.int16)
+    with av.open(str(tmp_path / source), "w") as container:
+        video, audio = container.add_stream("ffv1", rate=25), container.add_stream(codec, rate=48000, layout=layout)
+        video.width, video.height, video.pix_fmt = 96, 64, "bgr0"
+        for image in moving(25):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        for start in range(0, 48000, 4800):
+            packed = np.ascontiguousarray(wave[:, start : start + 4800].T.reshape(1, -1))
+            block = av.AudioFrame.from_ndarray(packed, format="s16", layout=layout)
+            block.sample_rate, block.pts, block.time_base = 48000, start, Fraction(1, 48000)
+            container.mux(audio.encode(block))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))
+    convert(tmp_path / source, tmp_path / f"out{suffix}", slower=2, stretch_sound=True)
+    with av.open(str(tmp_path / f"out{suffix}")) as container:
+        found = np.concatenate([f.to_ndarray() for f in container.decode(audio=0)], axis=1)
+    middle = found[:, 24000:72000]
+    heard = np.abs(np.fft.rfft(middle * np.hanning(48000))).argmax(axis=1)
+    loud = np.ones(count, bool) if count < 6 else np.arange(6) != 3  # the fourth of 5.1 is for low tones alone
+    assert len(found) == count and found.shape[1] / 48000 == pytest.approx(2, abs=0.1)
+    assert heard[loud] == pytest.approx(tones[loud], abs=20)
+
+
+def test_stretched_sound_of_too_many_channels(tmp_path):
+    """What the encoder cannot hold is said, and nobody is told that the clip is damaged."""
+    with av.open(str(tmp_path / "clip.mkv"), "w") as container:
+        video, audio = container.add_stream("ffv1", rate=25), container.add_stream("pcm_s16le", rate=48000, layout="hexadecagonal")
+        video.width, video.height, video.pix_fmt = 96, 64, "bgr0"
+        for image in moving(3):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        block = av.AudioFrame.from_ndarray(np.zeros((1, 16 * 4800), np.int16), format="s16", layout="hexadecagonal")
+        block.sample_rate, block.pts, block.time_base = 48000, 0, Fraction(1, 48000)
+        container.mux(audio.encode(block))
+        for stream in (video, audio):
+            container.mux(stream.encode(None))
+    with pytest.raises(FileError, match="16 channels"):
+        convert(tmp_path / "clip.mkv", tmp_path / "out.webm", slower=2, stretch_sound=True)
+    assert not (tmp_path / "out.webm").exists()
 
 
 def test_stretched_sound_of_a_part(tmp_path):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 #: Codec and encoder of sound, best first; a file takes the first that it can hold. Both encoders are free to pass on.
 _CODECS = (("aac", "aac"), ("opus", "libopus"))
 _RATE = 48_000
+#: Of so many channels, what both encoders take.
+_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 _SLOWEST = Fraction(1, 2)  # of one atempo; several in a row do more
 
 
@@ -30,10 +32,12 @@ class StretchedSound:
             self.source = open_video(sound.path)
         starts = [s.start_time * s.time_base for s in self.source.streams if s.start_time is not None and s.time_base is not None]
         origin = min(starts, default=Fraction(0)) + sound.start
-        with reading_errors(str(sound.path)):
+        with writing_errors(path):
             self.streams = {
-                stream.index: _Stream(container, encoder, stream, origin, sound.slower) for stream in self.source.streams.audio
+                stream.index: _Stream(container, encoder, _layout(encoder, stream, path), stream, origin, sound.slower)
+                for stream in self.source.streams.audio
             }
+        with reading_errors(str(sound.path)):
             if sound.start:
                 self.source.seek(max(int((origin - 1) * 1_000_000), 0))  # what comes before is cut off by the sample
         self.frames = self._decoded()
@@ -79,13 +83,36 @@ def _encoder(container, path: Path) -> str:
     raise FileError(f"'{path}' cannot hold stretched sound; leave --stretch-sound out, or take a name that ends in .mp4 or .mkv.")
 
 
+def _layout(encoder: str, source, path: Path) -> str:
+    """The layout of a source's channels where the encoder takes it, else the usual one of as many, to which they are mixed.
+
+    PCM in .mkv and .avi does not say which its channels are.
+    """
+    own = source.codec_context.layout
+    for layout in (own.name, _LAYOUTS.get(own.nb_channels)):
+        if layout is not None and _takes(encoder, layout):
+            return layout
+    raise FileError(f"'{path}' cannot hold stretched sound of {own.nb_channels} channels; leave --stretch-sound out.")
+
+
+def _takes(encoder: str, layout: str) -> bool:
+    av = require_av()
+    trial = av.CodecContext.create(encoder, "w")
+    trial.sample_rate, trial.layout, trial.format = _RATE, layout, trial.codec.audio_formats[0]
+    try:
+        trial.open()
+    except av.error.FFmpegError:
+        return False
+    return True
+
+
 class _Stream:
     """One stream of sound: cut at the start, stretched, encoded, and put into the container."""
 
-    def __init__(self, container, encoder: str, source, origin: Fraction, slower: Fraction):
+    def __init__(self, container, encoder: str, layout: str, source, origin: Fraction, slower: Fraction):
         av = require_av()
         self.container, self.origin, self.slower = container, origin, slower
-        self.output = container.add_stream(encoder, rate=_RATE, layout=source.codec_context.layout.name)
+        self.output = container.add_stream(encoder, rate=_RATE, layout=layout)
         self.output.metadata.update({key: value for key, value in source.metadata.items() if key in ("language", "title")})
         context = self.output.codec_context
         context.open()
