@@ -86,6 +86,8 @@ def test_a_list(tmp_path):
         ("", "lists no pairs"),
         ("a.tif\n", "line 1, has 1 columns"),
         ("a.tif,b.tif,,x\n", "line 1, has the time 'x'"),
+        ("a.tif,b.tif,,nan\n", "line 1, has the time 'nan'"),  # which is in no JSON
+        ("a.tif,b.tif,,-inf\n", "line 1, has the time '-inf'"),
         ("a.tif,b.tif\n\nc.tif,\n", "line 3, does not fill frame1 and frame2"),
         ("frame1,frame2,speed\na,b,c\n", "has the columns frame1, frame2, speed"),
         ("a,b,c,1,2\n", "has 5 columns"),

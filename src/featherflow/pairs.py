@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -178,7 +179,9 @@ def _pair_of(path: Path, number: int, entry: Mapping[str, str]) -> FramePair:
     try:
         time = float(entry["time"]) if entry.get("time") else None
     except ValueError:
-        raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.") from None
+        time = math.nan
+    if time is not None and not math.isfinite(time):
+        raise InputError(f"'{path}', line {number}, has the time '{entry['time']}'; expected a number of seconds.")
     mask = path.parent / entry["mask"] if entry.get("mask") else None
     first, second = (Still(path.parent / name) for name in (entry["frame1"], entry["frame2"]))
     return FramePair(first, second, mask, time, entry.get("output") or None)
