@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import tempfile
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -62,6 +63,17 @@ def test_netcdf_as_pivpy_reads_it(tmp_path):
         theirs = read["v"].differentiate("x") - read["u"].differentiate("y")
         inner = (slice(4, -2), slice(4, -2), slice(None))
         np.testing.assert_allclose(theirs.values[inner], read["vorticity"].values[inner], rtol=1e-9, atol=1e-9)
+
+
+def test_netcdf_takes_no_room_elsewhere(tmp_path, monkeypatch):
+    """HDF5 ends the whole process where the disk is full that it writes to, so it writes to none."""
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no such folder"))
+    write_netcdf(tmp_path / "all.nc", [field()])
+    with xarray.open_dataset(tmp_path / "all.nc", engine="h5netcdf") as read:
+        assert read.load().equals(to_dataset([field()])) and read["u"].attrs["units"] == "mm/s"
+    assert [path.name for path in tmp_path.iterdir()] == ["all.nc"]
 
 
 def test_fields_on_several_grids_are_refused():

@@ -60,14 +60,14 @@ def write_netcdf(
     Raises:
         FileError: if it cannot be written; MissingExtraError: without the extra `piv`; InputError: as `to_dataset`.
     """
-    _parts(".nc")
+    xarray, h5netcdf = _parts(".nc")
     dataset = to_dataset(fields, times, files)
-    # By way of a file of its own: only new releases of xarray write NetCDF-4 to memory.
-    with tempfile.TemporaryDirectory() as folder:
-        dataset.to_netcdf(Path(folder) / "fields.nc", engine="h5netcdf")
-        content = (Path(folder) / "fields.nc").read_bytes()
+    # In memory, as HDF5 ends the whole process where a disk is full, and `to_netcdf` does so in new releases of xarray only.
+    content = io.BytesIO()
+    with h5netcdf.File(content, "w") as file:
+        dataset.dump_to_store(xarray.backends.H5NetCDFStore(file))
     with atomic_write(path) as file:
-        file.write(content)
+        file.write(content.getbuffer())
 
 
 def to_dataset(fields: Sequence[VelocityField], times: Sequence[float] | None = None, files: Sequence[str] = ()) -> xarray.Dataset:
