@@ -1,6 +1,7 @@
 """Of a clip that was cut, every whole picture before the cut is read, then one sentence says so."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,27 @@ def test_a_byte_too_few_costs_one_frame_whatever_the_decoder_holds(tmp_path):
     path.write_bytes(mp4_with_frames_in_another_order(path)[:-1])
     found, said = pictures(path)
     assert len(found) == COUNT - 1 and "cut short" in said
+
+
+@pytest.mark.parametrize("piped", [False, True])
+def test_yuv4mpeg2_that_ends_within_a_picture(piped, tmp_path, monkeypatch):
+    """FFmpeg leaves the last picture out and says nothing; where only whole ones are missing, nothing can be known."""
+    path = tmp_path / "a.y4m"
+    with av.open(str(path), "w", format="yuv4mpegpipe") as container:
+        stream = container.add_stream("wrapped_avframe", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for image in moving(4):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image).reformat(format="yuv420p")))
+        container.mux(stream.encode())
+    content = path.read_bytes()
+    size = len(b"FRAME\n") + 96 * 64 * 3 // 2
+    for missing, expected in ((0, None), (1, "within a picture"), (size - 1, "within a picture"), (size, None)):
+        path.write_bytes(content[: len(content) - missing])
+        with path.open("rb") as file:
+            monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+            found, said = pictures("-" if piped else path)
+        assert len(found) == (4 if missing == 0 else 3)
+        assert said is None if expected is None else expected in str(said)
 
 
 def test_times_of_an_animation_that_was_cut(tmp_path):

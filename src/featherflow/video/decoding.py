@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -26,10 +26,20 @@ class VideoClip(Clip):
 
     Args:
         opener: opens the container; called again for each pass where the clip is repeatable.
+        size: how many bytes there were, asked at their end. Default: those of the file, if there is one.
     """
 
-    def __init__(self, name: str, opener, selection: Selection, repeatable: bool = True, path: Path | None = None):
+    def __init__(
+        self,
+        name: str,
+        opener,
+        selection: Selection,
+        repeatable: bool = True,
+        path: Path | None = None,
+        size: Callable[[], int] | None = None,
+    ):
         self.name, self.selection, self.repeatable, self._open = name, selection, repeatable, opener
+        self._size = size if path is None else lambda: path.stat().st_size
         self._index: int | None = None  # of the stream, once it is chosen
         container, stream = self._opened()
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
@@ -210,7 +220,7 @@ class VideoClip(Clip):
         time, in_order = None, container.format.name == "avi"
         told = {name: int(getattr(stream.codec_context, name)) for name in _UNKNOWN}  # decoders may overwrite it
         told = {name: value for name, value in told.items() if value != _UNKNOWN[name]}
-        frames = _until_damage(container, stream)
+        frames = self._until_damage(container, stream)
         while True:
             with reading_errors(self.name, "" if time is None else f" after {float(time):.2f} s"):
                 frame = next(frames, None)
@@ -228,6 +238,29 @@ class VideoClip(Clip):
                 continue  # a time that runs backwards shows damage; such a frame was never visible
             time = now
             yield time, frame
+
+    def _until_damage(self, container, stream) -> Generator[Any, None, None]:
+        """Decoded frames; where one cannot be read, what the decoder still holds of those shown before it, and then the error.
+
+        Of YUV4MPEG2 that ends within a picture, FFmpeg says nothing; more bytes than those of whole pictures do.
+        """
+        packet, end = None, 0
+        try:
+            for packet in container.demux(stream):
+                yield from packet.decode()
+                end = packet.pos + packet.size if packet.size and packet.pos is not None else end
+                packet = None
+        except Exception:
+            held: list[Any] = []
+            with suppress(Exception):
+                held += stream.codec_context.decode(None)
+            for frame in held:
+                if packet is None or None in (packet.pts, frame.pts) or frame.pts < packet.pts:
+                    frame.time_base = stream.time_base  # which those of a packet have
+                    yield frame
+            raise
+        if container.format.name == "yuv4mpegpipe" and self._size is not None and end < self._size():
+            raise FileError(f"'{self.name}' is cut short: it ends within a picture.")
 
     def _upright(self, frame) -> np.ndarray:
         with reading_errors(self.name):
@@ -280,24 +313,6 @@ def _turned(image: np.ndarray, a: int, b: int, c: int, d: int) -> np.ndarray:
 def _chain(first, others):
     yield first
     yield from others
-
-
-def _until_damage(container, stream) -> Generator[Any, None, None]:
-    """Decoded frames; where one cannot be read, what the decoder still holds of those shown before it, and then the error."""
-    packet = None
-    try:
-        for packet in container.demux(stream):
-            yield from packet.decode()
-            packet = None
-    except Exception:
-        held: list[Any] = []
-        with suppress(Exception):
-            held += stream.codec_context.decode(None)
-        for frame in held:
-            if packet is None or None in (packet.pts, frame.pts) or frame.pts < packet.pts:
-                frame.time_base = stream.time_base  # which those of a packet have
-                yield frame
-        raise
 
 
 def _but_last(frames: Iterable[tuple[Fraction, Any]]) -> Iterator[tuple[Fraction, Any]]:

@@ -17,7 +17,7 @@ from .clips import USUAL_RATE, Clip, ImageClip, Selection
 from .containers import open_video
 from .decoding import VideoClip
 from .failures import require_av
-from .standard import standard_input
+from .standard import CountedInput, standard_input
 
 _log = logging.getLogger(__name__)
 
@@ -104,9 +104,9 @@ def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
     """YUV4MPEG2 on standard input, which says its size and rate itself."""
     av = require_av()
     selection = replace(selection, fps=fps)
+    file = CountedInput(standard_input())
 
     def opener():
-        file = standard_input()
         try:
             return av.open(file, format="yuv4mpegpipe")
         except (av.error.FFmpegError, ValueError, OSError):  # the latter two where nothing can be read there
@@ -114,7 +114,7 @@ def _announced(selection: Selection, fps: Fraction | None) -> VideoClip:
                 "What comes on standard input is no YUV4MPEG2; raw frames from a pipe need their size, as in --size 640x480."
             ) from None
 
-    return VideoClip("standard input", opener, selection, False)
+    return VideoClip("standard input", opener, selection, False, size=lambda: file.count)
 
 
 def _camera(number: int, selection: Selection) -> VideoClip:

@@ -19,6 +19,18 @@ def standard_input() -> BinaryIO:
     return raw
 
 
+class CountedInput:
+    """What is read, and how many bytes that were."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.count = file, 0
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.count += len(data)
+        return data
+
+
 def standard_output() -> BinaryIO:
     """What frames are written to for the name `-`.
 
