@@ -120,6 +120,15 @@ def test_the_summary_of_a_run_that_ended_early(work):
     assert made(work / "out") == ["one/1.flo"]
 
 
+@pytest.mark.parametrize(("end", "kept"), [('{"frame1": "in/o', 0), ('{"totals": {}}', 1)])
+def test_the_summary_goes_on_behind_a_line_that_was_not_finished(work, end, kept):
+    """As a full disk leaves it: its part is taken away, and no line that is there comes to harm."""
+    (work / "done.jsonl").write_text('{"frame1": "a.png"}\n' + end)
+    estimate_files(["in/one"], "out", summary="done.jsonl", skip_existing=True, estimator=estimator())
+    lines = [json.loads(line) for line in (work / "done.jsonl").read_text().splitlines()]
+    assert lines[0] == {"frame1": "a.png"} and len(lines) == 1 + kept + 2 + 1
+
+
 def test_what_is_left_is_what_progress_counts(work):
     estimate_files(["in/one"], "out", estimator=estimator())
     (work / "out/2.flo").unlink()

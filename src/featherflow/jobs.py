@@ -263,6 +263,8 @@ def _json_lines(path: str | os.PathLike, job: FlowJob, go_on: bool) -> Iterator[
             raise _unwritten(path, error) from error
 
     try:
+        if go_on and os.path.isfile(path):
+            _drop_unfinished(path)
         file = open(path, "a" if go_on else "w", encoding="utf-8")
     except OSError as error:
         raise _unwritten(path, error) from error
@@ -274,6 +276,19 @@ def _json_lines(path: str | os.PathLike, job: FlowJob, go_on: bool) -> Iterator[
         finally:
             with suppress(OSError):  # what cannot be written was said
                 file.close()
+
+
+def _drop_unfinished(path: str | os.PathLike) -> None:
+    """Take away the part of a line that a full disk left at the end, to which the next line would be joined."""
+    with open(path, "rb+") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        try:
+            json.loads(content[whole:] or "0")
+        except ValueError:
+            file.truncate(whole)
+        else:
+            file.write(b"\n" if content[whole:] else b"")
 
 
 def _unwritten(path: str | os.PathLike, error: OSError) -> FileError:
