@@ -99,6 +99,10 @@ def test_gradients_of_a_fit_are_those_of_finite_differences():
         (lambda: to_homography(np.zeros((1, 20, 2))), "not on one line"),
         (lambda: to_affine(np.zeros((5, 5, 2)), threshold=-1), "threshold"),
         (lambda: from_homography(AFFINE, (5, 5)), r"must be \(3, 3\)"),
+        (lambda: from_affine("half", (5, 5)), "numbers"),
+        (lambda: from_affine(AFFINE, (5.5, 5)), "at least 1"),
+        (lambda: from_homography(HOMOGRAPHY, (0, 5)), "at least 1"),
+        (lambda: from_affine(AFFINE, 5), "at least 1"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_in_a_sentence(call, words):

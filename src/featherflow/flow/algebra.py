@@ -65,7 +65,9 @@ def compose(first, second, valid_first=None, valid_second=None):
     Raises `InputError` for flows of another form, or of two sizes.
     """
     flow, known, form = enter(first, valid_first, "the first flow")
-    then, then_known, _ = enter(second, valid_second, "the second flow")
+    then, then_known, other = enter(second, valid_second, "the second flow")
+    if (form.array, form.batched) != (other.array, other.batched):
+        raise InputError(f"flows to compose must have one form, but are a {_named(form)} and a {_named(other)}")
     if flow.shape != then.shape:
         raise InputError(f"flows to compose must have one size, but are {_size(flow)} and {_size(then)}")
     place = pixels(flow) + flow
@@ -167,10 +169,9 @@ def resample(flow, size: tuple[int, int], valid=None):
 
     Raises `InputError` for another form, or a size that is not two whole numbers of at least 1.
     """
-    if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
-        raise InputError(f"a size is a height and a width of at least 1 px, but got {tuple(size)!r}")
+    new_height, new_width = whole_size(size)
     field, known, form = enter(flow, valid)
-    (height, width), (new_height, new_width) = field.shape[-2:], (int(side) for side in size)
+    height, width = field.shape[-2:]
     rows, columns = _weights(height, new_height, field), _weights(width, new_width, field)
     share = rows @ known.to(field.dtype) @ columns.T
     enough = share >= _KNOWN_SHARE - 1e-6
@@ -208,6 +209,17 @@ def enter(flow, valid, what: str = "the flow") -> tuple[Tensor, Tensor, _Form]:
     return torch.where(known, field, torch.zeros_like(field)), known, form
 
 
+def whole_size(size) -> tuple[int, int]:
+    """A height and a width [px] that were given; `InputError` for what is not two whole numbers of at least 1."""
+    try:
+        height, width = (int(side) for side in size)
+        if min(height, width) >= 1 and (height, width) == tuple(size):
+            return height, width
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"a size is a height and a width of at least 1 px, but got {size!r}")
+
+
 def pixels(like: Tensor) -> Tensor:
     """The places `(1, 2, H, W)` of all pixels [px], x in channel 0, y in channel 1, in the type of `like`."""
     height, width = like.shape[-2:]
@@ -221,6 +233,10 @@ def pixels(like: Tensor) -> Tensor:
 
 def _describe(flow) -> str:
     return f"{tuple(flow.shape)} of {flow.dtype}"
+
+
+def _named(form: _Form) -> str:
+    return ("batch of " if form.batched else "single ") + ("array" if form.array else "tensor")
 
 
 def _size(flow: Tensor) -> str:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .algebra import _Form, enter, pixels
+from .algebra import _Form, enter, pixels, whole_size
 from .fields import positive
 
 _SAMPLES = 512  # random smallest samples that are tried, enough for two in three pixels to be wrong
@@ -32,7 +32,7 @@ class _Family:
     points: int
 
 
-_AFFINE, _HOMOGRAPHY = _Family("affine map", 6, 3), _Family("homography", 8, 4)
+_AFFINE, _HOMOGRAPHY = _Family("an affine map", 6, 3), _Family("a homography", 8, 4)
 
 
 def from_affine(matrix, size: tuple[int, int]):
@@ -45,7 +45,7 @@ def from_affine(matrix, size: tuple[int, int]):
     Returns the flow, `(H, W, 2)` float32, or `(2, H, W)` or `(B, 2, H, W)` in the matrix's type, and where it leads inside the
     frame.
 
-    Raises `InputError` for another shape or type.
+    Raises `InputError` for another shape or type, or a size that is not two whole numbers of at least 1.
     """
     return _from(matrix, (2, 3), size)
 
@@ -80,13 +80,16 @@ def to_homography(flow, valid=None, *, threshold: float = 1.0):
 
 
 def _from(matrix, shape: tuple[int, int], size: tuple[int, int]):
-    height, width = size
+    height, width = whole_size(size)
     if isinstance(matrix, Tensor):
         if matrix.shape[-2:] != shape or matrix.ndim not in (2, 3) or not matrix.is_floating_point():
             raise InputError(f"the matrix must be {shape} or {('B', *shape)}, got {tuple(matrix.shape)} of {matrix.dtype}")
         form, stack = _Form(False, matrix.ndim == 3, None), matrix if matrix.ndim == 3 else matrix[None]
     else:
-        array = np.asarray(matrix, np.float64)
+        try:
+            array = np.asarray(matrix, np.float64)
+        except (TypeError, ValueError):
+            raise InputError(f"the matrix must be {shape} numbers, got {matrix!r}") from None
         if array.shape != shape:
             raise InputError(f"the matrix must be {shape}, got {array.shape}")
         form, stack = _Form(True, False, np.float32), torch.from_numpy(array)[None]
@@ -139,7 +142,7 @@ def _fit(family: _Family, flow: Tensor, known: Tensor, threshold: float) -> tupl
     goal = start + flow.flatten(1).T
     usable = known.flatten().nonzero()[:, 0]
     if len(usable) < family.points:
-        raise InputError(f"a {family.name} needs {family.points} or more known pixels, but the flow has {len(usable)}")
+        raise InputError(f"{family.name} needs {family.points} or more known pixels, but the flow has {len(usable)}")
     random = torch.Generator().manual_seed(0)
     chosen = usable[torch.randperm(len(usable), generator=random)[:_MOST_PIXELS].to(usable.device)]
     # Centred and scaled, so that the equations are well conditioned.
@@ -173,7 +176,7 @@ def _consensus(family: _Family, source: Tensor, target: Tensor, threshold: float
     cost = torch.where(matrices.isfinite().all(dim=2).all(dim=1), cost, torch.full_like(cost, torch.inf))
     best = int(cost.argmin())
     if not bool(cost[best].isfinite()):
-        raise InputError(f"a {family.name} needs {family.points} or more known pixels that are not on one line")
+        raise InputError(f"{family.name} needs {family.points} or more known pixels that are not on one line")
     return matrices[best]
 
 
