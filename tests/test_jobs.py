@@ -120,7 +120,7 @@ def test_the_summary_of_a_run_that_ended_early(work):
     assert made(work / "out") == ["one/1.flo"]
 
 
-@pytest.mark.parametrize(("end", "kept"), [('{"frame1": "in/o', 0), ('{"totals": {}}', 1)])
+@pytest.mark.parametrize(("end", "kept"), [('{"frame1": "in/o', 0), ('{"totals": {}}', 1), ("", 0)])
 def test_the_summary_goes_on_behind_a_line_that_was_not_finished(work, end, kept):
     """As a full disk leaves it: its part is taken away, and no line that is there comes to harm."""
     (work / "done.jsonl").write_text('{"frame1": "a.png"}\n' + end)

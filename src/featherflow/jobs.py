@@ -282,13 +282,16 @@ def _drop_unfinished(path: str | os.PathLike) -> None:
     """Take away the part of a line that a full disk left at the end, to which the next line would be joined."""
     with open(path, "rb+") as file:
         content = file.read()
-        whole = content.rfind(b"\n") + 1
+        part = content[content.rfind(b"\n") + 1 :]
         try:
-            json.loads(content[whole:] or "0")
+            json.loads(part)
+            is_cut = False
         except ValueError:
-            file.truncate(whole)
-        else:
-            file.write(b"\n" if content[whole:] else b"")
+            is_cut = part.startswith(b"{")  # what else is there is not ours
+        if is_cut:
+            file.truncate(len(content) - len(part))
+        elif part:
+            file.write(b"\n")
 
 
 def _unwritten(path: str | os.PathLike, error: OSError) -> FileError:
