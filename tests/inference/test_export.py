@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import frame, run_command
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from featherflow import networks
 from featherflow.errors import EngineError, FileError, InputError
@@ -145,6 +146,41 @@ def test_a_graph_that_holds_for_some_sizes_only_is_refused(network, tmp_path):
         exported_program(OneCaseOnly(), tuple(frames), _free_shapes(network, PLAIN))
     with pytest.raises(EngineError, match=r"OneCaseOnly cannot be exported .* with free sizes \(its graph depends"):
         export(OneCaseOnly(), tmp_path / "flow.pt2", dynamic=True)
+
+
+@pytest.mark.parametrize("to", exporting.FREE_SIZES)
+def test_a_graph_that_follows_the_size_is_refused_where_sizes_are_free(to, tmp_path):
+    """By what the network says of itself: two small sizes that are compared may lie below the limit."""
+    with pytest.raises(InputError, match="The graph of spynet depends on the size of the frames; leave --dynamic out"):
+        export(networks.build("spynet"), tmp_path / f"flow{FORMATS[to]}", name="spynet", dynamic=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+QUICK = ("liteflownet-tied", "spynet")
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in networks.names() if name not in QUICK]
+
+
+@pytest.mark.parametrize("name", [*QUICK, *SLOW])
+def test_a_network_says_whether_its_graph_follows_the_size(name):
+    """Without a word of it, layers run as often on a small frame as on a larger one."""
+    with FakeTensorMode():
+        network = networks.build(name).eval()
+        least = exporting._least(network, PLAIN)
+        counts = [_convolutions(network, torch.zeros(1, 3, side, side)) for side in (least, 4 * least)]
+    assert (counts[0] != counts[1]) == network.traits.graph_follows_size
+
+
+def _convolutions(network, frame):
+    """How often a network convolves."""
+    calls = []
+    handles = [
+        layer.register_forward_hook(lambda *_: calls.append(1)) for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)
+    ]
+    with torch.no_grad():
+        network(frame, frame)
+    for handle in handles:
+        handle.remove()
+    return len(calls)
 
 
 def test_int8(network, tmp_path):

@@ -162,6 +162,8 @@ def export(
         raise InputError(f"The smallest frame is 16x16 px, got {size[1]}x{size[0]}.")
     network = named_network(model) if isinstance(model, str) else as_network(model)
     name = name or (model if isinstance(model, str) else type(network).__name__)
+    if dynamic and network.traits.graph_follows_size:
+        raise InputError(f"The graph of {name} depends on the size of the frames; leave --dynamic out and name height and width.")
     enlarge = 1.0 if dynamic else usual_enlargement(network, size or USUAL_SIZE)
     if options.octaves is None and not dynamic:
         options = replace(options, octaves=usual_octaves(network.traits, size or USUAL_SIZE, enlarge))

@@ -39,6 +39,8 @@ class Traits:
     has_octaves: bool = False
     #: Octaves where nobody says otherwise.
     usual_octaves: int = 0
+    #: Larger frames pass through more levels, or in more parts, so that one graph holds for some sizes only.
+    graph_follows_size: bool = False
 
 
 @dataclass(frozen=True)

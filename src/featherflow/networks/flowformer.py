@@ -596,6 +596,7 @@ class FlowFormer(FlowNetwork):
         size_rule="pad",
         iterates=True,
         accepts_initial_flow=True,
+        graph_follows_size=True,
     )
 
     def __init__(self):

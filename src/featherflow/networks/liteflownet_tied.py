@@ -229,6 +229,7 @@ class LiteFlowNetTied(FeatureNetwork):
         max_untiled_pixels=_MOST_PIXELS,
         iterates=True,
         shares_features=True,
+        graph_follows_size=True,
     )
 
     def __init__(self, config: TiedConfig = TiedConfig()):

@@ -44,7 +44,7 @@ class PyramidLevel(nn.Module):
 class SPyNet(FlowNetwork):
     """The spatial pyramid. Networks are numbered from the coarsest level present; small frames leave the last ones unused."""
 
-    traits = Traits(size_multiple=32, smallest_size=32, size_rule="resize")
+    traits = Traits(size_multiple=32, smallest_size=32, size_rule="resize", graph_follows_size=True)
 
     def __init__(self):
         super().__init__()
