@@ -183,6 +183,13 @@ def _convolutions(network, frame):
     return len(calls)
 
 
+@pytest.mark.parametrize("options, said", [(("--iterations", 0), "at least 1, got 0"), (("--octaves", -1), "0 or more, got -1")])
+def test_numbers_that_no_network_can_use(options, said, tmp_path, capsys):
+    name = "raft-small" if "--iterations" in options else "liteflownetx"
+    assert run_command("export", name, "--untrained", "-o", tmp_path / "flow.pt", *options) == 2
+    assert said in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+
+
 def test_int8(network, tmp_path):
     pytest.importorskip("nncf")
     done = export(network, tmp_path / "flow.xml", size=(70, 90), with_frames=True, dtype="int8")

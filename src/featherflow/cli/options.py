@@ -46,7 +46,8 @@ class EstimationOptions(EstimationSettings):
         pixels are tiled; the LiteFlowNet family run by PyTorch sees far larger ones whole.
     octaves
         How many times a network of the LiteFlowNet family first looks at the frames at half their size, for longer motions; by
-        default as the weights ask (1 for those that come with featherflow, more for frames larger than about 1024x436).
+        default as the weights ask (of liteflownet2 and its like 1, more for frames larger than about 1024x436; the default takes
+        none).
     prepare
         For long work on a CPU: once several pairs of one size have come, build the engine openvino in another process, and go on
         with it if it turns out faster.

@@ -463,8 +463,8 @@ def estimate(
             LiteFlowNet family by PyTorch sees far larger ones whole (`liteflownet-tied` up to 7680x4320), in bounded memory.
         octaves: how many times a network of the LiteFlowNet family first looks at the frames at half their size and starts from
             what it finds there: each doubles the motions in reach, the first for a quarter more operations. Default: as the
-            weights ask (0 for official ones; 1 for those that come with featherflow, and one more for about each fourfold of
-            pixels beyond 450,000).
+            weights ask (0 for official ones; 1 for those of `liteflownet2` and its like that come with featherflow, and one more
+            for about each fourfold of pixels beyond 450,000). `liteflownet-tied` takes none: its levels grow with the frames.
         prepare: once several pairs of one size have come, build the engine `"openvino"` in another process, and go on with it if it
             turns out faster: for long work on a CPU, by a network that is named.
 

@@ -48,12 +48,21 @@ class RunOptions:
     """How a network is run, where not as it does by itself. A value: it goes with the call, and no network is changed for it.
 
     A flow to start from is no option but a third input, given beside the two frames.
+
+    Raises:
+        InputError: for a number that no network can use.
     """
 
     #: Number of updates of a network that iterates.
     iterations: int | None = None
     #: See `Traits.has_octaves`.
     octaves: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.iterations is not None and self.iterations < 1:
+            raise InputError(f"The number of iterations must be a whole number of at least 1, got {self.iterations}.")
+        if self.octaves is not None and self.octaves < 0:
+            raise InputError(f"octaves is a whole number, 0 or more, got {self.octaves}.")
 
     def keywords(self, network: FlowNetwork) -> dict[str, Any]:
         """Keywords of the network's `forward`.
@@ -65,7 +74,7 @@ class RunOptions:
         if self.iterations is not None and not traits.iterates:
             raise InputError(f"{name} does not iterate; leave the number of iterations out.")
         if self.octaves is not None and not traits.has_octaves:
-            raise InputError(f"octaves are for networks of the LiteFlowNet family; {name} has none.")
+            raise InputError(f"{name} takes no octaves; leave them out.")
         given = {"iterations": self.iterations, "octaves": self.octaves}
         return {option: value for option, value in given.items() if value is not None}
 
