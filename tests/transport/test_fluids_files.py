@@ -5,6 +5,7 @@ import json
 import re
 import tempfile
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,18 +205,31 @@ STEMS = (("f", ".csv"), ("f", ".vti"), ("q", ".png"), ("w", ".svg"))
         (["-o", "x.csv", "--dt", "0"], "dt must be a positive number"),
         (["-o", "x.csv", "--spacing", "0"], "The spacing"),
         (["-o", "x.csv", "--mask", "missing.png"], "no image file 'missing.png'"),
+        (["-o", "x.csv", "--mask", "ones.png"], "leaves nothing to be measured: all of it is darker than half of 255"),
         (["-o", "x.nc", "-o", "./x.nc"], "twice"),
         (["-o", "nowhere/x.nc"], "its folder does not exist"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_nothing_is_written(tmp_path, monkeypatch, capsys, arguments, words):
     pytest.importorskip("cv2")
-    for image, name in zip(particles(), ("a.png", "b.png"), strict=True):
-        Image.fromarray(image).save(tmp_path / name)
     monkeypatch.chdir(tmp_path)
+    images = dict(zip(("a.png", "b.png", "ones.png"), (*particles(), np.ones(SIZE, np.uint8)), strict=True))
+    for name, image in images.items():
+        Image.fromarray(image).save(name)
     assert run_command("piv", "a.png", "b.png", "--model", "dis", *arguments) != 0
     error = capsys.readouterr().err
-    assert words in error and error.count("\n") == 1 and {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
+    assert words in error and error.count("\n") == 1 and {path.name for path in tmp_path.iterdir()} == set(images)
+
+
+def test_a_list_with_a_file_that_is_missing_is_told_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("cv2")
+    monkeypatch.chdir(tmp_path)
+    for image, name in zip(particles(), ("a.png", "b.png"), strict=True):
+        Image.fromarray(image).save(name)
+    Path("list.csv").write_text("frame1,frame2\na.png,b.png\na.png,c.png\n")
+    assert run_command("piv", "list.csv", "--model", "dis", "-o", "x.csv") != 0
+    assert "no image file 'c.png'" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "list.csv"}
 
 
 def test_a_list_is_never_written_over(tmp_path):

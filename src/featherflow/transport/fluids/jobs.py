@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import InputError
+from ...errors import FileError, InputError
 from ...flow import forward_backward_consistency
 from ...flow.fields import as_field, as_mask
 from ...images import read_frames, read_image
@@ -185,6 +185,9 @@ def measure_files(
     named = [("the velocities", path) for path in of_one] + [("the arrows", quiver), ("the vorticity", vorticity)]
     check_outputs(named, sources, overwrite=None)  # a list may be the name by which numbered files are asked for
     check_outputs(written, [*read, *sources], overwrite=None, sequences=folders_of(sources))
+    for path in read:
+        if not os.path.exists(path):  # of thousands of pairs, not first when its turn comes
+            raise FileError(f"There is no image file '{path}'.")
     estimator = estimator or kept_estimator(refine=REFINE)
     fields: list[VelocityField] = []
     results = []
@@ -252,6 +255,8 @@ def _measure_pair(
     covered = None
     if mask is not None:
         covered = as_mask(read_image(mask).max(axis=-1) < 128, frame1.shape[:2], f"the mask '{mask}'")
+        if covered.all():
+            raise InputError(f"The mask '{mask}' leaves nothing to be measured: all of it is darker than half of 255.")
     watch = Stopwatch()
     flow, back = _flows(frame1, frame2, validation, estimator)
     times = watch.read()
