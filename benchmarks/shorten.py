@@ -103,26 +103,26 @@ def fitted(long: liteflownet.LiteFlowNet, options: argparse.Namespace) -> dict[s
         for level in LEVELS
         for unit in ("matching", "subpixel")
     }
-    names = {id(unit.convs): name for name, unit in units.items()}
     fits = {name: Fit() for name in units}
-    plain = liteflownet.run
 
-    def watched(layers, x):
-        if name := names.get(id(layers)):
-            after_first = plain(layers[:1], x)
-            fits[name].add(after_first, layers[3](plain(layers[1:3], after_first)))
-        return plain(layers, x)
+    def watching(fit: Fit):
+        def watch(layers: liteflownet.Convolutions, inputs: tuple[Tensor], _: Tensor) -> None:
+            after_first = layers[:1](*inputs)
+            fit.add(after_first, layers[3](layers[1:3](after_first)))
+
+        return watch
 
     scene = SceneConfig(height=256, width=384, small=(0.34, 1.2), medium=(0.28, 7.0), large=38.0, cap=0.45)
     source = RenderedPairs(scene, TextureBank.load(options.textures), seed=1)
-    liteflownet.run = watched
+    watched = [unit.convs.register_forward_hook(watching(fits[name])) for name, unit in units.items()]
     try:
         with torch.inference_mode():
             for step in range(options.pairs // 2):
                 batch = source.part(step, 0, 1, 2, 0)
                 long(batch.frame1, batch.frame2)
     finally:
-        liteflownet.run = plain
+        for hook in watched:
+            hook.remove()
     return fits
 
 
