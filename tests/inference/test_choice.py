@@ -12,7 +12,7 @@ from copy import copy
 import numpy as np
 import pytest
 import torch
-from helpers import frame
+from helpers import frame, small_weights
 
 import featherflow
 from featherflow import networks
@@ -147,21 +147,35 @@ def test_int8_is_calibrated_on_the_same_rendered_pairs(network):
     assert not np.array_equal(pairs[0][0], pairs[1][0]) and not np.array_equal(pairs[0][0], pairs[0][1])
 
 
-def test_int8_leaves_the_caller_s_logging_alone(network):
-    """Handlers keep their levels, wherever they hang, and loggers their class."""
-    pytest.importorskip("nncf")
-    handler, kind = logging.NullHandler(), logging.getLoggerClass()
-    loggers = [logging.getLogger(name) for name in (None, "nncf", "featherflow")]
-    for logger in loggers:
-        logger.addHandler(handler)
-    before = [(logger.level, logger.propagate, logger.disabled) for logger in loggers[::2]]
-    try:
-        featherflow.estimate(*frames(), model=network, engine="openvino", dtype="int8", octaves=0)
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-    assert handler.level == logging.NOTSET and logging.getLoggerClass() is kind
-    assert [(logger.level, logger.propagate, logger.disabled) for logger in loggers[::2]] == before
+LOGGING = """
+import logging, sys
+import numpy as np
+import featherflow
+
+handler, kind = logging.NullHandler(), logging.getLoggerClass()
+logging.getLogger("nncf").addHandler(handler)
+loggers = [logging.getLogger(name) for name in (None, "featherflow")]
+
+def state():
+    return [(logger.level, logger.propagate, logger.disabled, list(logger.handlers), list(logger.filters)) for logger in loggers]
+
+before, frames = state(), np.random.default_rng(0).integers(0, 256, (2, 70, 90, 3), np.uint8)
+featherflow.estimate(*frames, "liteflownetx", weights=sys.argv[1], engine=sys.argv[2], dtype=sys.argv[3], octaves=0)
+assert state() == before, (state(), before)
+assert handler.level == logging.NOTSET and logging.getLoggerClass() is kind
+"""
+
+
+@pytest.mark.parametrize(("engine", "dtype"), [("openvino", "int8"), ("onnx", "float32")])
+def test_engines_leave_the_caller_s_logging_and_output_alone(engine, dtype, tmp_path, monkeypatch):
+    """In a program of its own, whose root has no handler yet: levels, handlers and filters stay, and the class of loggers. OpenVINO
+    looks for the word --verbose among those of the program."""
+    pytest.importorskip({"int8": "nncf"}.get(dtype, "onnxruntime"))
+    monkeypatch.setenv("FEATHERFLOW_HOME", str(tmp_path))
+    words = [small_weights(tmp_path / "x.safetensors"), engine, dtype, "--verbose"]
+    process = subprocess.run([sys.executable, "-c", LOGGING, *words], capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout == "" and "Traceback" not in process.stderr and "WARNING" not in process.stderr
 
 
 def test_int8_without_nncf(network, monkeypatch):

@@ -116,13 +116,20 @@ _TALKATIVE = (
 )
 
 
+def _is_not_of_exporters(record) -> bool:
+    return record.module != "fx_decoder"  # of OpenVINO, which writes to the root
+
+
 @contextmanager
 def quiet():
-    """Without the exporters' remarks, which are for those who write exporters."""
+    """Without the exporters' remarks, which are for those who write exporters, and with the caller's logging as it was."""
     import logging
 
+    root, handler = logging.getLogger(), logging.NullHandler()
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
+    root.addFilter(_is_not_of_exporters)
+    root.addHandler(handler)  # one who writes to a root without any would get a handler made that stays
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
@@ -130,5 +137,7 @@ def quiet():
             warnings.simplefilter("ignore")
             yield
     finally:
+        root.removeFilter(_is_not_of_exporters)
+        root.removeHandler(handler)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

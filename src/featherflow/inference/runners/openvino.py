@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -30,7 +32,7 @@ def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=N
     """`module` as an OpenVINO model for frames of these shapes, with its convolutions in `dtype`."""
     openvino = _openvino()
     if dynamic_shapes is None:
-        with quiet():
+        with quiet(), _without_arguments():
             model = openvino.convert_model(exported_program(module, frames))
         model.reshape({index: list(frame.shape) for index, frame in enumerate(frames)})
         for index, name in enumerate(("frame1", "frame2")):
@@ -41,10 +43,22 @@ def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=N
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
             onnx.graph(module, frames, dynamic_shapes).save(path)
-            model = openvino.convert_model(path)
+            with quiet(), _without_arguments():
+                model = openvino.convert_model(path)
     if dtype == "bfloat16":
         convolve_in_bfloat16(model)
     return int8.quantize(model, calibration.rendered_pairs(module, len(frames[0]))) if dtype == "int8" else model
+
+
+@contextmanager
+def _without_arguments() -> Iterator[None]:
+    """OpenVINO looks for --verbose among the words of any program's command line, and reports on standard output then."""
+    words = sys.argv
+    sys.argv = words[:1]
+    try:
+        yield
+    finally:
+        sys.argv = words
 
 
 def write(module: ExportWrapper, frames: tuple[Tensor, Tensor], folder: Path, dtype: str) -> None:
