@@ -102,7 +102,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "accuracy": lambda: all_groups(
         "accuracy",
         (
-            *((f"**{model}**", model) for model in OURS),
+            *((f"**{model}**", model) for model in (*OURS[:2], "liteflownet2-kitti", *OURS[2:])),
             *((model, model) for model in OTHERS),
         ),
         digits=2,

@@ -146,7 +146,7 @@ def test_bench_command(tmp_path, capsys):
     good, broken = (f"{sys.executable} {tmp_path / name}" for name in ("peer.py", "broken.py"))
     code = run_command(
         "bench",
-        "liteflownet2-kitti",
+        "pwcnet",
         "--dtype",
         "float32",
         "--dtype",
@@ -181,9 +181,9 @@ def test_peak_memory_is_that_of_the_work_alone():
 
 
 def test_markdown_names_the_conditions(capsys):
-    assert run_command("bench", "liteflownet2-kitti", "--size", "64x64", "--runs", "1", "--no-memory") == 0
+    assert run_command("bench", "pwcnet", "--size", "64x64", "--runs", "1", "--no-memory") == 0
     text = capsys.readouterr().out
-    assert "| liteflownet2-kitti * | torch | float32 |" in text and "64x64 px, medians of 1 rounds" in text and "GB/s" in text
+    assert "| pwcnet * | torch | float32 |" in text and "64x64 px, medians of 1 rounds" in text and "GB/s" in text
     assert run_command("bench", "liteflownetx", "dis", "--size", "64x64", "--runs", "1", "--stream") == 0
     assert "64x64 px, along a stream, medians" in capsys.readouterr().out
 

@@ -1,9 +1,11 @@
 """Our own files, and finding them by name."""
 
+import hashlib
 import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -298,8 +300,14 @@ def test_the_rest_must_be_there_and_whole(tmp_path, small_network, monkeypatch):
     (tmp_path / "liteflownetx-whole.safetensors").rename("away.safetensors")
     with pytest.raises(WeightsError, match=r"the rest is in liteflownetx:whole, and liteflownetx-whole\.safetensors is not there"):
         read_weights(part)
+    save("liteflownetx-whole.safetensors", small_network, torch.float16, tag="whole")  # trained on, say
+    with pytest.raises(WeightsError, match=r"liteflownetx-whole\.safetensors is not the file that it was made beside"):
+        read_weights(part)
     # A file that names one which names it again is no way round either.
-    save_file(load_file(part), "liteflownetx-whole.safetensors", INFO.to_metadata() | {"rest_in": "liteflownetx:part"})
+    whole = "liteflownetx-whole.safetensors"
+    save_file(load_file(part), whole, INFO.to_metadata() | {"rest_in": "liteflownetx:part"})
+    digest = hashlib.sha256(Path(whole).read_bytes()).hexdigest()
+    save_file(load_file(part), part, INFO.to_metadata() | {"rest_in": "liteflownetx:whole", "rest_sha256": digest})
     with pytest.raises(WeightsError, match="not whole itself"):
         read_weights(part)
 

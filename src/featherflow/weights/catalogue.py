@@ -20,7 +20,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 #: Tag that stands behind a bare architecture. Without an entry, or without that file, the only one there is.
 DEFAULT_TAGS: dict[str, str] = dict.fromkeys(
-    ("liteflownet-tied", "liteflownet", "liteflownet2", "liteflownet2-slim", "liteflownetx"), "procedural"
+    ("liteflownet-tied", "liteflownet", "liteflownet2", "liteflownet2-kitti", "liteflownet2-slim", "liteflownetx"), "procedural"
 )
 
 #: How the name of a repository of the Hugging Face Hub begins.

@@ -52,6 +52,8 @@ class WeightsInfo:
     approximate: str = ""
     #: Name of the weights, in a file beside this one, that have the tensors which this file leaves out; empty where it is whole.
     rest_in: str = ""
+    #: SHA-256 of that file, as hexadecimal digits.
+    rest_sha256: str = ""
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,9 +98,11 @@ def save_weights(
         stored[name] = tensor.to(torch.float32 if name in wanted.buffers else dtype).contiguous()
         if dtype == torch.float16 and not all_finite(stored[name].float()):
             raise WeightsError(f"Tensor '{name}' holds values too large for float16; store the weights as float32.")
-    for name, tensor in _rest(path, info).items():
-        if name in stored and torch.equal(stored[name].float(), tensor):
-            del stored[name]
+    if info.rest_in:
+        info = dataclasses.replace(info, rest_sha256=_digest(_beside(path, info)))
+        for name, tensor in _rest(path, info).items():
+            if name in stored and torch.equal(stored[name].float(), tensor):
+                del stored[name]
     # Tensors that share memory would be refused by safetensors.
     data = save({name: tensor.clone() for name, tensor in stored.items()}, info.to_metadata())
     with atomic_write(path, durable=True) as file:
@@ -121,17 +124,15 @@ def read_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Weigh
         state = {name: file.get_tensor(name).float() if name in own else rest[name] for name in wanted.shapes}
     for name, tensor in state.items():
         _check_finite(name, tensor, str(path))
-    return state, dataclasses.replace(info, rest_in="")
+    return state, dataclasses.replace(info, rest_in="", rest_sha256="")
 
 
-def _rest(path: str | os.PathLike[str], info: WeightsInfo) -> dict[str, Tensor]:
-    """Tensors that `info` says another file beside `path` has, those that its network has too; none where it names no other.
+def _beside(path: str | os.PathLike[str], info: WeightsInfo) -> Path:
+    """The file beside `path` that `info` says has the rest.
 
     Raises:
-        WeightsError: for a file that is not there, or leaves tensors out itself.
+        WeightsError: for a name that is none, or a file that is not there.
     """
-    if not info.rest_in:
-        return {}
     try:
         architecture, tag = parse_name(info.rest_in)
         networks.get(architecture)
@@ -140,6 +141,27 @@ def _rest(path: str | os.PathLike[str], info: WeightsInfo) -> dict[str, Tensor]:
     other = Path(path).with_name(file_name(architecture, tag))
     if not other.is_file():
         raise WeightsError(f"{path} holds a part of {info.name}; the rest is in {info.rest_in}, and {other} is not there.")
+    return other
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _rest(path: str | os.PathLike[str], info: WeightsInfo) -> dict[str, Tensor]:
+    """Tensors that `info` says another file beside `path` has, those that its network has too; none where it names no other.
+
+    Raises:
+        WeightsError: for a file that is not there, is another, or leaves tensors out itself.
+    """
+    if not info.rest_in:
+        return {}
+    other = _beside(path, info)
+    if _digest(other) != info.rest_sha256:
+        raise WeightsError(f"{path} holds a part of {info.name}; {other} is not the file that it was made beside.")
     if read_info(other).rest_in:
         raise WeightsError(f"The rest of {path} is said to be in {other}, which is not whole itself.")
     known = layout(info.architecture, info.options).shapes
