@@ -1,5 +1,7 @@
 """`estimate` takes frames in any form, gives one answer for all of them, and restores every size."""
 
+import dataclasses
+import math
 import subprocess
 import sys
 
@@ -15,7 +17,7 @@ import featherflow
 from featherflow.errors import FeatherflowError, FileError, InputError
 from featherflow.frames import as_batch
 from featherflow.images import read_image
-from featherflow.inference import Estimator
+from featherflow.inference import EstimationSettings, Estimator
 from featherflow.inference.defaults import usual_octaves
 from featherflow.inference.tiling import LARGEST_WHOLE
 from featherflow.networks import FlowNetwork, Traits, build
@@ -172,6 +174,19 @@ def test_bad_choices():
         featherflow.estimate(first, first, model="farneback", weights="x.safetensors")
     with pytest.raises(FileError):
         featherflow.estimate(first, first, model="liteflownetx", weights="missing.safetensors")
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(EstimationSettings) if field.name != "device"])
+@pytest.mark.parametrize("value", [b"x", 1j, math.nan, [1], np.array([1, 2]), object()], ids=repr)
+def test_a_choice_of_a_wrong_type_ends_in_one_sentence(name, value):
+    with pytest.raises(InputError, match=name.removesuffix("s")):
+        EstimationSettings(**{name: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    given = EstimationSettings(refine=np.int64(1), octaves=np.uint8(2), enlarge=np.float32(2), tile=(np.int32(512), 512))
+    plain = EstimationSettings(refine=1, octaves=2, enlarge=2.0, tile=(512, 512))
+    assert given == plain and repr(given) == repr(plain)
 
 
 def test_import_is_light():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, TypedDict
 
 from ..errors import InputError
@@ -77,23 +78,29 @@ class EstimationSettings:
         if self.model == "":
             raise InputError("The name of the model is empty; `featherflow models` lists those that there are.")
         for name, known in (("dtype", DTYPES), ("engine", ENGINES)):
-            if (value := getattr(self, name)) not in known:
-                raise InputError(f"{name} must be one of {', '.join(known)}, got '{value}'.")
+            if not isinstance(value := getattr(self, name), str) or value not in known:
+                raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}.")
+        if self.weights is not None and not isinstance(self.weights, str | os.PathLike):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InputError(f"weights is the path of a file, got {self.weights!r}.")
         if self.iterations is not None and not _whole(self.iterations, 1):
             raise InputError(f"The number of iterations must be a whole number of at least 1, got {self.iterations!r}.")
         if self.refine is not None and not _whole(self.refine, 0):
             raise InputError(f"refine is a number of steps, 0 or more, got {self.refine!r}.")
         if self.octaves is not None and not _whole(self.octaves, 0):
             raise InputError(f"octaves is a whole number, 0 or more, got {self.octaves!r}.")
-        if self.enlarge is not None and (isinstance(self.enlarge, bool) or not 0.25 <= self.enlarge <= 4):
-            raise InputError(f"enlarge is a factor from 0.25 to 4, got {self.enlarge}.")
+        if self.enlarge is not None and not (_real(self.enlarge) and 0.25 <= self.enlarge <= 4):
+            raise InputError(f"enlarge is a factor from 0.25 to 4, got {self.enlarge!r}.")
         if not isinstance(self.prepare, bool):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers err
             raise InputError(f"prepare is True or False, got {self.prepare!r}.")
         if self.prepare and self.engine != "auto":
             raise InputError(f"prepare is for the engine auto; {self.engine} is made ready when it is first used.")
         plain = {
-            "weights": None if self.weights is None else os.fspath(self.weights),
+            "weights": None if self.weights is None else os.fsdecode(self.weights),
             "device": None if self.device is None else str(self.device),
+            "iterations": None if self.iterations is None else int(self.iterations),
+            "refine": None if self.refine is None else int(self.refine),
+            "enlarge": None if self.enlarge is None else float(self.enlarge),
+            "octaves": None if self.octaves is None else int(self.octaves),
             "tile": checked_tile(self.tile),
         }
         for name, value in plain.items():  # in one form, so that equal settings are equal
@@ -106,12 +113,12 @@ def checked_tile(tile: Tile) -> Tile:
     Raises:
         InputError: for anything else, or tiles below `SMALLEST_TILE`.
     """
-    if tile is None or tile == "none":
-        return None
-    if tile == "auto":
-        return "auto"
     chosen: object = tile
+    if tile is None:
+        return None
     if isinstance(tile, str):
+        if tile in ("auto", "none"):
+            return None if tile == "none" else tile
         chosen = parse_size(tile)
         if chosen is None:
             raise InputError(f"Tiles are given as auto, none or WIDTHxHEIGHT in pixels, e.g. 1024x768, got '{tile}'.")
@@ -119,8 +126,12 @@ def checked_tile(tile: Tile) -> Tile:
         raise InputError(f"tile must be None, 'auto' or (height, width) in pixels, got {tile!r}.")
     if min(chosen) < SMALLEST_TILE:
         raise InputError(f"Tiles overlap by {OVERLAP} px and have sides of at least {SMALLEST_TILE} px, got {min(chosen)}.")
-    return chosen[0], chosen[1]
+    return int(chosen[0]), int(chosen[1])
 
 
 def _whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= least
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
