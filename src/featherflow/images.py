@@ -70,8 +70,11 @@ def read_frames(
     Raises:
         FileError: as `read_image`; InputError: for floating point numbers outside [0, 1] without a range.
     """
-    arrays = [read_stored(source) for source in sources]
-    names = names or [f"'{source}'" for source in sources]
+    return alike([read_stored(source) for source in sources], names or [f"'{source}'" for source in sources], value_range)
+
+
+def alike(arrays: Sequence[np.ndarray], names: Sequence[str], value_range: Range | None = None) -> list[np.ndarray]:
+    """Pictures that belong together, as they were stored, scaled alike: what `read_frames` gives."""
     if all(array.dtype == np.uint8 for array in arrays):
         return [three_channels(array, name) for array, name in zip(arrays, names, strict=True)]
     chosen = value_range or common_range(arrays)
@@ -109,9 +112,10 @@ def sequence_range(sources: Sequence[str | os.PathLike[str] | Still]) -> Range |
 
 
 def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = None) -> np.ndarray:
-    """The image in the bytes of a file in one of `STRANGER_FORMATS`, as `read_image` gives it.
+    """The image in the bytes of a file in one of `STRANGER_FORMATS`, upright: `(H, W, 3)` uint8, or deeper, as it is stored.
 
-    Made for files from strangers: no other decoder sees them, and none before the size in the header is within `max_pixels`.
+    Made for files from strangers: no other decoder sees them, and none before the size in the header is within `max_pixels`. Of
+    16-bit colours of a TIFF, the upper 8 are read. See `alike` for two that belong together.
 
     Args:
         name: how errors call it.
@@ -120,7 +124,7 @@ def decode_image(data: bytes, name: str = "the image", max_pixels: int | None = 
     Raises:
         LimitError: for more pixels than `max_pixels`; FileError: for what is no such image, or damaged; InputError: for a sequence.
     """
-    return to_bytes(_decode(io.BytesIO(data), name, len(data), STRANGER_FORMATS, max_pixels), name)
+    return _decode(io.BytesIO(data), name, len(data), STRANGER_FORMATS, max_pixels)
 
 
 def page_count(path: str | os.PathLike[str]) -> int:
@@ -248,7 +252,7 @@ def _decode(
             check_single(name, _count(image))
         elif page:
             image.seek(page)
-        if formats is None and page is None and _deep_colour(image, file):
+        if (formats is None or image.format == "PNG") and page is None and _deep_colour(image, file):
             deep = _read_deep_colour(file, name)
             if deep is not None:
                 return _turned(deep, _orientation(image))

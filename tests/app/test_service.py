@@ -23,7 +23,7 @@ import featherflow
 from featherflow.errors import InputError, MissingExtraError
 from featherflow.flow import decode_flow, flow_to_rgb, occlusion
 
-pytest.importorskip("cv2")
+cv2 = pytest.importorskip("cv2")
 fastapi = pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient  # noqa: E402
 
@@ -65,6 +65,23 @@ def test_the_answer_is_the_library_s(client, model):
     answer = client.post("/v1/flow", files=PAIR, params={"model": model})
     assert answer.status_code == 200 and answer.headers["x-flow-model"] == model
     np.testing.assert_array_equal(decode_flow("a.flo", answer.content), featherflow.estimate(FIRST, SECOND, model=model))
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_deep_frames_are_scaled_alike(client, colours):
+    """12 bit in files of 16, the first frame no brighter than 10 bit: by its own numbers it would become four times as bright."""
+    deep = [
+        (FIRST if colours else FIRST[..., 0]).astype(np.uint16) * 4,
+        (SECOND if colours else SECOND[..., 0]).astype(np.uint16) * 16,
+    ]
+    files = {
+        f"frame{number}": cv2.imencode(".png", array[..., ::-1] if colours else array)[1].tobytes()
+        for number, array in enumerate(deep, 1)
+    }
+    answer = client.post("/v1/flow", files=files, params={"model": MODELS[0]})
+    first, second = (np.round(array / 4095 * 255).astype(np.uint8) for array in deep)
+    expected = featherflow.estimate(first, second, model=MODELS[0])
+    np.testing.assert_array_equal(decode_flow("a.flo", answer.content), expected)
 
 
 def test_every_type_of_answer(client, flow):
@@ -247,7 +264,16 @@ def test_negotiation(accept, answer):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"port": 70000}, {"queue": 0}, {"seconds": -1}, {"token": ""}, {"token": "é"}, {"decode_seconds": 0}],
+    [
+        {"port": 70000},
+        {"queue": 0},
+        {"seconds": -1},
+        {"token": ""},
+        {"token": "é"},
+        {"decode_seconds": 0},
+        {"seconds": math.inf},
+        {"max_bytes": math.nan},
+    ],
 )
 def test_settings_out_of_range(settings):
     with pytest.raises(InputError):

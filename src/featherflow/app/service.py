@@ -112,11 +112,14 @@ class Engine:
         Raises `HTTPException` 422 for a file that takes too long or breaks a decoder, 503 beyond `deadline` or the memory; and as
         the task.
         """
-        large = 8 * len(upload.data) > self.settings.max_bytes
         content = {"name": name, "max_pixels": self.settings.max_pixels}
+        return (await self._decoded(task, content, [np.frombuffer(upload.data, np.uint8)], name, deadline))[0]
+
+    async def _decoded(self, task: str, content: dict[str, Any], arrays: list[np.ndarray], name: str, deadline: float):
+        large = 8 * sum(array.nbytes for array in arrays) > self.settings.max_bytes
         seconds = min(self.settings.decode_seconds, max(deadline - time.monotonic(), 0))
         try:
-            return await self._decoders[large].run(task, content, np.frombuffer(upload.data, np.uint8), seconds)
+            return await self._decoders[large].run(task, content, arrays, seconds)
         except DeadlineError:
             if seconds < self.settings.decode_seconds:
                 raise self._late() from None
@@ -127,17 +130,20 @@ class Engine:
             raise _no_memory() from None
 
     async def frames(self, first: Upload, second: Upload, deadline: float) -> tuple[np.ndarray, np.ndarray]:
-        """Two frames `(H, W, 3)` uint8 RGB of one size.
+        """Two frames `(H, W, 3)` uint8 RGB of one size; those that are deeper are scaled alike.
 
         Raises `HTTPException` 429 where nothing would come of it, as `decode`, `LimitError` or `FileError` as `decode_image`, and
         `InputError`.
         """
         if self.queue.full:
             raise _busy()
-        frames = [await self.decode("image", upload, name, deadline) for name, upload in (("frame1", first), ("frame2", second))]
-        if frames[0].shape != frames[1].shape:
+        names = ("frame1", "frame2")
+        frames = [await self.decode("image", upload, name, deadline) for name, upload in zip(names, (first, second), strict=True)]
+        if frames[0].shape[:2] != frames[1].shape[:2]:
             sizes = " and ".join(f"{frame.shape[1]}x{frame.shape[0]}" for frame in frames)
             raise InputError(f"frame1 and frame2 must have one size, got {sizes}.")
+        if any(frame.dtype != np.uint8 for frame in frames):
+            frames = await self._decoded("alike", {"names": names}, frames, " and ".join(names), deadline)
         return frames[0], frames[1]
 
     def model(self, name: str | None) -> str:
@@ -224,11 +230,11 @@ class _Decoders:
         self._workers = Workers(count, memory=(1 << 30) + 48 * settings.max_pixels + 4 * settings.max_bytes, threads=1)
         self._pool = ThreadPoolExecutor(count, "featherflow-decoder")
 
-    async def run(self, task: str, content: dict[str, Any], data: np.ndarray, seconds: float) -> np.ndarray:
-        """The array that a task makes of a file, within so many seconds of its turn."""
+    async def run(self, task: str, content: dict[str, Any], arrays: list[np.ndarray], seconds: float) -> list[np.ndarray]:
+        """The arrays that a task makes of others, within so many seconds of its turn."""
 
-        def call() -> np.ndarray:
-            return self._workers.call(task, content, (data,), seconds=seconds)[1][0]
+        def call() -> list[np.ndarray]:
+            return self._workers.call(task, content, arrays, seconds=seconds)[1]
 
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
 

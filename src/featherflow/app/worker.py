@@ -35,10 +35,18 @@ def ready(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str
 
 
 def image(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
-    """An image file as `(H, W, 3)` uint8."""
+    """An image file as `decode_image` gives it."""
     from ..images import decode_image
 
     return {}, [decode_image(arrays[0].tobytes(), content["name"], content["max_pixels"])]
+
+
+def alike(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
+    """Images that belong together, deeper than 8 bit, each as `(H, W, 3)` uint8."""
+    from ..images import alike as scaled
+    from ..pixels import eight_bits
+
+    return {}, [eight_bits(frame) for frame in scaled(arrays, content["names"])]
 
 
 def truth(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str, Any], Arrays]:
@@ -89,7 +97,7 @@ def clip(content: dict[str, Any], arrays: Arrays, tell: Tell) -> tuple[dict[str,
     return facts | {"sound": bool(result.sound)}, []
 
 
-TASKS = {task.__name__: task for task in (ready, image, truth, load, flow, clip)}
+TASKS = {task.__name__: task for task in (ready, image, alike, truth, load, flow, clip)}
 
 
 def work(tasks: io.BufferedReader, results: IO[bytes]) -> None:
