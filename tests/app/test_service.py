@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import io
 import itertools
+import math
 import signal
 import socket
 import struct

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -54,8 +55,8 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "queue", "seconds", "decode_seconds", "transfer_seconds", "connections", "batch"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name.replace('_', ' ')} must be above 0, got {value}.")
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{name.replace('_', ' ')} must be a number above 0, got {value}.")
         if not 0 <= self.port <= 65535:
             raise InputError(f"A port is a number from 0 to 65535, got {self.port}.")
         if self.token is not None and not (self.token and self.token.isascii() and self.token.isprintable()):

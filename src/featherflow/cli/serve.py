@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,7 @@ class ServiceOptions:
             models=tuple(self.model or ()),
             device=self.device,
             prepare=self.prepare,
-            max_bytes=most_bytes if self.max_mebibytes is None else round(self.max_mebibytes * MEBIBYTE),
+            max_bytes=most_bytes if self.max_mebibytes is None else _whole(self.max_mebibytes * MEBIBYTE),
             max_pixels=most_pixels if self.max_pixels is None else self.max_pixels,
             queue=self.queue,
             seconds=self.seconds,
@@ -89,6 +90,10 @@ class ServiceOptions:
             connections=self.connections,
             **more,
         )
+
+
+def _whole(size: float) -> float:
+    return round(size) if math.isfinite(size) else size  # `Settings` says what is wrong with it
 
 
 Service = Annotated[ServiceOptions, Parameter(name="*")]
