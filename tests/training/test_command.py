@@ -139,6 +139,11 @@ def test_the_true_flow_looks_like_the_true_flow(shared_data, tmp_path):
         (("modern/liteflownetx", "--run", "r", "--set", "optimizer=sgd"), "no optimizer 'sgd'"),
         (("modern/liteflownetx", "--run", "r", "--set", "batch=0"), "above 0"),
         (("modern/liteflownetx", "--run", "r", "--set", "batch=3"), "come out even"),
+        (("modern/liteflownetx", "--run", "r", "--set", "height=63"), "multiples of 32"),
+        (("modern/raft", "--run", "r", "--set", "width=100"), "multiples of 8"),
+        (("modern/liteflownetx", "--run", "r", "--validate", "nowhere"), "no folder 'nowhere'"),
+        (("modern/liteflownetx", "--run", "r", "--validate", "sintel=nowhere"), "no folder 'nowhere"),
+        (("modern/liteflownetx", "--run", "r", "--data", "flyingchairs=nowhere"), "no folder 'nowhere"),
         (("modern/liteflownetx", "--run", "r", "--minutes", "nan"), "number of minutes must be more than 0"),
         (("modern/liteflownetx", "--run", "r", "--minutes", "-1"), "number of minutes must be more than 0"),
         (("modern/liteflownetx", "--run", "r", "--samples", "0"), "number of samples must be more than 0"),
@@ -155,6 +160,7 @@ def test_mistakes_are_one_sentence(words, said, tmp_path, monkeypatch, capsys):
     assert run_command("train", *words) != 0
     error = capsys.readouterr().err
     assert said in error and "Traceback" not in error
+    assert not list(tmp_path.iterdir())  # a run that does not begin leaves no folder
 
 
 def test_torchrun_leaves_the_options_alone(tmp_path):
@@ -192,7 +198,7 @@ def test_a_piece_ends_with_what_it_came_to(tmp_path, capsys):
     assert f"loss {line['loss']:.3f}" in said  # of a piece shorter than the usual distance of two lines of the log
 
 
-def test_a_group_of_which_nothing_is_known_does_not_end_a_run(tmp_path, monkeypatch):
+def test_a_group_of_which_nothing_is_known_does_not_end_a_run(monkeypatch):
     """Its figure is not a number; before, the run ended hours into training."""
     from types import SimpleNamespace
 
@@ -201,7 +207,7 @@ def test_a_group_of_which_nothing_is_known_does_not_end_a_run(tmp_path, monkeypa
     results = [SimpleNamespace(group=group, figures={"per_image": {"epe": epe}}) for group, epe in (("a", None), ("b", 1.23456))]
     monkeypatch.setattr(validation, "evaluate", lambda *_: SimpleNamespace(results=results))
     monkeypatch.setattr(validation, "Estimator", lambda *_, **__: None)
-    found = validation.Validator([tmp_path], "cpu")(None)
+    found = validation.Validator([], "cpu")(None)
     assert np.isnan(found["a"]) and found["b"] == 1.2346
 
 

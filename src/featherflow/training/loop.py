@@ -30,6 +30,7 @@ from ..data import PairBatch, SceneConfig, TextureBank
 from ..data.streams import ReadPairs, RenderedPairs, find_pools
 from ..errors import InputError, TrainingError
 from ..files import atomic_write
+from ..networks import Traits
 from ..networks.liteflownet import LiteFlowNet
 from ..ops import channels_last, lengths
 from .initialization import carry_over, initialize, msra
@@ -60,7 +61,7 @@ class Trainer:
 
     Args:
         recipe: all numbers of the run.
-        folder: where the run lives; created if missing. A checkpoint found there is continued.
+        folder: where the run lives; created when it begins. A checkpoint found there is continued.
         textures: photos and procedural textures the pairs are made of.
         scene: the scenes to render, before the recipe's own changes; height and width come from the recipe.
         start: weights to begin with instead of random ones; only for a new run.
@@ -84,7 +85,6 @@ class Trainer:
         threads: int = 4,
     ):
         self.recipe, self.folder, self.shards = recipe, Path(folder), shards and Path(shards)
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.processes = Processes(device)
         self.device = self.processes.device
         if recipe.batch % recipe.chunks or recipe.chunks % self.processes.count:
@@ -142,6 +142,7 @@ class Trainer:
         self.stage_number, self.stage_begun = number, self.samples
         recipe = self.stage
         self.network = networks.build(recipe.network, **recipe.options)
+        _check_size(recipe, self.network.traits)
         generator = torch.Generator().manual_seed(recipe.seed + number)
         {"identity": initialize, "msra": msra}[recipe.initialization](self.network, generator)
         if start is not None:
@@ -184,6 +185,7 @@ class Trainer:
     def save(self) -> None:
         """Write the state; an interrupted write leaves the old file."""
         if self.processes.writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.checkpoint, durable=True) as file:
                 torch.save(self.state(), file)
 
@@ -370,6 +372,7 @@ class Trainer:
         started = saved = validated = window_started = time.monotonic()
         target = min(self.length, self.length if samples is None else self.samples + samples)
         window, bad = [], 0
+        self.folder.mkdir(parents=True, exist_ok=True)
         with _StopSignals() as stop, _Log(self.folder / "log.jsonl", report, self.processes.writes) as log:
 
             def judge() -> dict[str, float] | None:
@@ -485,6 +488,15 @@ def _sum(chunks: Iterable[tuple[tuple[Tensor, ...], dict[str, float]]], device: 
             _foreach_add(sums, [gradient.float() for gradient in gradients])
         totals += torch.tensor([figures[key] for key in _FIGURES], dtype=torch.float64)
     return sums, totals.to(device)
+
+
+def _check_size(recipe: Recipe, traits: Traits) -> None:
+    multiple, least = traits.size_multiple, traits.smallest_size
+    if recipe.height % multiple or recipe.width % multiple or min(recipe.height, recipe.width) < least:
+        raise InputError(
+            f"'{recipe.network}' takes pairs whose height and width are multiples of {multiple} and at least {least} px, got "
+            f"{recipe.width}x{recipe.height}; change the fields 'height' and 'width'."
+        )
 
 
 def narrowed(network: torch.nn.Module, dtype: torch.dtype | None) -> tuple[torch.nn.Module, dict[torch.nn.Parameter, Tensor]]:

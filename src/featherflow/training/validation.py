@@ -24,10 +24,15 @@ class Validator:
     Args:
         data: benchmarks as `NAME=ROOT` or `NAME:SPLIT=ROOT`, or folders in the form of `featherflow.evaluation.samples`.
         pictures: folder for `SAMPLES-GROUP.png`: frame 1, the flow and the true flow in the same colours.
+
+    Raises:
+        InputError, FileError: at once, for data that is not there or not in that form.
     """
 
     def __init__(self, data: Sequence[str | Path], device: str | torch.device, pictures: Path | None = None):
         self.datasets = [Dataset.parse(str(text)) if "=" in str(text) else Dataset("samples", Path(text)) for text in data]
+        for dataset in self.datasets:
+            next(iter(dataset.pairs()), None)
         self.device, self.pictures = str(device), pictures
 
     def __call__(self, network: torch.nn.Module, samples: int = 0) -> dict[str, float]:
