@@ -1,5 +1,6 @@
 """Engines built by another process while PyTorch goes on."""
 
+import errno
 import json
 import logging
 import subprocess
@@ -11,7 +12,7 @@ import torch
 from helpers import frame, small_weights
 
 import featherflow
-from featherflow.errors import InputError, MissingExtraError
+from featherflow.errors import FileError, InputError, MissingExtraError
 from featherflow.inference.runners import background, builds, choice
 from featherflow.inference.runners.pytorch import InferenceSpec
 from featherflow.networks import RunOptions
@@ -47,6 +48,26 @@ def test_built_after_several_pairs_and_taken_if_faster(weights, caplog):
     assert sum("in the background" in line for line in lines) == 1 and not any("was not built" in line for line in lines)
     assert any("by the engine openvino" in line for line in lines)
     assert estimator._builder._process is None
+
+
+def test_a_full_disk_is_called_so_and_pytorch_goes_on(weights, caplog, monkeypatch):
+    """OpenVINO itself says `basic_ios::clear: iostream error`."""
+    openvino = pytest.importorskip("openvino")
+    pair = frame(70, 90, 1), frame(70, 90, 2)
+
+    def fail(*_, **__):
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", fail)
+    monkeypatch.setattr("featherflow.files._write_failure", lambda _: OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(FileError, match="the disk is full"):
+        featherflow.estimate(*pair, "liteflownetx", weights=weights, engine="openvino")
+    estimator = featherflow.Estimator("liteflownetx", weights=weights, prepare=True, refine=0)
+    expected = estimator(*pair)
+    monkeypatch.setattr(background, "PAIRS", sys.maxsize)
+    estimator._builder._built.add((1, 3, 70, 90))
+    np.testing.assert_array_equal(estimator(*pair), expected)
+    assert "the disk is full" in caplog.text
 
 
 def test_what_fails_there_is_one_line_and_pytorch_goes_on(weights, caplog, monkeypatch):

@@ -16,7 +16,7 @@ import tempfile
 import threading
 from importlib.util import find_spec
 
-from ...errors import EngineError, FeatherflowError, MissingExtraError
+from ...errors import FeatherflowError, MissingExtraError
 from ..settings import EstimationSettings
 from . import choice
 
@@ -64,7 +64,7 @@ class Builder:
             self._built.remove(shape)
         try:
             choice.runner(ENGINE, task)
-        except EngineError as error:
+        except FeatherflowError as error:
             _say_why_not(str(error))
             return False
         return True

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import EngineError, InputError, MissingExtraError
+from ...errors import EngineError, FeatherflowError, InputError
+from ...files import full_disk_told
 from ...networks import FlowNetwork
 from ..few import Few
 from ..timing import making_ready
@@ -165,8 +166,9 @@ def build(engine: str, task: Task) -> Path:
         log.info("building the engine %s for frames of %dx%d px; this is done once", engine, width, height)
         module = _module(task)
         try:
-            kind.write(module, module.example(spec.shape[0]), folder, spec.dtype)
-        except (MissingExtraError, MemoryError, OSError):
+            with full_disk_told(folder):
+                kind.write(module, module.example(spec.shape[0]), folder, spec.dtype)
+        except (FeatherflowError, MemoryError, OSError):
             raise
         except Exception as error:  # exporters raise whatever they stumble over
             raise EngineError(f"The engine {engine} cannot run {type(task.network).__name__} ({deepest(error)}).") from error
