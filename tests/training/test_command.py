@@ -231,6 +231,12 @@ def test_what_is_watched_is_the_network_alone(tmp_path):
     assert found != pytest.approx(error(1), abs=2e-4)
 
 
+def test_a_checkpoint_of_another_network_is_called_so(tmp_path, capsys):
+    torch.save({"recipe": {"network": "liteflownet-tied"}, "network": {}}, tmp_path / "checkpoint.pt")
+    assert run_command("train", "modern/liteflownetx", "--run", tmp_path, "--samples", "2", *SMALL, "--set", "chunks=1") == 6
+    assert "it is of a network liteflownet-tied, not liteflownetx" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_is_called_so(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK\x03\x04 cut")

@@ -213,6 +213,8 @@ class Trainer:
     def _restore(self, state: dict) -> None:
         """Go on from a state; recipe numbers given now win over those it was started with."""
         try:
+            if (other := state.get("recipe", {}).get("network", self.recipe.network)) != self.recipe.network:
+                raise ValueError(f"it is of a network {other}, not {self.recipe.network}")
             self.network.load_state_dict(state["network"])
             self.average = {name: value.to(self.device) for name, value in state["average"].items()}
             self.optimizer.load_state_dict(state["optimizer"])
