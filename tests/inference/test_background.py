@@ -70,6 +70,21 @@ def test_a_full_disk_is_called_so_and_pytorch_goes_on(weights, caplog, monkeypat
     assert "the disk is full" in caplog.text
 
 
+def test_an_engine_in_a_folder_that_cannot_be_written_is_used(weights, caplog, monkeypatch):
+    pytest.importorskip("openvino")
+    pair = frame(70, 90, 1), frame(70, 90, 2)
+
+    def read_only(_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    estimator = featherflow.Estimator("liteflownetx", weights=weights, engine="openvino", refine=0)
+    estimator.build_engine((1, 3, 70, 90))
+    monkeypatch.setattr(builds, "_turn", read_only)
+    expected = featherflow.estimate(*pair, "liteflownetx", weights=weights, engine="torch", refine=0)
+    assert np.abs(estimator(*pair) - expected).max() < 1e-3
+    assert "Read-only file system" in caplog.text
+
+
 def test_what_fails_there_is_one_line_and_pytorch_goes_on(weights, caplog, monkeypatch):
     pytest.importorskip("openvino")
     estimator = featherflow.Estimator("liteflownetx", weights=weights, prepare=True, refine=0)

@@ -59,8 +59,12 @@ def read(place: Path) -> dict:
 
 
 def record_check(place: Path, conditions: str, check: dict) -> None:
-    """Add to a build what was measured with it."""
-    with _turn(place.name):
+    """Add to a build what was measured with it.
+
+    Raises:
+        FileError: as `read`, and for a cache folder that cannot be written.
+    """
+    with _failures_told(), _turn(place.name):
         record = read(place)
         record.setdefault("checks", {})[conditions] = check
         files = json.loads((place / _RECORD).read_text())["files"]
@@ -79,10 +83,16 @@ def build(name: str, make: Callable[[Path], dict]) -> Path:
     """
     if (place := find(name)) is not None:
         return place
-    try:
+    with _failures_told():
         folder().mkdir(parents=True, exist_ok=True)
         with _turn(name):
             return find(name) or _build(name, make)
+
+
+@contextlib.contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if isinstance(error, FileError):
             raise

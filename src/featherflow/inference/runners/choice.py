@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import EngineError, FeatherflowError, InputError
+from ...errors import EngineError, FeatherflowError, FileError, InputError
 from ...files import full_disk_told
 from ...networks import FlowNetwork
 from ..few import Few
@@ -189,7 +189,11 @@ def _made(engine: str, task: Task, threads: int) -> Runner:
     place = build(engine, task)
     run = kind.load(place, spec.dtype, threads)
     if _conditions(spec.dtype) not in builds.read(place).get("checks", {}):
-        builds.record_check(place, _conditions(spec.dtype), _check(engine, run, task, _module(task).example(spec.shape[0])))
+        check = _check(engine, run, task, _module(task).example(spec.shape[0]))
+        try:
+            builds.record_check(place, _conditions(spec.dtype), check)
+        except FileError as error:  # a cache that others fill, say: the engine is right all the same
+            log.warning("the engine %s is compared with PyTorch anew in each process: %s", engine, error)
     return run
 
 
