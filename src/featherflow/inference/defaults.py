@@ -19,7 +19,7 @@ _USUAL_PIXELS = 450_000
 #: Networks whose end-point errors on real pairs were measured, with weights of the modern recipes: to grow by less than 1 % in
 #: bfloat16 (docs/speed.md), in which these recipes train; and to shrink by a step of refinement (docs/evaluation.md).
 BFLOAT16_MEASURED = frozenset({"liteflownet-tied", "liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
-REFINEMENT_MEASURED = frozenset({"liteflownet-tied", "liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
+REFINEMENT_MEASURED = BFLOAT16_MEASURED | {"liteflownet2-kitti"}
 
 
 def check_model(name: str) -> None:
