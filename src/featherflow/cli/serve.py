@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from ..errors import InputError
+
 if TYPE_CHECKING:
     from ..app import Settings
 
@@ -69,7 +71,7 @@ class ServiceOptions:
     def settings(self, **more: Any) -> Settings:
         """All of these, and more, as the service takes them."""
         from ..app import Settings
-        from ..app.settings import MEBIBYTE, usual_limits
+        from ..app.settings import usual_limits
 
         hosts = tuple(self.allow_host or ())
         most_bytes, most_pixels = usual_limits(self.host, hosts)
@@ -81,7 +83,7 @@ class ServiceOptions:
             models=tuple(self.model or ()),
             device=self.device,
             prepare=self.prepare,
-            max_bytes=most_bytes if self.max_mebibytes is None else _whole(self.max_mebibytes * MEBIBYTE),
+            max_bytes=most_bytes if self.max_mebibytes is None else _bytes(self.max_mebibytes),
             max_pixels=most_pixels if self.max_pixels is None else self.max_pixels,
             queue=self.queue,
             seconds=self.seconds,
@@ -92,8 +94,12 @@ class ServiceOptions:
         )
 
 
-def _whole(size: float) -> float:
-    return round(size) if math.isfinite(size) else size  # `Settings` says what is wrong with it
+def _bytes(mebibytes: float) -> int:
+    from ..app.settings import MEBIBYTE
+
+    if not math.isfinite(mebibytes):
+        raise InputError(f"max mebibytes must be a number above 0, got {mebibytes}.")
+    return round(mebibytes * MEBIBYTE)
 
 
 Service = Annotated[ServiceOptions, Parameter(name="*")]
