@@ -53,7 +53,7 @@ def test_built_after_several_pairs_and_taken_if_faster(weights, caplog):
 def test_a_full_disk_is_called_so_and_pytorch_goes_on(weights, caplog, monkeypatch):
     """OpenVINO itself says `basic_ios::clear: iostream error`."""
     openvino = pytest.importorskip("openvino")
-    pair = frame(70, 90, 1), frame(70, 90, 2)
+    pair = frame(72, 94, 1), frame(72, 94, 2)  # of a size that no other test builds for
 
     def fail(*_, **__):
         raise RuntimeError("basic_ios::clear: iostream error")
@@ -65,20 +65,20 @@ def test_a_full_disk_is_called_so_and_pytorch_goes_on(weights, caplog, monkeypat
     estimator = featherflow.Estimator("liteflownetx", weights=weights, prepare=True, refine=0)
     expected = estimator(*pair)
     monkeypatch.setattr(background, "PAIRS", sys.maxsize)
-    estimator._builder._built.add((1, 3, 70, 90))
+    estimator._builder._built.add((1, 3, 72, 94))
     np.testing.assert_array_equal(estimator(*pair), expected)
     assert "the disk is full" in caplog.text
 
 
 def test_an_engine_in_a_folder_that_cannot_be_written_is_used(weights, caplog, monkeypatch):
     pytest.importorskip("openvino")
-    pair = frame(70, 90, 1), frame(70, 90, 2)
+    pair = frame(74, 98, 1), frame(74, 98, 2)  # likewise
 
     def read_only(_):
         raise OSError(errno.EROFS, "Read-only file system")
 
     estimator = featherflow.Estimator("liteflownetx", weights=weights, engine="openvino", refine=0)
-    estimator.build_engine((1, 3, 70, 90))
+    estimator.build_engine((1, 3, 74, 98))
     monkeypatch.setattr(builds, "_turn", read_only)
     expected = featherflow.estimate(*pair, "liteflownetx", weights=weights, engine="torch", refine=0)
     assert np.abs(estimator(*pair) - expected).max() < 1e-3

@@ -8,6 +8,8 @@ from featherflow import networks
 
 #: Largest difference, as a share of the mean length of the tensor: sums are added in another order on other machines.
 TOLERANCE = 1e-3
+#: Of those that weigh places by a softmax twice, which makes more of it: 0.0024 on a CPU without AVX-512.
+TOLERANCES = {"gmflow-refine": 5e-3}
 
 
 @pytest.mark.parametrize("name", networks.names())
@@ -18,10 +20,14 @@ def test_answers_as_it_did(name):
         expected = dict(kept)
     found = cases.answers(name)
     assert set(found) == set(expected) and len(expected) >= 2
+    share = TOLERANCES.get(name, TOLERANCE)
     for key, values in expected.items():
         size = float(np.abs(values).mean())
         assert size > 1e-4, f"{name} {key}: there is nothing to compare"
-        assert np.abs(found[key] - values).max() <= TOLERANCE * max(size, float(np.abs(values).max()) / 10), (name, key)
+        assert np.abs(found[key] - values).max() <= share * max(size, float(np.abs(values).max()) / 10), (
+            name,
+            key,
+        )
 
 
 def test_no_case_is_left_over():
