@@ -366,42 +366,6 @@ def test_both_directions_look_at_each_frame_once(monkeypatch):
     assert np.array_equal(flow[0], forward) and np.array_equal(back[0], backward)
 
 
-def test_an_engine_is_built_beside_the_service(monkeypatch):
-    pytest.importorskip("openvino")
-    from featherflow.app import worker
-    from featherflow.inference.runners import background
-
-    monkeypatch.setattr(background, "PAIRS", 1)
-    settings = Settings(device="cpu", prepare=True)
-    content = dataclasses.asdict(Options("liteflownetx")) | settings.estimation
-    _, (first,) = worker.flow(content, [FIRST[None], SECOND[None]], lambda _: None)
-    builder = worker._estimator(content, iterations=None, refine=None, enlarge=None)._builder
-    assert builder._process is not None
-    builder.wait()
-    assert builder._process.returncode == 0
-    _, (then,) = worker.flow(content, [FIRST[None], SECOND[None]], lambda _: None)
-    assert builder._process is None and np.abs(first - then).max() < 0.05  # by whichever was faster
-    # A classical method has nothing to prepare.
-    content = dataclasses.asdict(Options("farneback")) | settings.estimation
-    assert worker.flow(content, [FIRST[None], SECOND[None]], lambda _: None)[1][0].shape == (1, *FIRST.shape[:2], 2)
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"models": ("farneback",)}, "no network is on offer"),
-        ({"models": ("farneback", "liteflownetx"), "device": "meta"}, "'meta'"),
-    ],
-)
-def test_what_cannot_be_prepared_is_said_at_the_start(settings, said):
-    engine = create_app(Settings(prepare=True, **settings)).state.engine
-    try:
-        with pytest.raises(InputError, match=said):
-            engine.start()
-    finally:
-        engine.close()
-
-
 def test_many_clients_get_their_own_flows():
     """Eight clients, twenty pairs each: what each is told is what it would be told alone."""
     clips = [[frame(64, 80, 100 * client + k) for k in range(21)] for client in range(8)]
