@@ -16,7 +16,7 @@ from featherflow.errors import InputError, TrainingError
 from featherflow.networks.liteflownet import FLOW_SCALE, FlowEstimate
 from featherflow.training import RECIPES, Recipe, get_recipe
 from featherflow.training.initialization import initialize
-from featherflow.training.loop import MOST_BAD_STEPS, Trainer
+from featherflow.training.loop import MOST_BAD_STEPS, Trainer, order_of_maps
 from featherflow.training.losses import MultilevelLoss, PaperLoss, SequenceLoss, reduce_label, robust_error
 from featherflow.training.optimizers import make_optimizer, orthogonalize
 
@@ -233,6 +233,33 @@ def test_a_pair_used_both_ways_teaches_what_two_pairs_would(tmp_path, textures, 
 def test_chunks_of_pairs_used_both_ways_must_come_out_even(tmp_path, textures):
     with pytest.raises(InputError, match="counts as two samples"):
         trainer(tmp_path, textures, both_ways=True, batch=2, chunks=2)
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "device", "order"),
+    [
+        ("AVX2", None, "cpu", torch.contiguous_format),
+        ("AVX2", torch.bfloat16, "cpu", torch.channels_last),
+        ("AVX2", None, "meta", torch.channels_last),
+        ("AVX512", None, "cpu", torch.channels_last),
+        ("DEFAULT", None, "cpu", torch.channels_last),
+    ],
+)
+def test_maps_lie_as_gradients_of_weights_are_fastest(monkeypatch, capability, dtype, device, order):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert order_of_maps(dtype, torch.device(device)) == order
+
+
+def test_the_order_of_maps_changes_nothing_that_is_learnt(tmp_path, textures, monkeypatch):
+    steps = {}
+    for capability in ("AVX2", "AVX512"):
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda capability=capability: capability)
+        run = trainer(tmp_path / capability, textures, precision="float32")
+        wide = run.network.get_parameter("netc.levels.1.0.weight")
+        assert wide.is_contiguous() == (capability == "AVX2"), "the order that was asked for"
+        steps[capability] = run.train_step()
+    assert steps["AVX2"]["loss"] == pytest.approx(steps["AVX512"]["loss"], rel=1e-4)
+    assert steps["AVX2"]["norm"] == pytest.approx(steps["AVX512"]["norm"], rel=1e-3)
 
 
 def test_weights_are_cast_once_a_step(tmp_path, textures):

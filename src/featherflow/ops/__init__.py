@@ -8,7 +8,7 @@ from .constant import constant
 from .convolution import ReadyConvolution, can_make_ready, convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, show_no_motion, starting_flow
-from .layout import channel_softmax, channels_last, join_channels
+from .layout import channel_softmax, channels_last, join_channels, laid_out
 from .lengths import lengths
 from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
@@ -38,6 +38,7 @@ __all__ = [
     "full_precision",
     "in_strips",
     "join_channels",
+    "laid_out",
     "lengths",
     "local_convolution",
     "lookup",

@@ -15,7 +15,12 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 def channels_last(module: _Module) -> _Module:
     """`module` itself, its weights now channels-last."""
-    return module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # a form that its types lack
+    return laid_out(module, torch.channels_last)
+
+
+def laid_out(module: _Module, order: torch.memory_format) -> _Module:
+    """`module` itself, its weights now in this order."""
+    return module.to(memory_format=order)  # pyright: ignore[reportCallIssue]  # a form that its types lack
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -32,7 +32,7 @@ from ..errors import InputError, TrainingError
 from ..files import atomic_write
 from ..networks import Traits
 from ..networks.liteflownet import LiteFlowNet
-from ..ops import channels_last, lengths
+from ..ops import laid_out, lengths
 from .initialization import carry_over, initialize, msra
 from .optimizers import make_optimizer, trained
 from .processes import Processes
@@ -105,6 +105,7 @@ class Trainer:
             scene = dataclasses.replace(scene or SceneConfig(), height=size[0], width=size[1], **recipe.scene)
             self.source = RenderedPairs(scene, textures, recipe.seed, self.device, recipe.both_ways)
         self.dtype = autocast_dtype(recipe.precision, self.device)
+        self.order = order_of_maps(self.dtype, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.compile = compile
         self.stages = recipe.schedule()
@@ -151,7 +152,7 @@ class Trainer:
             self.network.mean2.copy_(self.network.mean1)
         for name, parameter in self.network.named_parameters():
             parameter.requires_grad_(not any(fnmatch(name, pattern) for pattern in recipe.frozen))
-        channels_last(self.network.to(self.device))
+        laid_out(self.network.to(self.device), self.order)
         self.narrow, self.twins = narrowed(self.network, self.dtype)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimizer = make_optimizer(self.network, recipe)
@@ -306,7 +307,7 @@ class Trainer:
         recipe, network = self.stage, self.narrow
         pairs = self.chunk(self.step, index)
         rendered = time.monotonic()
-        frame1, frame2 = (frame.contiguous(memory_format=torch.channels_last) for frame in (pairs.frame1, pairs.frame2))
+        frame1, frame2 = (frame.contiguous(memory_format=self.order) for frame in (pairs.frame1, pairs.frame2))
         truth, valid, occluded = pairs.labels()
         weight = valid.float() * (1.0 - (1.0 - recipe.occluded_weight(self.in_stage)) * occluded.float())
         # Without its cache: that is shared by all threads, and which of them filled it would show in the last digits.
@@ -527,6 +528,13 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     if precision == "auto":
         return torch.bfloat16 if bfloat16_pays(device) else None
     return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def order_of_maps(dtype: torch.dtype | None, device: torch.device) -> torch.memory_format:
+    """How maps lie in memory while a network learns: channels-last, but channel by channel in float32 on a CPU with AVX2 alone,
+    where oneDNN takes up to six times as long over gradients of weights of channels-last maps, the longer the wider they are."""
+    slow = dtype is None and device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    return torch.contiguous_format if slow else torch.channels_last
 
 
 def _workers(device: torch.device, chunks: int) -> ThreadPoolExecutor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from .. import networks
-from ..ops import channels_last
+from ..ops import laid_out
 from .initialization import initialize
-from .loop import autocast_dtype
+from .loop import autocast_dtype, order_of_maps
 from .optimizers import make_optimizer, trained
 from .recipe import Recipe
 
@@ -40,11 +40,11 @@ class StagePlan:
 
 def plan(recipe: Recipe, device: str = "cpu") -> list[StagePlan]:
     """The stages of a recipe, each with its memory measured on the device."""
-    stages = []
+    stages, where = [], torch.device(device)
     for index, stage in enumerate(recipe.schedule()):
         network = networks.build(stage.network, **stage.options)
         initialize(network, torch.Generator().manual_seed(0))
-        channels_last(network.to(device)).train()
+        laid_out(network.to(where), order_of_maps(autocast_dtype(stage.precision, where), where)).train()
         make_optimizer(network, stage)  # an unknown optimiser is an error now, not hours later
         parameters = sum(parameter.numel() for parameter in trained(network))
         copies = 4 + _COPIES[stage.optimizer]
@@ -76,9 +76,10 @@ def kept_bytes(network: torch.nn.Module, recipe: Recipe, device: str) -> int:
         return tensor
 
     size, where = (1, 3, recipe.height, recipe.width), torch.device(device)
-    frame1, frame2 = (torch.rand(size, device=where).contiguous(memory_format=torch.channels_last) for _ in range(2))
-    truth, weight = torch.zeros(1, 2, *size[2:], device=where), torch.ones(1, 1, *size[2:], device=where)
     dtype = autocast_dtype(recipe.precision, where)
+    order = order_of_maps(dtype, where)
+    frame1, frame2 = (torch.rand(size, device=where).contiguous(memory_format=order) for _ in range(2))
+    truth, weight = torch.zeros(1, 2, *size[2:], device=where), torch.ones(1, 1, *size[2:], device=where)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         with torch.autocast(where.type, dtype, enabled=dtype is not None, cache_enabled=False):
             recipe.loss(network, frame1, frame2, truth, weight)
