@@ -47,7 +47,7 @@ def work(tmp_path, monkeypatch):
 
 def test_a_list_names_its_pairs_and_what_is_made_of_them(work):
     """Names are relative to the list; what has one first frame in common is told apart by the second."""
-    lines = ["one/1.png,one/2.png", "one/1.png,one/10.png", "two/10.png,two/1.png", "two/1.png,two/2.png,back/home"]
+    lines = ["one/1.png,one/2.png", "one/1.png,one/10.png", "two/10.png,two/1.png", "two/1.png,two/2.png,back/home.flo"]
     (work / "in/pairs.csv").write_text("\n".join(lines))
     assert run_command("estimate", "--pairs", "in/pairs.csv", "-o", "out", "--format", "npz", *FAST) == 0
     assert made(work / "out") == ["back/home.npz", "one/1-10.npz", "one/1-2.npz", "two/10.npz"]

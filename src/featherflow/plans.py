@@ -301,7 +301,7 @@ def _inside(name: str) -> Path:
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise InputError(f"The output '{name}' of a list leads out of the folder that is written into; expected a name within it.")
-    return path
+    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
 def _below(pairs: Iterable[FramePair]) -> list[Path]:

@@ -69,9 +69,9 @@ def test_folders_of_frames_are_pairs_of_neighbours(work):
 
 def test_lists_name_pairs_or_clips(work):
     (work / "in/pairs.csv").write_text(
-        "frame1,frame2,output\none/1.png,one/2.png\none/1.png,one/10.png,\ntwo/1.png,two/2.png,x/y\n"
+        "frame1,frame2,output\none/1.png,one/2.png\none/1.png,one/10.png,\ntwo/1.png,two/2.png,x/y\none/2.png,one/1.png,v1.2.flo\n"
     )
-    assert names(find_items("in/pairs.csv", "flow")) == ["one/1-2", "one/1-10", "x/y"]
+    assert names(find_items("in/pairs.csv", "flow")) == ["one/1-2", "one/1-10", "x/y", "v1.2"]
     (work / "in/clips.csv").write_text("source\na/1.mp4\na/1.mkv\nb/2.mp4\n")
     for name in ("a/1.mp4", "a/1.mkv", "b/2.mp4"):
         (work / "in" / name).parent.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from ..errors import FileError, InputError, counted
+from ..flow import SUFFIXES
 from ..images import IMAGE_SUFFIXES
 from ..pairs import rows_of_list
 from ..sequences import natural_order
@@ -55,7 +56,7 @@ def _listed(place: str, verb: str) -> list[Item]:
         names = _names([frames[0] for frames, _ in entries])
         shared = Counter(name for name, (_, given) in zip(names, entries, strict=True) if not given)
         return [
-            Item(frames, _inside(given) if given else f"{name}-{_stem(frames[1])}" if shared[name] > 1 else name)
+            Item(frames, _without_ending(_inside(given)) if given else f"{name}-{_stem(frames[1])}" if shared[name] > 1 else name)
             for name, (frames, given) in zip(names, entries, strict=True)
         ]
     folders = {clip for (clip,), _ in entries if is_folder(clip)}
@@ -129,6 +130,12 @@ def _inside(name: str) -> str:
     if path.is_absolute() or ".." in path.parts or not path.name:
         raise InputError(f"The output '{name}' of a list leads out of the folder that is written into; expected a name within it.")
     return str(path)
+
+
+def _without_ending(name: str) -> str:
+    """A name that a list gives, less the ending of a flow file, which follows from the format."""
+    path = PurePosixPath(name)
+    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else name
 
 
 def _names(places: list[str], folders: Collection[str] = ()) -> list[str]:
