@@ -7,10 +7,10 @@ import io
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from .errors import FileError, InputError
 from .images import IMAGE_SUFFIXES, Still
@@ -173,6 +173,23 @@ def rows_of_list(
             raise InputError(f"'{name}', line {number}, does not fill {' and '.join(columns)}.")
         entries.append((number, entry))
     return entries
+
+
+def listed_name(output: str, endings: Collection[str] = ()) -> PurePath:
+    """What the column `output` of a list calls what is made, below the folder that is written into.
+
+    Args:
+        endings: in lower case, that are left out, as the format decides on them.
+
+    Raises:
+        InputError: for a name that leads out of that folder.
+    """
+    path = PurePath(output)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise InputError(
+            f"The output '{output}' of a list leads out of the folder that is written into; expected a name within it."
+        )
+    return path.with_suffix("") if path.suffix.lower() in endings else path
 
 
 def _pair_of(path: Path, number: int, entry: Mapping[str, str]) -> FramePair:

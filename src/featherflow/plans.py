@@ -21,7 +21,7 @@ from .flow.trust import check_confidence
 from .images import IMAGE_SUFFIXES, Still
 from .inference.settings import EstimationSettings
 from .outputs import check_outputs, flow_suffix, names_folder
-from .pairs import FramePair, find_pairs, folders_of
+from .pairs import FramePair, find_pairs, folders_of, listed_name
 from .pixels import Range, check_range
 from .sequences import by_folder, gaps, stills, two_stills
 
@@ -291,17 +291,10 @@ def _named(pairs: list[FramePair]) -> list[tuple[FramePair, Path]]:
 
     def own(pair: FramePair, name: Path) -> Path:
         if pair.output is not None:
-            return _inside(pair.output)
+            return Path(listed_name(pair.output, SUFFIXES))
         return name.with_name(f"{name.name}-{pair.second.stem}") if shared[name] > 1 else name
 
     return [(pair, own(pair, name)) for pair, name in zip(pairs, names, strict=True)]
-
-
-def _inside(name: str) -> Path:
-    path = Path(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise InputError(f"The output '{name}' of a list leads out of the folder that is written into; expected a name within it.")
-    return path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
 
 
 def _below(pairs: Iterable[FramePair]) -> list[Path]:

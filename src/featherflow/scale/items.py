@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from ..errors import FileError, InputError, counted
 from ..flow import SUFFIXES
 from ..images import IMAGE_SUFFIXES
-from ..pairs import rows_of_list
+from ..pairs import listed_name, rows_of_list
 from ..sequences import natural_order
 from .job import Item
 from .places import absolute, beside, files_in, is_folder, matches, name_of, parts_of, read_bytes
@@ -56,14 +56,17 @@ def _listed(place: str, verb: str) -> list[Item]:
         names = _names([frames[0] for frames, _ in entries])
         shared = Counter(name for name, (_, given) in zip(names, entries, strict=True) if not given)
         return [
-            Item(frames, _without_ending(_inside(given)) if given else f"{name}-{_stem(frames[1])}" if shared[name] > 1 else name)
+            Item(
+                frames,
+                listed_name(given, SUFFIXES).as_posix() if given else f"{name}-{_stem(frames[1])}" if shared[name] > 1 else name,
+            )
             for name, (frames, given) in zip(names, entries, strict=True)
         ]
     folders = {clip for (clip,), _ in entries if is_folder(clip)}
     names = _names([clip for (clip,), _ in entries], folders)
     items = []
     for name, ((clip,), given) in zip(names, entries, strict=True):
-        name = _inside(given) if given else name
+        name = listed_name(given).as_posix() if given else name
         items += _of_folder(clip, name, verb) if clip in folders else [Item((clip,), name)]
     return items
 
@@ -123,19 +126,6 @@ def _is_image(place: str) -> bool:
 
 def _stem(place: str) -> str:
     return PurePosixPath(name_of(place)).stem
-
-
-def _inside(name: str) -> str:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise InputError(f"The output '{name}' of a list leads out of the folder that is written into; expected a name within it.")
-    return str(path)
-
-
-def _without_ending(name: str) -> str:
-    """A name that a list gives, less the ending of a flow file, which follows from the format."""
-    path = PurePosixPath(name)
-    return str(path.with_suffix("")) if path.suffix.lower() in SUFFIXES else name
 
 
 def _names(places: list[str], folders: Collection[str] = ()) -> list[str]:
