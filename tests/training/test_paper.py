@@ -161,9 +161,36 @@ def test_a_wider_network_begins_with_the_answers_of_the_narrow_one(options):
     assert (first - second).norm() > 0.1 * first.norm()
 
 
-def test_widths_that_are_no_multiples_are_refused():
+def test_a_narrower_network_begins_with_the_mean_of_the_copies():
+    """Right after widening nothing is lost; later the copies of a channel, which have come to differ, are averaged."""
+    slim, wide = networks.build("liteflownet2-slim"), networks.build("liteflownet2")
+    initialize(slim, torch.Generator().manual_seed(4))
+    carry_over(wide, slim.state_dict(), torch.Generator().manual_seed(5))
+    back = networks.build("liteflownet2-slim")
+    carry_over(back, wide.state_dict(), torch.Generator())
+    for name, value in slim.state_dict().items():
+        assert torch.allclose(back.state_dict()[name], value, atol=1e-5), name
+    with torch.no_grad():
+        wide.netc.levels[0][0].bias[0] += 1.0
+    carry_over(back, wide.state_dict(), torch.Generator())
+    change = back.netc.levels[0][0].bias - slim.netc.levels[0][0].bias
+    assert change[0].item() == pytest.approx(0.5) and change[1:].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    "begin, network", [("liteflownet2", "liteflownet"), ("liteflownet", "liteflownet2-slim"), ("liteflownetx", "liteflownet2")]
+)
+def test_units_that_are_no_multiples_are_refused(begin, network):
     with pytest.raises(WeightsError, match="does not fit"):
-        carry_over(networks.build("liteflownet2-slim"), networks.build("liteflownet2").state_dict(), torch.Generator())
+        carry_over(networks.build(network), networks.build(begin).state_dict(), torch.Generator())
+
+
+@pytest.mark.parametrize("channels", [15, 17, 24, 48])
+def test_widths_that_are_no_multiples_are_refused(channels):
+    state = networks.build("liteflownet2-slim").state_dict()
+    state["netc.levels.0.0.bias"] = torch.zeros(channels)
+    with pytest.raises(WeightsError, match=r"'netc\.levels\.0\.0\.bias' of shape \(\d+,\), which does not fit"):
+        carry_over(networks.build("liteflownet2"), state, torch.Generator())
 
 
 def test_msra_and_the_frozen_biases(tmp_path, textures):

@@ -42,8 +42,8 @@ def train(
         photos: folders of photos for textures, beside procedural ones; textures: a packed file in their place.
         minutes, samples: length of this piece; without either, the whole schedule.
         validate: real pairs to watch, see `Validator`; validate_every: minutes between.
-        start: `.safetensors` file, or name of weights that are there, to begin a new run with; those of a narrower network of the
-            LiteFlowNet family are widened.
+        start: `.safetensors` file, or name of weights that are there, to begin a new run with; those of a narrower or wider network
+            of the LiteFlowNet family are widened or narrowed.
         only: patterns of the tensors to take from `start`, e.g. `"netc.*"` for a network that has other units; () takes all.
         data: benchmarks to read pairs from instead of rendering them, `"KIND=ROOT"` or `"KIND:SPLIT=ROOT"`.
         state_shards: folder of small files that the state is kept in too, see `training.shards`.

@@ -132,7 +132,7 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
 
     A layer that `weights` lacks takes the one of the same name at the level above where both have one shape, and keeps its value
     otherwise. Source: LiteFlowNet, section 4 (which layers is ours: all that fit). In the LiteFlowNet family a layer that is
-    narrower there is widened.
+    narrower there is widened, and one that is wider is narrowed.
 
     Raises:
         WeightsError: if a tensor of `weights` does not fit, or a parameter lacks that is of no level, of no unit of one
@@ -143,8 +143,9 @@ def carry_over(network: nn.Module, weights: Mapping[str, Tensor], generator: tor
     for name, value in weights.items():
         if name in state and value.shape == state[name].shape:
             new[name] = value
-        elif name in state and isinstance(network, LiteFlowNet):
-            new[name] = widen(name, value, state[name].shape, generator)
+        elif name in state and isinstance(network, LiteFlowNet) and value.dim() == state[name].dim():
+            shape = state[name].shape
+            new[name] = widen(name, value, shape, generator) if value.shape < shape else narrow(name, value, shape)
         else:
             raise _misfit(name, value)
     for name, value in state.items():  # coarse levels first: what is copied to level 3 may be copied on to level 2
@@ -173,32 +174,64 @@ def widen(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generat
         WeightsError: for a shape that has no multiples of them.
     """
 
-    def parts(channels: int) -> tuple[int, ...]:
-        """What the layer reads, side by side."""
-        if name.endswith("subpixel.convs.0.weight"):
-            return (channels - 2) // 2, (channels - 2) // 2, 2  # features of both frames, u
-        if name.endswith("regularization.convs.0.weight"):
-            return 3, channels - 3  # brightness error and u, features
-        return (channels,)
-
-    def origins(narrow: tuple[int, ...], wide: tuple[int, ...]) -> Tensor:
-        """For each wide channel the narrow one that it is a copy of."""
-        starts = [sum(narrow[:index]) for index in range(len(narrow))]
-        return torch.cat([start + torch.arange(w) % n for start, n, w in zip(starts, narrow, wide, strict=True)])
-
-    fits = weight.dim() == len(shape) and weight.shape[2:] == shape[2:] and shape[0] % weight.shape[0] == 0
-    if fits and weight.dim() > 1:
-        fits = all(n > 0 and w % n == 0 for n, w in zip(parts(weight.shape[1]), parts(shape[1]), strict=True))
-    if not fits or weight.dim() == 3:
-        raise _misfit(name, weight)
-    wide = weight[origins((weight.shape[0],), (shape[0],))]
+    narrow_parts, wide_parts = _multiples(name, weight.shape, shape, misfit=weight)
+    wide = weight[_origins(narrow_parts[0], wide_parts[0])]
     if weight.dim() == 1:
         return wide
-    origin = origins(parts(weight.shape[1]), parts(shape[1]))
+    origin = _origins(narrow_parts[1], wide_parts[1])
     copies = origin.bincount()[origin].view(1, -1, 1, 1)
     noise = torch.randn(shape, generator=generator)
     mean = torch.zeros(shape[0], *weight.shape[1:]).index_add_(1, origin, noise)[:, origin] / copies
     return (wide[:, origin] + weight.std(correction=0) * (noise - mean)) / copies
+
+
+def narrow(name: str, weight: Tensor, shape: torch.Size) -> Tensor:
+    """Weight or bias of a layer of half the width, or another whole part of it: `widen` the other way round.
+
+    Channels that were copies of one are averaged, and the shares of what reads them added up. Right after `widen` that is the
+    narrow network again; after training it is a beginning, as long as the copies still resemble each other.
+
+    Args:
+        name: of the tensor in a network of the LiteFlowNet family; says what the layer reads.
+        weight: `(out, in, K, K)` or `(out,)`; shape: the same with a whole part of its channels.
+
+    Raises:
+        WeightsError: for a shape of which this is no multiple.
+    """
+    narrow_parts, wide_parts = _multiples(name, shape, weight.shape, misfit=weight)
+    origin = _origins(narrow_parts[0], wide_parts[0])
+    copies = origin.bincount().view(-1, *[1] * (weight.dim() - 1))
+    mean = torch.zeros(shape[0], *weight.shape[1:]).index_add_(0, origin, weight) / copies
+    if weight.dim() == 1:
+        return mean
+    return torch.zeros(shape).index_add_(1, _origins(narrow_parts[1], wide_parts[1]), mean)
+
+
+_Parts = tuple[tuple[int, ...], ...]
+
+
+def _multiples(name: str, small: torch.Size, large: torch.Size, misfit: Tensor) -> tuple[_Parts, _Parts]:
+    """What lies side by side in the channels that a layer gives, and in those that it reads, of either width."""
+
+    def parts(shape: torch.Size) -> _Parts:
+        given, read = (shape[0],), shape[1:2]
+        if name.endswith("subpixel.convs.0.weight"):
+            read = ((shape[1] - 2) // 2, (shape[1] - 2) // 2, 2)  # features of both frames, u
+        if name.endswith("regularization.convs.0.weight"):
+            read = (3, shape[1] - 3)  # brightness error and u, features
+        return given, tuple(read)
+
+    fits = len(small) == len(large) != 3 and small[2:] == large[2:]
+    found = (parts(small), parts(large)) if fits else ((), ())
+    if not fits or any(n < 1 or w % n for each in zip(*found, strict=True) for n, w in zip(*each, strict=True)):
+        raise _misfit(name, misfit)
+    return found
+
+
+def _origins(narrow: tuple[int, ...], wide: tuple[int, ...]) -> Tensor:
+    """For each wide channel the narrow one that it is a copy of."""
+    starts = [sum(narrow[:index]) for index in range(len(narrow))]
+    return torch.cat([start + torch.arange(w) % n for start, n, w in zip(starts, narrow, wide, strict=True)])
 
 
 def _misfit(name: str, weight: Tensor) -> WeightsError:
