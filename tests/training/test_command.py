@@ -15,6 +15,7 @@ from featherflow.data import SceneConfig, find_pairs
 from featherflow.images import read_image
 from featherflow.training.validation import comparison
 from featherflow.weights import WeightsInfo
+from featherflow.weights.catalogue import BUNDLED
 from featherflow.weights.store import save_weights
 
 SMALL = [word for change in ("height=64", "width=64", "batch=2") for word in ("--set", change)]
@@ -100,6 +101,15 @@ def test_weights_with_other_options_are_refused(tmp_path, capsys):
     words = ("--run", tmp_path / "run", "--start", tmp_path / "plain.safetensors", *SMALL)
     assert run_command("train", "modern/liteflownet2-slim", *words) == 2
     assert "normalized_matching" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", sorted(path.stem.removesuffix("-procedural") for path in BUNDLED.glob("*.safetensors")))
+def test_every_bundled_weight_file_begins_its_own_recipe(name, tmp_path, shared_data):
+    """Whatever it asks for besides; octaves are the same weights applied more often."""
+    root = layouts.ALL["piv"](tmp_path / "piv", shared_data)
+    words = ("--data", f"piv={root}", "--start", f"{name}:procedural", *SMALL, "--samples", "2", "--set", "options.octaves=0")
+    words = words if name != "liteflownet-tied" else words[:-2]
+    assert run_command("train", f"modern/{name}", "--run", tmp_path / "run", *words) == 0
 
 
 def test_a_part_of_other_weights_begins_a_network(tmp_path, shared_data):

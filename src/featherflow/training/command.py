@@ -186,8 +186,10 @@ def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple
     options = recipe.schedule()[0].options
     built = networks.build(info.architecture, **info.options), networks.build(recipe.network, **options)
     theirs, ours = (network.config for network in built)
-    if isinstance(ours, LiteFlowNetConfig) and isinstance(theirs, LiteFlowNetConfig) and not theirs.convex_upsampling:
-        ours = replace(ours, convex_upsampling=False)  # a run may add it: it begins as the bilinear enlargement
+    if isinstance(ours, LiteFlowNetConfig) and isinstance(theirs, LiteFlowNetConfig):
+        ours = replace(ours, octaves=theirs.octaves)  # the same weights, more or fewer times
+        if not theirs.convex_upsampling:
+            ours = replace(ours, convex_upsampling=False)  # a run may add it: it begins as the bilinear enlargement
     if info.architecture != recipe.network:  # the rest shows in names and shapes of tensors
         theirs, ours = ([getattr(config, key, None) for key in _UNSEEN_IN_SHAPES] for config in (theirs, ours))
     if theirs != ours:
@@ -196,7 +198,7 @@ def _begin_with(start: str | Path, only: Sequence[str], recipe: Recipe) -> tuple
 
 
 #: Options of the LiteFlowNet family that change what weights mean, and not their shapes.
-_UNSEEN_IN_SHAPES = ("normalized_matching", "octaves", "warping")
+_UNSEEN_IN_SHAPES = ("normalized_matching", "warping")
 
 
 class _progress:
