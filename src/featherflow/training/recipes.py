@@ -14,6 +14,7 @@ from .recipe import Recipe, Stage
 __all__ = ["RECIPES", "Recipe", "Stage", "get_recipe"]
 
 _OPTIONS = {"normalized_matching": True, "octaves": 1}
+_FARTHER = {**_OPTIONS, "octaves": 2}
 
 
 def _lineage(network: str, loss: Loss, learning_rate: float, **numbers: Any) -> Recipe:
@@ -35,10 +36,10 @@ RECIPES: dict[str, Recipe] = {
             begins_with="modern/liteflownet2",
             frozen=("netc.*", "nete.*"),
         ),
-        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownet2-slim", "liteflownet2-slim", _FARTHER, both_ways=True),
         Recipe("modern/liteflownet-tied", "liteflownet-tied", both_ways=True),
-        Recipe("modern/liteflownet", "liteflownet", _OPTIONS, both_ways=True),
-        Recipe("modern/liteflownetx", "liteflownetx", _OPTIONS, both_ways=True),
+        Recipe("modern/liteflownet", "liteflownet", _FARTHER, both_ways=True),
+        Recipe("modern/liteflownetx", "liteflownetx", _FARTHER, both_ways=True),
         _lineage("flownets", PyramidLoss(), 1e-4),
         _lineage("flownetc", PyramidLoss(), 1e-4),
         _lineage("flownet2", PyramidLoss(unit=1.0), 1e-4),
