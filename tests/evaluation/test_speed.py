@@ -26,16 +26,18 @@ def test_operations_of_liteflownet2_are_those_of_its_layers():
 
 
 def test_operations_grow_with_the_grid():
-    once, twice = (speed.operations("liteflownet2-slim", (128, width)) for width in (128, 256))
+    once, twice = (speed.operations("liteflownet2-slim", (256, width)) for width in (256, 512))
     assert 1.9 < twice / once < 2.1
 
 
 @pytest.mark.parametrize(
     "name, octaves, gflop",
     [
-        ("liteflownet2-slim", None, 49),
+        ("liteflownet2-slim", 1, 49),
+        ("liteflownet2-slim", None, 51.5),
         ("liteflownetx", 0, 62),
-        ("liteflownetx", None, 77),
+        ("liteflownetx", 1, 77),
+        ("liteflownetx", None, 81),
         ("spynet", None, 293),
     ],
 )
@@ -74,6 +76,7 @@ def test_a_pass_calls_no_more_operators_than_it_needs():
         pytest.skip("needs a PyTorch with oneDNN")
     network = featherflow.load("liteflownet2-slim").to(memory_format=torch.channels_last)
     first, second = torch.rand(2, 1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    run_network(network, first, second, octaves=0)  # what is kept from the first pass on
     with Calls() as calls:
         run_network(network, first, second, octaves=0)
     levels = len(network.config.levels)
