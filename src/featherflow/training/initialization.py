@@ -173,7 +173,6 @@ def widen(name: str, weight: Tensor, shape: torch.Size, generator: torch.Generat
     Raises:
         WeightsError: for a shape that has no multiples of them.
     """
-
     narrow_parts, wide_parts = _multiples(name, weight.shape, shape, misfit=weight)
     wide = weight[_origins(narrow_parts[0], wide_parts[0])]
     if weight.dim() == 1:
