@@ -189,8 +189,8 @@ def _blob_with_holes(generator: torch.Generator) -> Tensor:
 
 
 def _furniture(generator: torch.Generator) -> Tensor:
-    """A chair, a stool or a table seen from above at a slant: a seat on legs or on a post with a star of feet, at times with a back of
-    one piece, of slats or of a frame, with arms, and with struts between the legs."""
+    """A chair, a stool or a table seen from above at a slant: a seat on legs or on a post with a star of feet, at times with a
+    back of one piece, of slats or of a frame, with arms, and with struts between the legs."""
     wide, deep = _uniform(generator, 0.6, 1.0), _uniform(generator, 0.5, 1.0)
     legs, back = _uniform(generator, 0.6, 1.3), _uniform(generator, 0.5, 1.2) * (_uniform(generator, 0, 1) < 0.75)
     splay, lean = _uniform(generator, -0.05, 0.2), _uniform(generator, 0, 0.25)
@@ -205,7 +205,7 @@ def _furniture(generator: torch.Generator) -> Tensor:
         return [seen(sx * wide / 2 * grow, sy * deep / 2 * grow, z) for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
 
     solids, bars = [ring(0.0)], []
-    thick = _uniform(generator, 0.02, 0.06)
+    thick = _uniform(generator, 0.03, 0.07)
     feet = ring(-legs, 1 + splay)
     if _uniform(generator, 0, 1) < 0.75:
         bars += list(zip(ring(0.0), feet, strict=True))
@@ -233,14 +233,18 @@ def _furniture(generator: torch.Generator) -> Tensor:
                 bars.append((_between(low[0], low[1], t), _between(high[0], high[1], t)))
         if _uniform(generator, 0, 1) < 0.3:
             height = _uniform(generator, 0.2, 0.45)
-            for side in (-1, 1):
-                arm = seen(side * wide / 2, deep / 2, height)
-                bars += [(seen(side * wide / 2, -deep / 2, height), arm), (arm, seen(side * wide / 2, deep / 2, 0.0))]
+            for side, bottom, top in zip((-1, 1), low, high, strict=True):
+                end = seen(side * wide / 2, deep / 2, height)
+                bars += [(_between(bottom, top, height / back), end), (end, seen(side * wide / 2, deep / 2, 0.0))]
+
+    for corners in solids:  # with rims: nothing shows between parts that meet, and what is seen edge-on stays in sight
+        bars += zip(corners, corners[1:] + corners[:1], strict=True)
 
     # Moved and scaled so that every part keeps within the tile.
     ends = torch.tensor([point for part in (*solids, *bars) for point in part])
     middle = (ends.amax(0) + ends.amin(0)) / 2
     scale = 0.86 / float(torch.linalg.vector_norm(ends - middle, dim=1).max())
+    thick /= scale
     x, y = (axis / scale + offset for axis, offset in zip(_grid(), middle.tolist(), strict=True))
     field = torch.full_like(x, -4.0)
     for (ax, ay), (bx, by) in bars:
@@ -248,7 +252,7 @@ def _furniture(generator: torch.Generator) -> Tensor:
         along = (((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / max(length, 1e-9)).clamp(0, 1)
         field = torch.maximum(field, thick / 2 - torch.hypot(x - ax - along * (bx - ax), y - ay - along * (by - ay)))
     for corners in solids:
-        field = torch.maximum(field, thick / 4 + _inside(x, y, corners))
+        field = torch.maximum(field, _inside(x, y, corners))
     return field
 
 
