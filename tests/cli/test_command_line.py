@@ -280,12 +280,7 @@ def test_packed_textures_train(work, capsys):
 
 
 def test_data_render_writes_pairs_and_a_sheet(work, capsys):
-    assert (
-        run_command(
-            "data", "render", "samples", "--count", "2", "--height", "64", "--width", "96", "--depth", "1", "--furniture", "0.5"
-        )
-        == 0
-    )
+    assert run_command("data", "render", "samples", "--count", "2", "--height", "64", "--width", "96", "--depth", "1") == 0
     assert sorted(os.listdir("samples")) == ["flow", "frames", "occlusions", "sheet.png"]
     assert read_flow("samples/flow/00001/frame1.flo").shape == (64, 96, 2)
     assert Image.open("samples/sheet.png").size == (96 * 4, 64 * 2)

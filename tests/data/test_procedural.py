@@ -63,7 +63,7 @@ def test_drawing_on_leaves_the_global_generator_alone(textures):
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("kind", [{}, {"particles": 1.0}, {"camera": 1.0, "particles": 0.0}, {"depth": 1.0}, {"furniture": 0.4}])
+@pytest.mark.parametrize("kind", [{}, {"particles": 1.0}, {"camera": 1.0, "particles": 0.0}, {"depth": 1.0}])
 def test_frame_2_at_the_flow_is_frame_1(textures, kind):
     pair = render_pairs(8, replace(CLEAN, **kind), textures, seeded(2))
     seen = inner(pair)
@@ -195,7 +195,7 @@ def test_renders_without_any_bank():
 
 
 def test_impossible_scenes_are_refused(textures):
-    for wrong in ({"height": 8}, {"layers": (3, 2)}, {"layers": (0, 200)}, {"furniture": 1.5}, {"plain": -0.1}):
+    for wrong in ({"height": 8}, {"layers": (3, 2)}, {"layers": (0, 200)}):
         with pytest.raises(InputError):
             SceneConfig(**wrong)
     with pytest.raises(InputError):

@@ -26,8 +26,6 @@ def render(
     height: int = 384,
     width: int = 512,
     depth: float = 0.0,
-    furniture: float = 0.0,
-    plain: float = 0.0,
     seed: int = 0,
 ) -> None:
     """Write procedural pairs with their exact flow, in the layout that check, evaluate and train call 'folder', and a sheet of all.
@@ -48,10 +46,6 @@ def render(
         Of the frames, in pixels.
     depth
         Share of scenes in which a camera moves among planes in space, from 0 to 1.
-    furniture
-        Share of outlines that are pieces of furniture, solid parts on thin legs, from 0 to 1.
-    plain
-        Share of these pieces that are nearly of one colour, from 0 to 1.
     seed
         Number that decides everything.
     """
@@ -62,8 +56,7 @@ def render(
 
     check_outputs([("the sheet", out / "sheet.png")], trees=photos or (), makes_folders=True)
     bank = TextureBank.from_folder(photos) if photos else None
-    config = SceneConfig(height=height, width=width, depth=depth, furniture=furniture, plain=plain)
-    say(str(render_folder(out, count, config, bank, seed)))
+    say(str(render_folder(out, count, SceneConfig(height=height, width=width, depth=depth), bank, seed)))
 
 
 @app.command

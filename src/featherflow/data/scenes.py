@@ -24,9 +24,6 @@ BLOCK = 16
 WAVES = 4
 """Sine products in a deformation."""
 
-PLAIN = 12.0
-"""How much larger than others the texture of a plain piece of furniture is shown."""
-
 MAX_GRADIENT = 0.28
 """Bound on the Frobenius norm of grad D: it makes p + D(p) invertible and its inverse a fast iteration."""
 
@@ -53,11 +50,6 @@ class SceneConfig:
     """Number of layers over the background in a `layers` scene; at most 120."""
     layer_size: tuple[float, float] = (0.10, 0.80)
     """Diameter of a layer over sqrt(height * width), drawn log-uniformly."""
-
-    furniture: float = 0.0
-    """Share of outlines that are pieces of furniture: solid parts on thin legs, with much seen between them."""
-    plain: float = 0.0
-    """Share of these pieces that are nearly of one colour: their textures are enlarged `PLAIN` times more than others."""
 
     small: tuple[float, float] = (0.42, 1.2)
     """Share of small motions and the mean of their exponential distribution [px]: many are below a pixel."""
@@ -99,9 +91,6 @@ class SceneConfig:
             raise InputError(f"frames must be at least {BLOCK}x{BLOCK}, got {self.height}x{self.width}")
         if not 0 <= self.depth <= 1:
             raise InputError(f"depth is a share of scenes, within 0..1, got {self.depth}")
-        for name in ("furniture", "plain"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is a share, within 0..1, got {getattr(self, name)}")
         if not 0 <= self.unpaired <= 1:
             raise InputError(f"unpaired is a share of brightness, within 0..1, got {self.unpaired}")
         if not 0 <= self.layers[0] <= self.layers[1] <= 120:
@@ -340,12 +329,6 @@ def draw_scene(
     # What the layers show. A texture is turned a little and mirrored half the time.
     texels = draw.log_uniform(batch, layers, low=config.texture_zoom[0], high=config.texture_zoom[1])
     texels = torch.where(tracers[:, None], draw.uniform(batch, layers, low=0.8, high=1.1), texels)
-    furniture = torch.zeros_like(present)
-    if config.furniture > 0:
-        if not shapes.furniture:
-            raise InputError("scenes with furniture need a bank of shapes that has some: ShapeBank(furniture=...)")
-        furniture = draw.chance(batch, layers, p=config.furniture)
-        texels = texels / torch.where(furniture & draw.chance(batch, layers, p=config.plain), PLAIN, 1.0)
     turn = 0.25 * draw.normal(batch, layers)
     mirror = torch.where(draw.chance(batch, layers, p=0.5), 1.0, -1.0)
     cos, sin = texels * turn.cos(), texels * turn.sin()
@@ -359,13 +342,11 @@ def draw_scene(
         texture = texture @ _matrix([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [lean[..., 0], lean[..., 1], 1.0]])
     texture = _translation(offset) @ texture @ _translation(-middle)
     turn = draw.uniform(batch, layers, high=2 * math.pi)
-    turn = torch.where(furniture, 0.15 * (turn - math.pi), turn)  # furniture stands upright, more or less
     cos, sin = turn.cos(), turn.sin()
     to_shape = _matrix(
         [[cos / half[..., 0], sin / half[..., 0], 0.0], [-sin / half[..., 1], cos / half[..., 1], 0.0], [0.0, 0.0, 1.0]]
     ) @ _translation(-centre)
     index = _draw_textures(draw, batch, layers, tracers, config, textures)
-    outline = _draw_outlines(draw, furniture, shapes)
     scale = 2 * (half[..., 0] * half[..., 1]).sqrt() / TILE * present
 
     def columns(values: Tensor, rows: int) -> Tensor:
@@ -383,7 +364,7 @@ def draw_scene(
         index.reshape(-1).to(device),
         columns(to_shape, 6),
         columns(_normalised(to_shape @ inverse), 9),
-        outline.reshape(-1).to(device),
+        draw.integer(batch, layers, low=0, high=shapes.count - 1).reshape(-1).to(device),
         scale.reshape(-1).float().to(device),
         (scale * stretch).reshape(-1).float().to(device),
         (half.amin(-1) * slack).reshape(-1).float().to(device),
@@ -400,14 +381,6 @@ def _unit_normals(lines: Tensor) -> Tensor:
 
 def _normalised(matrix: Tensor) -> Tensor:
     return matrix / matrix[..., 2:, 2:]
-
-
-def _draw_outlines(draw: Draw, furniture: Tensor, shapes: ShapeBank) -> Tensor:
-    """`(B, L)` indices of shapes: of pieces of furniture where `furniture` `(B, L)` says so, of others elsewhere."""
-    share = draw.uniform(*furniture.shape)
-    others = shapes.count - shapes.furniture
-    first, many = torch.where(furniture, others, 0), torch.where(furniture, shapes.furniture, others)
-    return first + torch.minimum((share * many).floor().long(), many - 1)
 
 
 def _draw_textures(draw: Draw, batch: int, layers: int, tracers: Tensor, config: SceneConfig, textures: TextureBank) -> Tensor:

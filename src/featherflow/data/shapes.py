@@ -1,4 +1,4 @@
-"""Outlines for the layers of the procedural generator: smooth, polygonal, thin, branching and holed shapes, and furniture.
+"""Outlines for the layers of the procedural generator: smooth, polygonal, thin, branching and holed shapes.
 
 Every shape is a tile that holds the signed distance to its outline (positive inside) [texels]. Unlike a stored alpha
 mask, a distance gives an edge one pixel wide at any magnification.
@@ -24,19 +24,18 @@ class ShapeBank:
 
     Attributes:
         atlas: `(1, 1, n * TILE, n * TILE)` float32 signed distance [texels], n = ceil(sqrt(count)).
-        count: number of shapes, in all.
-        furniture: how many of them, the last ones, are pieces of furniture: solid parts on thin legs, with much seen between them.
+        count: number of shapes.
         columns: n.
     """
 
-    def __init__(self, count: int = 196, seed: int = 0, furniture: int = 0):
+    def __init__(self, count: int = 196, seed: int = 0):
         generator = torch.Generator().manual_seed(seed)
-        self.count, self.furniture, self.columns = count + furniture, furniture, math.ceil(math.sqrt(count + furniture))
+        self.count, self.columns = count, math.ceil(math.sqrt(count))
         makers = (_blob, _polygon, _noise_shape, _box, _thin, _blob_with_holes, _star, _thin)
         atlas = torch.full((self.columns * TILE, self.columns * TILE), -FAR)
-        for index in range(self.count):
+        for index in range(count):
             row, column = divmod(index, self.columns)
-            field = makers[index % len(makers)](generator) if index < count else _furniture(generator)
+            field = makers[index % len(makers)](generator)
             atlas[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE] = _distance(field)
         self.atlas = atlas[None, None]
         self._on = {"cpu": self.atlas}
@@ -52,7 +51,7 @@ class ShapeBank:
 @lru_cache(maxsize=1)
 def default_shapes() -> ShapeBank:
     """The bank that `render_pairs` draws from, made once per process."""
-    return ShapeBank(furniture=93)
+    return ShapeBank()
 
 
 def _distance(field: Tensor) -> Tensor:
@@ -185,87 +184,4 @@ def _blob_with_holes(generator: torch.Generator) -> Tensor:
         cx, cy = _uniform(generator, -0.5, 0.5), _uniform(generator, -0.5, 0.5)
         hole = ((x - cx).square() + (y - cy).square()).sqrt() - _uniform(generator, 0.1, 0.28)
         field = torch.minimum(field, hole)
-    return field
-
-
-def _furniture(generator: torch.Generator) -> Tensor:
-    """A chair, a stool or a table seen from above at a slant: a seat on legs or on a post with a star of feet, at times with a
-    back of one piece, of slats or of a frame, with arms, and with struts between the legs."""
-    wide, deep = _uniform(generator, 0.6, 1.0), _uniform(generator, 0.5, 1.0)
-    legs, back = _uniform(generator, 0.6, 1.3), _uniform(generator, 0.5, 1.2) * (_uniform(generator, 0, 1) < 0.75)
-    splay, lean = _uniform(generator, -0.05, 0.2), _uniform(generator, 0, 0.25)
-    yaw, pitch = _uniform(generator, 0, 2 * math.pi), _uniform(generator, 0.1, 0.7)
-
-    def seen(x: float, y: float, z: float) -> tuple[float, float]:
-        """Parallel projection; z points up, the picture's y down."""
-        across, away = x * math.cos(yaw) - y * math.sin(yaw), x * math.sin(yaw) + y * math.cos(yaw)
-        return across, away * math.sin(pitch) - z * math.cos(pitch)
-
-    def ring(z: float, grow: float = 1.0) -> list[tuple[float, float]]:
-        return [seen(sx * wide / 2 * grow, sy * deep / 2 * grow, z) for sx, sy in ((1, 1), (-1, 1), (-1, -1), (1, -1))]
-
-    solids, bars = [ring(0.0)], []
-    thick = _uniform(generator, 0.03, 0.07)
-    feet = ring(-legs, 1 + splay)
-    if _uniform(generator, 0, 1) < 0.75:
-        bars += list(zip(ring(0.0), feet, strict=True))
-        if _uniform(generator, 0, 1) < 0.5:
-            height = _uniform(generator, 0.2, 0.9)
-            corners = ring(-legs * height, 1 + splay * height)
-            bars += [(corners[i], corners[(i + 1) % 4]) for i in range(4) if _uniform(generator, 0, 1) < 0.7]
-    else:
-        spokes, hub = _integer(generator, 3, 5), seen(0.0, 0.0, -0.85 * legs)
-        bars.append((seen(0.0, 0.0, 0.0), hub))
-        for i in range(spokes):
-            angle = 2 * math.pi * i / spokes
-            bars.append((hub, seen(0.45 * math.cos(angle), 0.45 * math.sin(angle), -legs)))
-    if back:
-        low = [seen(side * wide / 2, -deep / 2, 0.0) for side in (-1, 1)]
-        high = [seen(side * wide / 2, -deep / 2 - lean * back, back) for side in (-1, 1)]
-        style = _integer(generator, 0, 2)
-        bars += list(zip(low, high, strict=True))
-        if style == 0:
-            solids.append([low[0], low[1], high[1], high[0]])
-        else:
-            bars.append((high[0], high[1]))
-            slats = _integer(generator, 2, 5) if style == 1 else 0
-            for t in ((i + 1) / (slats + 1) for i in range(slats)):
-                bars.append((_between(low[0], low[1], t), _between(high[0], high[1], t)))
-        if _uniform(generator, 0, 1) < 0.3:
-            height = _uniform(generator, 0.2, 0.45)
-            for side, bottom, top in zip((-1, 1), low, high, strict=True):
-                end = seen(side * wide / 2, deep / 2, height)
-                bars += [(_between(bottom, top, height / back), end), (end, seen(side * wide / 2, deep / 2, 0.0))]
-
-    for corners in solids:  # with rims: nothing shows between parts that meet, and what is seen edge-on stays in sight
-        bars += zip(corners, corners[1:] + corners[:1], strict=True)
-
-    # Moved and scaled so that every part keeps within the tile.
-    ends = torch.tensor([point for part in (*solids, *bars) for point in part])
-    middle = (ends.amax(0) + ends.amin(0)) / 2
-    scale = 0.86 / float(torch.linalg.vector_norm(ends - middle, dim=1).max())
-    thick /= scale
-    x, y = (axis / scale + offset for axis, offset in zip(_grid(), middle.tolist(), strict=True))
-    field = torch.full_like(x, -4.0)
-    for (ax, ay), (bx, by) in bars:
-        length = (bx - ax) ** 2 + (by - ay) ** 2
-        along = (((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / max(length, 1e-9)).clamp(0, 1)
-        field = torch.maximum(field, thick / 2 - torch.hypot(x - ax - along * (bx - ax), y - ay - along * (by - ay)))
-    for corners in solids:
-        field = torch.maximum(field, _inside(x, y, corners))
-    return field
-
-
-def _between(a: tuple[float, float], b: tuple[float, float], t: float) -> tuple[float, float]:
-    return a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])
-
-
-def _inside(x: Tensor, y: Tensor, corners: list[tuple[float, float]]) -> Tensor:
-    """Distance to the nearest side of a convex polygon, positive within it, whichever way round its corners go."""
-    sides = list(zip(corners, corners[1:] + corners[:1], strict=True))
-    turn = math.copysign(1.0, sum(ax * by - bx * ay for (ax, ay), (bx, by) in sides))
-    field = torch.full_like(x, math.inf)
-    for (ax, ay), (bx, by) in sides:
-        length = max(math.hypot(bx - ax, by - ay), 1e-6)
-        field = torch.minimum(field, turn * ((bx - ax) * (y - ay) - (by - ay) * (x - ax)) / length)
     return field
