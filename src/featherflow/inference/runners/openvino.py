@@ -47,7 +47,9 @@ def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=N
                 model = openvino.convert_model(path)
     if dtype == "bfloat16":
         convolve_in_bfloat16(model)
-    return int8.quantize(model, calibration.rendered_pairs(module, len(frames[0]))) if dtype == "int8" else model
+    if dtype == "int8":
+        return int8.quantize(model, calibration.rendered_pairs(module, len(frames[0])), module.fitting.grid)
+    return model
 
 
 @contextmanager
