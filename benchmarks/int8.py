@@ -6,9 +6,8 @@
 End-point errors [px], per_image, on a folder of real pairs in the layout of `featherflow.evaluation.samples`; times of one pair of
 1024x436, in turn; the network alone, without refinement. The engines are built first, for each size, which takes minutes, and kept.
 
-A CPU without VNNI adds products of 8 bits two by two in 16 bits, which clips some, and one without bfloat16 computes in float32
-where this is asked for. With --imitate numbers are rounded to 8 bits and multiplied in float32, which gives the errors of a CPU
-with VNNI on any other; nothing is timed, and bfloat16 is left out.
+A CPU without bfloat16 computes in float32 where this is asked for. With --imitate numbers are rounded to 8 bits and multiplied in
+float32, which gives on any CPU the errors of one that multiplies in 8 bits; nothing is timed, and bfloat16 is left out.
 """
 
 from __future__ import annotations

@@ -83,3 +83,14 @@ def test_a_long_flow_leaves_features_their_steps(model, monkeypatch):
     together = computed(int8.quantize(model.clone(), pairs, SIZE), 1)
     alone, beside = (float(np.abs(flow - expected).mean()) for flow in (found, together))
     assert 0 < alone < 0.1 * beside
+
+
+def test_weights_in_7_bits_so_that_no_cpu_clips_sums(model):
+    """Without VNNI two products are added in 16 bits, which two weights of 8 bits exceed."""
+    pytest.importorskip("nncf")
+    model = int8.quantize(model, [random_frames(seed) for seed in range(2)], SIZE)
+    weights = [node.input_value(1).get_node() for node in convolutions(model)]
+    while any(node.get_type_name() != "Constant" for node in weights):
+        weights = [node if node.get_type_name() == "Constant" else node.input_value(0).get_node() for node in weights]
+    whole = [node.get_data() for node in weights if node.get_data().dtype == np.int8]
+    assert len(whole) == 4 and all(32 < np.abs(array).max() < 64 for array in whole)

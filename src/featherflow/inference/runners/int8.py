@@ -56,7 +56,10 @@ def quantize(model, pairs: Sequence, grid: tuple[int, int]):
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pairs),
             ignored_scope=nncf.IgnoredScope(types=sorted(kinds), names=_wide(nodes, grid[0] * grid[1]), validate=False),
-            advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=True),  # twice the time, no nearer
+            advanced_parameters=nncf.AdvancedQuantizationParameters(
+                overflow_fix=nncf.OverflowFix.ENABLE,  # weights in 7 bits: without VNNI, sums of two products would be clipped
+                disable_bias_correction=True,  # twice the time, no nearer
+            ),
         )
 
 
