@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -145,6 +146,21 @@ def test_int8_is_calibrated_on_the_same_rendered_pairs(network):
     )
     assert all(np.array_equal(a, b) for old, new in zip(pairs, again, strict=True) for a, b in zip(old, new, strict=True))
     assert not np.array_equal(pairs[0][0], pairs[1][0]) and not np.array_equal(pairs[0][0], pairs[0][1])
+
+
+def test_the_key_holds_all_code_that_a_build_is_made_by(network, monkeypatch):
+    """Else a build of the code before would be taken: in 8 bits one that was calibrated on other scenes."""
+    monkeypatch.setattr(calibration, "PAIRS", 1)
+    module, ran = ExportWrapper(network, (37, 53)), set()
+    sys.setprofile(lambda frame, event, argument: ran.add(Path(frame.f_code.co_filename)))
+    try:
+        module(*map(torch.from_numpy, calibration.rendered_pairs(module)[0]))
+    finally:
+        sys.setprofile(None)
+    package = Path(featherflow.__file__).parent
+    ran = {path for path in ran if path.is_relative_to(package)}
+    assert {path.parent.name for path in ran} >= {"networks", "ops", "data", "runners"}
+    assert ran <= set(builds._sources())
 
 
 LOGGING = """

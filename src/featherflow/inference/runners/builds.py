@@ -18,6 +18,8 @@ from ...files import atomic_write, full_disk_told, sweep, temporary_path
 
 _RECORD = "build.json"
 _LOCKS = ".locks"
+#: What decides a graph, and in 8 bits the pairs that it is calibrated on.
+_SOURCES = ("networks/*.py", "ops/*.py", "data/*.py", "inference/fitting.py", "inference/runners/*.py")
 _CHUNK = 1 << 20
 _TIMES = {"ms", "torch_ms"}
 _LONGEST = 1e9  # ms
@@ -35,7 +37,7 @@ def folder() -> Path:
 
 
 def key(**facts: object) -> str:
-    """Name of a build that these facts decide, besides featherflow's version and the code of its networks."""
+    """Name of a build that these facts decide, besides featherflow's version and the code that makes it."""
     text = json.dumps({**facts, "featherflow": __version__, "code": _code()}, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -191,10 +193,13 @@ def _digest(path: Path) -> str:
 
 @functools.cache
 def _code() -> str:
-    """Hash of the code that a graph is made from."""
-    package = Path(__file__).parents[2]
+    """Hash of the code that a build is made by."""
     digest = hashlib.sha256()
-    parts = ("networks/*.py", "ops/*.py", "inference/fitting.py", "inference/runners/*.py")
-    for path in sorted(path for part in parts for path in package.glob(part)):
+    for path in _sources():
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _sources() -> list[Path]:
+    package = Path(__file__).parents[2]
+    return sorted(path for part in _SOURCES for path in package.glob(part))
