@@ -71,7 +71,7 @@ def _part_flows(model) -> None:
         if convolution.get_type_name() != "Convolution":
             continue
         read, weights = (convolution.input_value(index).get_node() for index in (0, 1))
-        followers = _users(convolution)
+        followers = users(convolution)
         kinds = [node.get_type_name() for node in (read, weights, *followers)]
         if kinds != ["Concat", "Constant", "Add"] or read.get_attributes()["axis"] != 1:
             continue
@@ -121,15 +121,16 @@ def _wide(nodes: Sequence, pixels: int) -> list[str]:
     return wide
 
 
-def _users(node) -> list:
+def users(node) -> list:
+    """The nodes that read what a node of a model gives."""
     return [use.get_node() for use in node.output(0).get_target_inputs()]
 
 
 def _is_hidden(convolution) -> bool:
     """Whether an activation or a normalisation follows, past the bias."""
-    following = _users(convolution)
+    following = users(convolution)
     if len(following) == 1 and following[0].get_type_name() == "Add":
-        following = _users(following[0])
+        following = users(following[0])
     return all(node.get_type_name() in _HIDES for node in following)
 
 

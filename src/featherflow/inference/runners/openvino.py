@@ -122,7 +122,7 @@ def convolve_in_bfloat16(model) -> None:
         node.input(1).replace_source_output(ops.convert(node.input_value(1), Type.bf16).output(0))
         last = node
         for kind in ("Add", "PRelu"):
-            users = [use.get_node() for use in last.output(0).get_target_inputs()]
+            users = int8.users(last)
             if len(users) != 1 or users[0].get_type_name() != kind:
                 continue
             for operand in users[0].inputs():
