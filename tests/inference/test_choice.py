@@ -21,7 +21,7 @@ from featherflow.classical.refinement import refine
 from featherflow.errors import EngineError, InputError, MissingExtraError
 from featherflow.frames import as_batch
 from featherflow.inference import Estimator, defaults
-from featherflow.inference.runners import builds, calibration, choice, compiled, int8, onnx, threads
+from featherflow.inference.runners import bfloat16, builds, calibration, choice, compiled, int8, onnx, threads
 from featherflow.inference.runners import openvino as runners_openvino
 from featherflow.inference.runners.graphs import ExportWrapper
 from featherflow.inference.runners.pytorch import InferenceSpec
@@ -112,7 +112,7 @@ def test_int8_leaves_the_rest_in_bfloat16_where_the_cpu_has_it(network, monkeypa
     featherflow.estimate(*frames(), model=network, engine="openvino", dtype="int8")
     place = builds.find(key("openvino", network, "int8"))
     model = openvino.Core().read_model(place / "model.xml")
-    runners_openvino.convolve_in_bfloat16(model)
+    bfloat16.narrow(model)
     kinds = {"f32": 0, "bf16": 0}
     for node in model.get_ops():
         if node.get_type_name() == "Convolution":

@@ -104,15 +104,19 @@ def test_a_ready_convolution_asked_for_something_else_is_a_plain_one():
 
 
 @ready_or_not
-def test_a_ready_convolution_keeps_weights_for_few_sizes_and_for_no_large_ones(monkeypatch):
+@pytest.mark.parametrize(("numbers", "most"), [(0, 4), (7 * 288, 7), (10**6, 12)])
+def test_a_ready_convolution_keeps_weights_for_few_sizes_and_for_no_large_ones(numbers, most, monkeypatch):
     monkeypatch.setattr(convolution, "_LARGEST_LAID_OUT", 200)
+    monkeypatch.setattr(convolution, "_NUMBERS", numbers)
     layer = torch.nn.Conv2d(8, 4, 3, padding=1).to(memory_format=torch.channels_last)
     ready = ReadyConvolution.of(layer)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        kept = set()
         for width in range(5, 30):
             x = torch.randn(1, 8, 10, width).contiguous(memory_format=torch.channels_last)
             assert torch.equal(ready(x), layer(x))
-            assert len(ready._laid_out) <= convolution._SIZES
+            kept.add(len(ready._laid_out))
+        assert max(kept) == most
         assert all(shape[2] * shape[3] <= 200 for shape in ready._laid_out)
 
 

@@ -44,6 +44,7 @@ from ..ops import (
     reach,
     resize,
     resize_flow,
+    reverse_channels,
     size_of,
     sum_in_strips,
     warp,
@@ -423,7 +424,8 @@ def normalize_features(features: Tensor) -> Tensor:
         mean = wide.mean(dim=(2, 3), keepdim=True)
         variance = sum_in_strips(lambda part: (part - mean).square(), wide) / (wide.shape[2] * wide.shape[3])
         scale = torch.rsqrt(variance + 1e-6)
-        return in_strips(lambda part: ((part - mean) * scale).to(features.dtype), wide, margin=0)
+        shift = -mean * scale
+        return in_strips(lambda part: torch.addcmul(shift, part, scale).to(features.dtype), wide, margin=0)
 
 
 class PseudoLevel(nn.Module):
@@ -577,7 +579,7 @@ class LiteFlowNet(FeatureNetwork):
     def _encode(self, frame: Tensor, mean: Tensor, octaves: int) -> FramePyramid:
         with without_gradient():
             half = self._encode(resize(frame, half_size(size_of(frame))), mean, octaves - 1) if octaves else None
-        image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)  # the official networks see BGR
+        image = reverse_channels(frame.contiguous()) - mean.view(1, 3, 1, 1)  # the official networks see BGR
         height, width = image.shape[-2:]
         images = {}
         if self.config.regularization:

@@ -37,6 +37,7 @@ from ..ops import (
     lengths,
     reach,
     resize,
+    reverse_channels,
     size_of,
     warp,
 )
@@ -244,14 +245,14 @@ class LiteFlowNetTied(FeatureNetwork):
 
     def encode(self, frame: Tensor, mean: Tensor) -> Pyramid:
         """Images and features of one frame `(B, 3, H, W)` RGB in [0, 1]."""
-        image = frame.contiguous().flip(1) - mean.view(1, 3, 1, 1)
+        image = reverse_channels(frame.contiguous()) - mean.view(1, 3, 1, 1)
         features = self.encoder(image.to(next(self.encoder.parameters()).dtype))
         tied = {level: x for level, x in features.items() if level >= FINEST_TIED}
         images = {}
         with full_precision(image):
             reduced = image.float()
             for level, x in tied.items():
-                images[level] = reduced = F.adaptive_avg_pool2d(reduced, x.shape[-2:])
+                images[level] = reduced = averaged(reduced, size_of(x))
         return Pyramid(images, features, {level: normalize_features(x) for level, x in tied.items()})
 
     def flows(self, frame1: Pyramid, frame2: Pyramid, detach: bool = False, iterations: int | None = None) -> list[FlowEstimate]:
@@ -297,6 +298,14 @@ class LiteFlowNetTied(FeatureNetwork):
     ) -> Tensor:
         """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
         return self.full_size(self.flows(frame1, frame2, iterations=iterations)[-1], size or frame1.size)
+
+
+def averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image on a coarser grid: means of the pixels below each cell."""
+    (height, width), kernel = size_of(image), (size_of(image)[0] // size[0], size_of(image)[1] // size[1])
+    if (height, width) == (kernel[0] * size[0], kernel[1] * size[1]):
+        return F.avg_pool2d(image, kernel)
+    return F.adaptive_avg_pool2d(image, size)
 
 
 def upscaled(flow: Tensor, size: tuple[int, int]) -> Tensor:

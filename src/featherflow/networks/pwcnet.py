@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops import check_frames, correlate, full_precision, resize_flow, size_of, warp
+from ..ops import check_frames, correlate, full_precision, resize_flow, reverse_channels, size_of, warp
 from .contract import FlowNetwork, Traits
 
 FLOW_SCALE = 20.0
@@ -99,7 +99,7 @@ class PWCNet(FlowNetwork):
 
     def encode(self, frame: Tensor) -> dict[int, Tensor]:
         """Features of levels 1 to 6 of a frame `(B, 3, H, W)` RGB in [0, 1] (section 3, "Feature pyramid extractor")."""
-        x = frame.float().flip(1)  # the released networks see BGR
+        x = reverse_channels(frame.float())  # the released networks see BGR
         pyramid = {}
         for level, names in enumerate(self.config.pyramid_names, start=1):
             for name in names:

@@ -8,7 +8,7 @@ from .constant import constant
 from .convolution import ReadyConvolution, can_make_ready, convolve_leaky
 from .correlation import correlate, correlate_dilated
 from .frames import check_frames, check_iterations, show_no_motion, starting_flow
-from .layout import channel_softmax, channels_last, join_channels, laid_out
+from .layout import channel_softmax, channels_last, join_channels, laid_out, reverse_channels
 from .lengths import lengths
 from .local_convolution import local_convolution
 from .lookup import all_pairs, lookup, lookup_features, lookup_rows, pooled
@@ -50,6 +50,7 @@ __all__ = [
     "reach",
     "resize",
     "resize_flow",
+    "reverse_channels",
     "show_no_motion",
     "size_of",
     "starting_flow",

@@ -11,9 +11,11 @@ from .graphs import in_graph
 
 _FUSED: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)  # oneDNN, where built in
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
-#: Positions of the largest map for which weights are laid out beforehand (for larger ones it saves nothing that could be measured),
-#: and for how many sizes of map they are kept.
-_LARGEST_LAID_OUT, _SIZES = 150_000, 4
+#: Positions of the largest map for which weights are laid out beforehand: for larger ones it saves nothing that could be measured.
+_LARGEST_LAID_OUT = 150_000
+#: For how many sizes of map weights are kept, fewest and most, and between these for how many numbers of a layer. A tied layer meets
+#: a size at each level.
+_FEW_SIZES, _MANY_SIZES, _NUMBERS = 4, 12, 1_000_000
 
 
 def convolve_leaky(layer: nn.Conv2d, x: Tensor, slope: float = 0.1) -> Tensor:
@@ -73,7 +75,7 @@ class ReadyConvolution(nn.Conv2d):
             return weight, bias
         laid_out = self._laid_out.get(x.shape)
         if laid_out is None:
-            if len(self._laid_out) >= _SIZES:
+            if len(self._laid_out) >= min(max(_FEW_SIZES, _NUMBERS // weight.numel()), _MANY_SIZES):
                 self._laid_out.clear()
             reorder = torch.ops.mkldnn._reorder_convolution_weight
             laid_out = reorder(weight, self.padding, self.stride, self.dilation, self.groups, list(x.shape))

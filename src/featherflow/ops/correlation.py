@@ -42,15 +42,15 @@ def _correlate(features1: Tensor, features2: Tensor, radius: int) -> Tensor:
 
     # Channels last, columns in blocks: rows1 (B, H, blocks, 16, C).
     rows1 = F.pad(features1.permute(0, 2, 3, 1), (0, 0, 0, padded - width)).unflatten(2, (blocks, _BLOCK))
-    # Each block of f2 is followed by the first 2*radius columns of the next: rows2 (B, H + 2r, blocks, 16 + 2r, C).
+    # Each block of f2 is followed by the first 2*radius columns of the next: rows2 (B, H + 2r, blocks, C, 16 + 2r).
     right = padded + _BLOCK - width - radius
     rows2 = F.pad(features2.permute(0, 2, 3, 1), (0, 0, radius, right, radius, radius))
     rows2 = rows2.unflatten(2, (blocks + 1, _BLOCK))
-    rows2 = cat((rows2[:, :, :-1], rows2[:, :, 1:, : 2 * radius]), dim=3)
+    rows2 = cat((rows2[:, :, :-1], rows2[:, :, 1:, : 2 * radius]), dim=3).transpose(-1, -2)
 
     costs = []
     for dy in range(window):
-        products = rows1 @ rows2[:, dy : dy + height].transpose(-1, -2)  # (B, H, blocks, 16, 16 + 2r)
+        products = rows1 @ rows2[:, dy : dy + height]  # (B, H, blocks, 16, 16 + 2r)
         costs.append(_band(products, window).flatten(2, 3)[:, :, :width])  # (B, H, W, D)
     return stack(costs, dim=3).flatten(3).permute(0, 3, 1, 2) * (1.0 / channels)
 

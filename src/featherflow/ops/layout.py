@@ -40,6 +40,11 @@ def join_channels(*maps: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([x.movedim(1, -1) for x in alike], dim=-1).movedim(-1, 1)
 
 
+def reverse_channels(x: Tensor) -> Tensor:
+    """`x.flip(1)` of a few channels, RGB to BGR: planes joined in the other order, where some engines would go number by number."""
+    return torch.cat(x.split(1, dim=1)[::-1], dim=1)
+
+
 def channel_softmax(x: Tensor) -> Tensor:
     """`torch.softmax(x, dim=1)`, which would first copy channels-last maps, without that copy."""
     return torch.softmax(x.movedim(1, -1), dim=-1).movedim(-1, 1) if is_channels_last(x) else torch.softmax(x, dim=1)

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .graphs import in_graph
 from .kernels import by_kernel
 from .layout import as_planes
 
@@ -25,7 +24,7 @@ def local_convolution(flow: Tensor, filters: Tensor) -> Tensor:
 
     Source: LiteFlowNet, section 3.3, equation (7).
     """
-    shifts = flow.device.type == "cpu" and not (torch.is_grad_enabled() or in_graph())
+    shifts = flow.device.type == "cpu" and not torch.is_grad_enabled()
     return by_kernel("local_convolution", _by_shifts if shifts else _by_patches, (flow, filters))
 
 

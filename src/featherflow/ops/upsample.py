@@ -28,43 +28,59 @@ def convex_upsample(flow: Tensor, mask: Tensor, factor: int) -> Tensor:
     Source: RAFT, section 3.3.
     """
     batch, _, height, width = flow.shape
-    patches = F.unfold(flow.float() * factor, 3, padding=1).view(batch, 2, _NEIGHBOURS, 1, height, width)
-    if flow.device.type == "cpu" and not in_graph():
-        fine = _ByNeighbours.apply(patches, mask)
+    logits = batch, _NEIGHBOURS, factor * factor, height, width
+    flow = flow.float() * factor
+    if flow.device.type != "cpu":
+        patches = F.unfold(flow, 3, padding=1).view(batch, 2, _NEIGHBOURS, 1, height, width)
+        fine = (torch.softmax(mask.float().view(logits), dim=1)[:, None] * patches).sum(dim=2)
+    elif in_graph():
+        fine = _combined(F.pad(flow, (1,) * 4), torch.softmax(mask.float().view(logits), dim=1))
     else:
-        weights = torch.softmax(mask.float().view(batch, 1, _NEIGHBOURS, factor * factor, height, width), dim=2)
-        fine = (weights * patches).sum(dim=2)
+        fine = _ByNeighbours.apply(F.pad(flow, (1,) * 4), mask)
     fine = fine.view(batch, 2, factor, factor, height, width)
     return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2, factor * height, factor * width)
+
+
+def _neighbour(around: Tensor, index: int) -> Tensor:
+    """One of the nine neighbours of all positions, of a map with a border of one: `(B, C, H + 2, W + 2)` to `(B, C, 1, H, W)`."""
+    y, x = divmod(index, 3)
+    height, width = around.shape[-2:]
+    return around[:, :, None, y : y + height - 2, x : x + width - 2]
+
+
+def _combined(around: Tensor, weights: Tensor) -> Tensor:
+    """Flow with a border of one and weights `(B, 9, S, H, W)` to `(B, 2, S, H, W)`."""
+    fine = around.new_zeros(weights.shape[0], 2, *weights.shape[2:])
+    for index in range(_NEIGHBOURS):
+        fine.addcmul_(_neighbour(around, index), weights[:, None, index])
+    return fine
 
 
 class _ByNeighbours(torch.autograd.Function):
     """The combinations on a CPU, one neighbour after the other, so that nothing larger than the mask is ever stored."""
 
     @staticmethod
-    def forward(ctx: Any, patches: Tensor, mask: Tensor) -> Tensor:
-        """`(B, 2, 9, 1, H, W)` and logits `(B, 9*S, H, W)` to `(B, 2, S, H, W)`."""
+    def forward(ctx: Any, around: Tensor, mask: Tensor) -> Tensor:
+        """Flow with a border of one, `(B, 2, H + 2, W + 2)`, and logits `(B, 9*S, H, W)` to `(B, 2, S, H, W)`."""
         batch, channels, height, width = mask.shape
         logits = as_planes(mask).float().view(batch, _NEIGHBOURS, channels // _NEIGHBOURS, height, width)
         weights = torch.softmax(logits, dim=1)
-        fine = patches.new_zeros(batch, 2, *weights.shape[2:])
-        for index in range(_NEIGHBOURS):
-            fine.addcmul_(patches[:, :, index], weights[:, None, index])
-        ctx.save_for_backward(patches, weights)
+        ctx.save_for_backward(around, weights)
         ctx.narrow = mask.dtype
-        return fine
+        return _combined(around, weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        patches, weights = ctx.saved_tensors
+        around, weights = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        to_patches, to_weights = torch.empty_like(patches), torch.empty_like(weights)
+        to_around, to_weights = torch.zeros_like(around), torch.empty_like(weights)
         mean = torch.zeros_like(weights[:, 0])
         for index in range(_NEIGHBOURS):
-            torch.mul(gradient[:, 0], patches[:, 0, index], out=to_weights[:, index])
-            to_weights[:, index].addcmul_(gradient[:, 1], patches[:, 1, index])
+            neighbour = _neighbour(around, index)
+            torch.mul(gradient[:, 0], neighbour[:, 0], out=to_weights[:, index])
+            to_weights[:, index].addcmul_(gradient[:, 1], neighbour[:, 1])
             mean.addcmul_(to_weights[:, index], weights[:, index])
-            torch.sum(gradient * weights[:, None, index], dim=2, keepdim=True, out=to_patches[:, :, index])
+            _neighbour(to_around, index).add_((gradient * weights[:, None, index]).sum(dim=2, keepdim=True))
         to_logits = to_weights.sub_(mean[:, None]).mul_(weights)  # of the softmax
-        return to_patches, to_logits.flatten(1, 2).to(ctx.narrow)
+        return to_around, to_logits.flatten(1, 2).to(ctx.narrow)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...errors import MissingExtraError
-from . import calibration, int8, onnx
+from . import bfloat16, calibration, int8, onnx
 from .graphs import ExportWrapper, exported_program, quiet
 from .processor import cpu_has_bfloat16
 
@@ -46,7 +46,7 @@ def graph(module: ExportWrapper, frames: tuple[Tensor, Tensor], dynamic_shapes=N
             with quiet(), _without_arguments():
                 model = openvino.convert_model(path)
     if dtype == "bfloat16":
-        convolve_in_bfloat16(model)
+        bfloat16.narrow(model)
     if dtype == "int8":
         return int8.quantize(model, calibration.rendered_pairs(module, len(frames[0])), module.fitting.grid)
     return model
@@ -79,15 +79,14 @@ def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Ten
     Any number of threads may call it: one computes, on all cores, while others wait.
 
     Args:
-        dtype: of the convolutions: "bfloat16" narrows them, "int8" those that are not quantised, where the CPU has bfloat16; else
-            they are as they were written. All else is float32.
+        dtype: "bfloat16" narrows the convolutions and what leads to them, "int8" those that are not quantised, where the CPU has
+            bfloat16; else all is as it was written.
     """
     openvino = _openvino()
     core = openvino.Core()
     model = core.read_model(path / _FILE if path.is_dir() else path)
     if dtype == "bfloat16" or (dtype == "int8" and cpu_has_bfloat16()):
-        convolve_in_bfloat16(model)
-    # OpenVINO's own hint for bfloat16 would round flow and coordinates too: 0.35 px on average where this costs 0.01 px.
+        bfloat16.narrow(model)
     compiled = core.compile_model(
         model, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     )
@@ -99,42 +98,6 @@ def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Ten
             return torch.from_numpy(request.infer(frames)[0].copy())
 
     return run
-
-
-def convolve_in_bfloat16(model) -> None:
-    """Change a model so that convolutions, their bias and their leaky ReLU compute in bfloat16, and everything else stays; those in
-    8 bits too.
-
-    Between two convolutions nothing is widened and rounded again.
-    """
-    from openvino import Type
-    from openvino import opset13 as ops
-
-    narrow = {}  # name of a widened result to the result itself
-    for node in model.get_ordered_ops():
-        if node.get_type_name() != "Convolution":
-            continue
-        source = node.input_value(0)
-        if source.get_node().get_type_name() == "FakeQuantize":
-            continue
-        rounded = narrow.get(source.get_node().get_friendly_name()) or ops.convert(source, Type.bf16).output(0)
-        node.input(0).replace_source_output(rounded)
-        node.input(1).replace_source_output(ops.convert(node.input_value(1), Type.bf16).output(0))
-        last = node
-        for kind in ("Add", "PRelu"):
-            users = int8.users(last)
-            if len(users) != 1 or users[0].get_type_name() != kind:
-                continue
-            for operand in users[0].inputs():
-                if operand.get_source_output().get_node().get_friendly_name() != last.get_friendly_name():
-                    operand.replace_source_output(ops.convert(operand.get_source_output(), Type.bf16).output(0))
-            last = users[0]
-        targets = list(last.output(0).get_target_inputs())
-        wide = ops.convert(last, Type.f32)
-        for target in targets:
-            target.replace_source_output(wide.output(0))
-        narrow[wide.get_friendly_name()] = last.output(0)
-    model.validate_nodes_and_infer_types()
 
 
 def _openvino():
