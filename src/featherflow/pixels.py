@@ -69,7 +69,7 @@ def to_unit(array: np.ndarray, name: str, value_range: Range | None = None) -> n
         InputError: for another type, NaN or infinite values, or floating point outside [0, 1] without a range.
     """
     if array.dtype == np.uint8:
-        return array.astype(np.float32) / 255.0
+        return np.divide(array, np.float32(255), dtype=np.float32)
     if array.dtype.kind not in "iuf":
         raise InputError(f"{name} must hold whole or floating point numbers, got {array.dtype}.")
     floating = array.dtype.kind == "f"

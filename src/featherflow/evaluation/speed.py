@@ -280,7 +280,7 @@ def bench(
 def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> tuple[Callable[[], float], bool]:
     """A function that estimates one pair, or the next of a stream, and gives its milliseconds; whether the weights are trained."""
     from .. import classical
-    from ..inference import Estimator
+    from ..inference import EstimationSettings, Estimator
 
     trained = True
     if candidate.model in classical.METHODS:
@@ -288,7 +288,8 @@ def _call(candidate: Candidate, frames: Sequence[np.ndarray], stream: bool) -> t
     else:
         network, trained = _network(candidate.model)
         chosen = {"engine": candidate.engine, "dtype": candidate.dtype, "octaves": candidate.octaves}
-        estimator = Estimator(network, enlarge=1.0, refine=candidate.refine, **chosen)
+        settings = EstimationSettings(model=candidate.model, enlarge=1.0, refine=candidate.refine, **chosen)
+        estimator = Estimator.of(settings, network)
     if stream:
         work = estimator.stream(itertools.cycle(frames)).__next__
         work()

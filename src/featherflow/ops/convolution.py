@@ -13,8 +13,8 @@ _FUSED: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_convolution_p
 _FUSED_DTYPES = (torch.float32, torch.bfloat16)
 #: Positions of the largest map for which weights are laid out beforehand: for larger ones it saves nothing that could be measured.
 _LARGEST_LAID_OUT = 150_000
-#: For how many sizes of map weights are kept, fewest and most, and between these for how many numbers of a layer. A tied layer meets
-#: a size at each level.
+#: For how many sizes of map weights are kept, fewest and most, and between these for how many numbers of a layer. A tied layer
+#: meets a size at each level.
 _FEW_SIZES, _MANY_SIZES, _NUMBERS = 4, 12, 1_000_000
 
 

@@ -1,7 +1,7 @@
 """An OpenVINO model with its convolutions, and what leads to them, in bfloat16; what must be exact stays in float32.
 
-Types are written into the graph: OpenVINO's own hint for bfloat16 also rounds flow and coordinates, 0.35 px on average on a real pair
-where this costs 0.01 px.
+Types are written into the graph: OpenVINO's own hint for bfloat16 also rounds flow and coordinates, 0.35 px on average on a real
+pair where this costs 0.01 px.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _FEATURES = 8  # channels of maps that are features and no flows or colours, at 
 
 
 def narrow(model: Any) -> None:
-    """Change a model, so that in bfloat16 are its layers, which are convolutions with their bias and leaky ReLU; matching costs that
-    only layers read; joined maps, and whatever else moves numbers without changing them on the way to layers or away from them.
+    """Change a model, so that in bfloat16 are its layers, which are convolutions with their bias and leaky ReLU; matching costs
+    that only layers read; joined maps, and whatever else moves numbers without changing them, on the way to layers or from them.
 
     Between two of these nothing is widened and rounded again. Flow, coordinates, samples, statistics and answers stay in float32.
     """
@@ -99,7 +99,7 @@ class _Narrowing:
         return self._leads[name]
 
     def _lay_out(self, node: Any) -> None:
-        """Features are sampled plane by plane. A detour over three dimensions brings them into that order before they are widened."""
+        """Features are sampled plane by plane; a detour over three dimensions brings them into that order before they widen."""
         from openvino import opset13 as ops
 
         source = node.input_value(0)

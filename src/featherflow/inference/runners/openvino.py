@@ -95,7 +95,7 @@ def load(path: Path, dtype: str, threads: int) -> Callable[[Tensor, Tensor], Ten
     def run(first: Tensor, second: Tensor) -> Tensor:
         frames = [first.cpu().numpy(), second.cpu().numpy()]
         with lock:  # a request holds the maps of one pair; its answer is overwritten by the next
-            return torch.from_numpy(request.infer(frames)[0].copy())
+            return torch.from_numpy(request.infer(frames, share_inputs=True, share_outputs=True)[0].copy())
 
     return run
 
