@@ -18,8 +18,7 @@ from .tiling import LARGEST_WHOLE
 _USUAL_PIXELS = 450_000
 #: Networks whose end-point errors on real pairs were measured, with weights of the modern recipes: to grow by less than 1 % in
 #: bfloat16 (docs/speed.md), in which these recipes train; and to shrink by a step of refinement (docs/evaluation.md).
-BFLOAT16_MEASURED = frozenset({"liteflownet-tied", "liteflownet2-slim", "liteflownet2", "liteflownet", "liteflownetx"})
-REFINEMENT_MEASURED = BFLOAT16_MEASURED | {"liteflownet2-kitti"}
+MEASURED = frozenset({"liteflownet-tied", "liteflownet2-slim", "liteflownet2", "liteflownet2-kitti", "liteflownet", "liteflownetx"})
 
 
 def check_model(name: str) -> None:
@@ -53,19 +52,18 @@ def device_named(device: str | None) -> torch.device:
 
 def usual_dtype(network: FlowNetwork, device: torch.device) -> str:
     """What `dtype="auto"` stands for: bfloat16 where the CPU computes in it and its cost in accuracy was measured, else float32."""
-    measured = _is_modern(network, BFLOAT16_MEASURED)
-    return "bfloat16" if measured and device.type == "cpu" and cpu_has_bfloat16() else "float32"
+    return "bfloat16" if _was_measured(network) and device.type == "cpu" and cpu_has_bfloat16() else "float32"
 
 
 def usual_refinement(network: FlowNetwork) -> int:
     """Steps of refinement that `refine=None` stands for: one, of weights that were measured to gain by it."""
-    return int(_is_modern(network, REFINEMENT_MEASURED))
+    return int(_was_measured(network))
 
 
-def _is_modern(network: FlowNetwork, architectures: frozenset[str]) -> bool:
-    """Whether a network is one of these, with weights of the modern recipes."""
+def _was_measured(network: FlowNetwork) -> bool:
+    """Whether a network is one of `MEASURED`, with weights of the modern recipes."""
     info = network.weights_info
-    return info is not None and info.architecture in architectures and info.recipe.startswith("modern/")
+    return info is not None and info.architecture in MEASURED and info.recipe.startswith("modern/")
 
 
 def usual_enlargement(network: FlowNetwork, size: tuple[int, int]) -> float:
