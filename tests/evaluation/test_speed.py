@@ -20,7 +20,7 @@ def test_operations_of_liteflownet2_are_those_of_its_layers():
     """A layer at the wrong size, or work done twice, shows here long before it shows in a time. As published: no octave."""
     with_weights = speed.operations("liteflownet2", (436, 1024))
     published = speed.operations("liteflownet2", (436, 1024), octaves=0)
-    assert 1.2 < with_weights / published < 1.3  # one octave: a quarter more
+    assert 1.3 < with_weights / published < 1.35  # two octaves: a third more
     assert speed.operations("liteflownet2", (436, 1024), 0, convolutions_only=True) == pytest.approx(135.8, abs=0.3)
     assert published < 1.02 * 135.8  # costs and filters are next to nothing
 
