@@ -6,7 +6,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featherflow.ops import bilinear_upsampling_kernel, constant, correlate, downsample, local_convolution, resample, resize, warp
+from featherflow.ops import (
+    bilinear_upsampling_kernel,
+    constant,
+    correlate,
+    downsample,
+    local_convolution,
+    resample,
+    resize,
+    reverse_channels,
+    warp,
+)
 
 sizes = st.integers(1, 37)
 
@@ -134,6 +144,20 @@ def test_local_convolution_with_equal_filters_is_the_box_mean(height, width, siz
     assert torch.allclose(local_convolution(flow, filters), mean, atol=1e-5)
     with torch.no_grad():
         assert torch.allclose(local_convolution(flow, filters), mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("height", [7, 16, 24, 31])
+def test_rows_resized_in_a_graph_are_those_of_the_layer_for_both_axes(height, monkeypatch):
+    x = torch.randn(2, 3, 16, 11, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(x, size=(height, 11), mode="bilinear", align_corners=False)
+    monkeypatch.setattr(resample, "in_graph", lambda: True)
+    monkeypatch.setattr(F, "interpolate", None)
+    assert torch.allclose(resize(x, (height, 11)), expected, atol=1e-5)
+
+
+def test_reversed_channels_are_those_of_flip():
+    x = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(reverse_channels(x), x.flip(1)) and torch.equal(reverse_channels(x[..., ::2]), x[..., ::2].flip(1))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
