@@ -45,6 +45,7 @@ def test_layers_and_costs_are_narrow_and_flow_is_not(name):
     bfloat16.narrow(model)
     found = dtypes(model)
     assert set(found["Convolution"]) == {"bf16"} and found["Concat"]["bf16"] > 5
+    assert found["Add"]["bf16"] == found["Convolution"]["bf16"]  # biases
     assert found["MatMul"]["bf16"] > 10  # matching costs; those left reduce images
     for kind in ("GridSample", "Interpolate", "Softmax", "ReduceMean", "Result", "GroupConvolutionBackpropData"):
         assert set(found[kind]) <= {"f32"}, kind
@@ -62,6 +63,33 @@ def test_correlation_that_is_looked_up_or_weighed_stays_exact(name, few):
     bfloat16.narrow(model)
     after = dtypes(model)
     assert after["MatMul"] == before["MatMul"] and set(after["Convolution"]) == {"bf16"}
+
+
+def test_what_is_added_to_a_layer_and_is_no_bias_stays_exact():
+    from openvino import opset13 as ops
+
+    frame, flow = ops.parameter([1, 3, 8, 8]), ops.parameter([1, 2, 8, 8])
+    layer = ops.convolution(frame, torch.zeros(2, 3, 1, 1).numpy(), [1, 1], [0, 0], [0, 0], [1, 1])
+    model = openvino.Model([ops.add(flow, layer)], [frame, flow])
+    bfloat16.narrow(model)
+    given = torch.full((1, 2, 8, 8), 100.3)
+    assert torch.equal(run(model, torch.rand(1, 3, 8, 8), given), given)
+
+
+def test_sizes_stay_whole_numbers():
+    """A size that is computed, of a map that leads to a layer."""
+    from openvino import opset13 as ops
+
+    frame = ops.parameter(openvino.PartialShape([1, 8, -1, -1]))
+    size = ops.shape_of(frame, "i64")
+    asked = ops.concat([ops.gather(size, [axis], 0) for axis in (2, 3)], 0)
+    larger = ops.group_convolution_backprop_data(
+        frame, torch.ones(8, 1, 1, 3, 3).numpy(), [1, 1], output_shape=asked, auto_pad="same_upper"
+    )
+    layer = ops.convolution(larger, torch.ones(2, 8, 1, 1).numpy(), [1, 1], [0, 0], [0, 0], [1, 1])
+    model = openvino.Model([layer], [frame])
+    bfloat16.narrow(model)
+    assert run(model, torch.ones(1, 8, 5, 7)).shape == (1, 2, 5, 7)
 
 
 def test_features_that_others_read_too_are_rounded_for_layers_alone():

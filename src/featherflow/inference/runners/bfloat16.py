@@ -46,7 +46,7 @@ class _Narrowing:
                 self._hand_on(node)
 
     def _convolve(self, node: Any) -> None:
-        """A layer in bfloat16. Its bias and leaky ReLU are part of it if nothing else reads what comes before them."""
+        """A layer in bfloat16, with its bias and leaky ReLU where these are constants and nothing else reads what comes before."""
         node.input(0).replace_source_output(self._narrowed(node.input_value(0)))
         node.input(1).replace_source_output(_converted(node.input_value(1), "bf16"))
         node.validate_and_infer_types()
@@ -55,9 +55,11 @@ class _Narrowing:
             if len(following) != 1 or following[0].get_type_name() != kind:
                 continue
             (last,) = following
-            for operand in last.inputs():
-                if _key(operand.get_source_output()) != _key(node.output(0)):
-                    operand.replace_source_output(_converted(operand.get_source_output(), "bf16"))
+            others = [operand for operand in last.inputs() if _key(operand.get_source_output()) != _key(node.output(0))]
+            if not all(_is_constant(operand.get_source_output()) for operand in others):
+                break
+            for operand in others:
+                operand.replace_source_output(_converted(operand.get_source_output(), "bf16"))
             last.validate_and_infer_types()
             self._done.add(last.get_friendly_name())
             node = last
@@ -120,8 +122,10 @@ def _is_layer(node: Any) -> bool:
 
 
 def _hands_on(node: Any) -> bool:
-    """Whether a node moves numbers, or makes matching costs: products of two maps, of a map and one number, and a leaky ReLU."""
-    constants = [source.get_node() for source in node.input_values() if source.get_node().get_type_name() == "Constant"]
+    """Whether a node moves real numbers, or makes matching costs: products of two maps, of a map and one number, a leaky ReLU."""
+    if not node.get_output_element_type(0).is_real():
+        return False  # sizes
+    constants = [source.get_node() for source in node.input_values() if _is_constant(source)]
     match node.get_type_name():
         case "MatMul":
             return not constants
@@ -134,6 +138,10 @@ def _hands_on(node: Any) -> bool:
 def _passes(node: Any) -> bool:
     """Whether a node may read what is rounded if its own answer is."""
     return _hands_on(node) or node.get_type_name() == _ENLARGES
+
+
+def _is_constant(output: Any) -> bool:
+    return output.get_node().get_type_name() == "Constant"
 
 
 def _converted(output: Any, dtype: str) -> Any:
