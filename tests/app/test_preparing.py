@@ -30,7 +30,8 @@ def test_an_engine_is_built_beside_the_service(monkeypatch):
     builder.wait()
     assert builder._process.returncode == 0
     _, (then,) = worker.flow(content, [FIRST[None], SECOND[None]], lambda _: None)
-    assert builder._process is None and np.abs(first - then).max() < 0.05  # by whichever was faster
+    # By whichever was faster: of some px, in bfloat16, where the CPU has it, another engine changes a few hundredths.
+    assert builder._process is None and np.abs(first - then).mean() < 0.03 * np.abs(first).mean()
     # A classical method has nothing to prepare.
     content = dataclasses.asdict(Options("farneback")) | settings.estimation
     assert worker.flow(content, [FIRST[None], SECOND[None]], lambda _: None)[1][0].shape == (1, *FIRST.shape[:2], 2)
