@@ -42,7 +42,7 @@ def _by_shifts(flow: Tensor, filters: Tensor) -> Tensor:
 
 
 def _by_patches(flow: Tensor, filters: Tensor) -> Tensor:
-    """All neighbours of all positions at once, for gradients, for graphs and for GPUs."""
+    """All neighbours of all positions at once, for gradients and for GPUs."""
     size = math.isqrt(int(filters.shape[1]))
     batch, channels, height, width = flow.shape
     patches = F.unfold(flow, size, padding=size // 2).view(batch, channels, size * size, height, width)
