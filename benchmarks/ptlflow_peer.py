@@ -1,6 +1,6 @@
 r"""The toolbox ptlflow as a peer of `featherflow bench`, in an environment of its own.
 
-    python3 -m venv ptl && ptl/bin/pip install torch numpy pillow einops loguru opencv-python-headless lightning && \
+    python3 -m venv ptl && ptl/bin/pip install torch numpy scipy pillow einops loguru opencv-python-headless lightning && \
         ptl/bin/pip install --no-deps ptlflow
     featherflow bench liteflownet2 --against "ptl/bin/python benchmarks/ptlflow_peer.py --model liteflownet2"
 
