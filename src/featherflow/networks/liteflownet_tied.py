@@ -252,7 +252,7 @@ class LiteFlowNetTied(FeatureNetwork):
         with full_precision(image):
             reduced = image.float()
             for level, x in tied.items():
-                images[level] = reduced = averaged(reduced, size_of(x))
+                images[level] = reduced = F.adaptive_avg_pool2d(reduced, x.shape[-2:])
         return Pyramid(images, features, {level: normalize_features(x) for level, x in tied.items()})
 
     def flows(self, frame1: Pyramid, frame2: Pyramid, detach: bool = False, iterations: int | None = None) -> list[FlowEstimate]:
@@ -298,14 +298,6 @@ class LiteFlowNetTied(FeatureNetwork):
     ) -> Tensor:
         """Flow from frame 1 to frame 2, as `forward`, of two frames that are encoded already."""
         return self.full_size(self.flows(frame1, frame2, iterations=iterations)[-1], size or frame1.size)
-
-
-def averaged(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """An image on a coarser grid: means of the pixels below each cell."""
-    (height, width), kernel = size_of(image), (size_of(image)[0] // size[0], size_of(image)[1] // size[1])
-    if (height, width) == (kernel[0] * size[0], kernel[1] * size[1]):
-        return F.avg_pool2d(image, kernel)
-    return F.adaptive_avg_pool2d(image, size)
 
 
 def upscaled(flow: Tensor, size: tuple[int, int]) -> Tensor:
